@@ -1,0 +1,54 @@
+# Everything happens in .venv; the first target that needs it makes it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
+
+.PHONY: help install demo test kill peers lint format types bench bench-quick clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+install: $(STAMP)  ## make .venv with the three distributions and the tools
+
+$(STAMP): $(PROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e ./protocol -e './client[cli]' -e ./server --group dev
+	@touch $@
+
+demo: $(STAMP)  ## real observations in, latest per airport out, until Ctrl-C
+	@$(BIN)/python -m examples.demo
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest
+
+kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
+	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py
+
+peers: $(STAMP)  ## clients that others wrote, against the running daemon (needs npm)
+	$(BIN)/python -m tests.peers.run
+
+lint: $(STAMP)  ## lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## apply the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## strict types, sources and tests
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure, beside peers and limits, in one run
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(STAMP)  ## the same in short, to see that it runs
+	$(BIN)/python -m benchmarks --quick
+
+clean:  ## remove what was made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

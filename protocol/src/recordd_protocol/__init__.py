@@ -1,0 +1,9 @@
+"""The wire protocol of recordd: what both sides agree on. Pure: no I/O, no Trio.
+
+`names`, `patterns`, `values` say what may be written and asked for; `methods` lists
+every method with its types; `errors` every refusal; `framing` cuts a byte stream into
+messages; `dialect` is the interface of the ways to write one, `jsonrpc` the first.
+"""
+
+PROTOCOL_VERSION = "3.0"
+"""Version that `hello` negotiates; versions agree by their major part."""

@@ -1,0 +1,63 @@
+"""What every dialect of the line protocol offers: messages in, calls out, answers back.
+
+A dialect is pure: it turns one message (a line's or a text frame's bytes) into calls,
+and a call's outcome into bytes. Which dialect a message is written in, the message says
+itself; it is answered in kind. To add one, write a module with a `Dialect` and list it
+in `recordd.daemon`, before the one that claims everything.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from recordd_protocol.errors import RequestError
+
+__all__ = ["Call", "Dialect"]
+
+
+class Call(Protocol):
+    """One request: what is asked, and how its one outcome is put into bytes.
+
+    Exactly one of `answer` and `refuse` is called, once. Either returns the bytes to
+    send now, or None where there is nothing to send: a notification, or a batch that
+    still waits for others of its calls.
+    """
+
+    @property
+    def method(self) -> str:
+        """Name of the method, as in `recordd_protocol.methods.METHODS`."""
+
+    @property
+    def params(self) -> bytes:
+        """The parameters as JSON text of one object."""
+
+    @property
+    def wants_answer(self) -> bool:
+        """Whether the caller waits for the outcome; False for a notification."""
+
+    def answer(self, result: object) -> bytes | None:
+        """Encode the result; one over the reply limit becomes the refusal `too_large`."""
+
+    def refuse(self, error: RequestError) -> bytes | None:
+        """Encode the refusal."""
+
+
+class Dialect(Protocol):
+    """A dialect: which messages are its own, and what they ask."""
+
+    @property
+    def name(self) -> str:
+        """Short name for logs and counters."""
+
+    def claims(self, message: bytes) -> bool:
+        """Tell whether the message is written in this dialect."""
+
+    def decode(self, message: bytes) -> list[Call | bytes]:
+        """Return the calls of a message in order; bytes among them are answers to send as is.
+
+        Never raises for what the message holds: bad input comes back as an answer, or
+        as nothing where the dialect has none.
+        """
+
+    def refuse_message(self, error: RequestError) -> bytes | None:
+        """Encode a refusal of a message that could not be read as a whole."""

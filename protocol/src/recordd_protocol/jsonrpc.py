@@ -1,0 +1,256 @@
+"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification) as a dialect.
+
+Requests, notifications and batches; `params` by name. An `id` is echoed byte for byte
+as it came, so a client's number stays the very number that it sent.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from recordd_protocol.dialect import Call
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["JsonRpc"]
+
+_MAX_ID_BYTES: Final = 1024
+"""An id is echoed in the answer: unbounded, it would let an answer outgrow its limit."""
+
+_MAX_TEXT_BYTES: Final = 300
+_REFUSAL_BYTES: Final = 512
+"""Room kept in a batch's answer for each call still out, beside its id: for any refusal."""
+
+_NO_PARAMS: Final = b"{}"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Request(msgspec.Struct):
+    """A request object, §4; an empty `id` or `params` means absent."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: msgspec.Raw = msgspec.Raw(b"")
+    params: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decode_request: Final = msgspec.json.Decoder(_Request).decode
+_decode_batch: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_id: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class JsonRpc:
+    """The dialect, with the limits that its answers and batches keep."""
+
+    name: Final = "jsonrpc"
+
+    def __init__(self, *, max_reply_bytes: int, max_batch_calls: int) -> None:
+        self._max_reply_bytes: Final = max_reply_bytes
+        self._max_batch_calls: Final = max_batch_calls
+
+    def claims(self, message: bytes) -> bool:
+        """Claim every message: what no other dialect tags as its own is JSON-RPC."""
+        return True
+
+    def decode(self, message: bytes) -> list[Call | bytes]:
+        """Return the calls of a request or a batch; see `Dialect.decode`."""
+        if not message.isascii():
+            try:
+                message.decode()
+            except UnicodeDecodeError as error:
+                return [_encode_error(b"null", _parse_error(error))]
+        if message.lstrip()[:1] == b"[":
+            return self._decode_batch(message)
+        request = _read_request(message)
+        if isinstance(request, bytes):
+            return [request]
+        return [_JsonRpcCall(request, self._max_reply_bytes)]
+
+    def refuse_message(self, error: RequestError) -> bytes:
+        """Encode a refusal whose id could not be determined: null, §5."""
+        return _encode_error(b"null", error)
+
+    def _decode_batch(self, message: bytes) -> list[Call | bytes]:
+        try:
+            members = _decode_batch(message)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            return [_encode_error(b"null", _parse_error(error))]
+        if not members:
+            return [_encode_error(b"null", _invalid_request("empty batch"))]
+        if len(members) > self._max_batch_calls:
+            refusal = f"batch of {len(members)} calls, limit {self._max_batch_calls}"
+            return [_encode_error(b"null", RequestError(Reason.TOO_LARGE, refusal))]
+        requests = [_read_request(bytes(member)) for member in members]
+        reserved = sum(_reserve_of(request) for request in requests)
+        batch = _BatchReply(len(requests), reserved, self._max_reply_bytes)
+        calls: list[Call | bytes] = []
+        for request in requests:
+            if isinstance(request, bytes):
+                # The last one in completes the array, unless calls are still out.
+                if (complete := batch.add(request)) is not None:
+                    calls.append(complete)
+            else:
+                calls.append(_JsonRpcCall(request, self._max_reply_bytes, batch))
+        return calls
+
+
+class _JsonRpcCall:
+    """One request object of a message, and the batch that its answer joins, if any."""
+
+    __slots__ = ("_batch", "_id", "_max_reply_bytes", "method", "params")
+
+    def __init__(
+        self, request: _Request, max_reply_bytes: int, batch: _BatchReply | None = None
+    ) -> None:
+        self.method: Final = request.method
+        self.params: Final = bytes(request.params) or _NO_PARAMS
+        self._id: Final = bytes(request.id)
+        self._max_reply_bytes: Final = max_reply_bytes
+        self._batch: Final = batch
+
+    @property
+    def wants_answer(self) -> bool:
+        return bool(self._id)
+
+    def answer(self, result: object) -> bytes | None:
+        if not self._id:
+            return self._deliver(None)
+        reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, _render(result))
+        room = self._max_reply_bytes
+        if self._batch is not None:
+            room = self._batch.room + _REFUSAL_BYTES + len(self._id)
+        if len(reply) > room:
+            refusal = f"the answer has {len(reply)} bytes, room for {room}; ask for less"
+            return self.refuse(RequestError(Reason.TOO_LARGE, refusal))
+        return self._deliver(reply)
+
+    def refuse(self, error: RequestError) -> bytes | None:
+        return self._deliver(_encode_error(self._id, error) if self._id else None)
+
+    def _deliver(self, reply: bytes | None) -> bytes | None:
+        return reply if self._batch is None else self._batch.add(reply, len(self._id))
+
+
+class _BatchReply:
+    """The answers of a batch, joined into one array when the last one is in, §6."""
+
+    __slots__ = ("_max_bytes", "_outstanding", "_replies", "_reserved", "_size")
+
+    def __init__(self, calls: int, reserved: int, max_bytes: int) -> None:
+        self._outstanding = calls
+        self._reserved = reserved
+        self._replies: Final[list[bytes]] = []
+        self._size = 2
+        self._max_bytes: Final = max_bytes
+
+    @property
+    def room(self) -> int:
+        """Bytes that are not taken, and not reserved for the refusals of calls still out."""
+        return self._max_bytes - self._size - self._reserved
+
+    def add(self, reply: bytes | None, id_bytes: int = 0) -> bytes | None:
+        """Take one call's answer (None from a notification); return the array if complete.
+
+        A batch of notifications alone is answered with nothing at all, §6.
+        """
+        self._outstanding -= 1
+        self._reserved -= _REFUSAL_BYTES + id_bytes
+        if reply is not None:
+            self._replies.append(reply)
+            self._size += len(reply) + 1
+        if self._outstanding or not self._replies:
+            return None
+        return b"[%b]" % b",".join(self._replies)
+
+
+def _reserve_of(request: _Request | bytes) -> int:
+    return _REFUSAL_BYTES + (0 if isinstance(request, bytes) else len(bytes(request.id)))
+
+
+def _read_request(message: bytes) -> _Request | bytes:
+    """Return the request object in `message`, or the answer that says why it is none."""
+    try:
+        request = _decode_request(message)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _explain(message, error)
+    if request.id and (flaw := _flaw_of_id(bytes(request.id))):
+        return _encode_error(b"null", _invalid_request(flaw))
+    if request.params and (params := bytes(request.params))[:1] != b"{":
+        echoed_id = bytes(request.id) or b"null"
+        if params == b"null":
+            request.params = msgspec.Raw(b"")
+        elif params[:1] == b"[":
+            if not request.id:
+                return request  # a notification is never answered; its handler refuses it
+            refusal = "params: must be an object: parameters go by name, not by position"
+            return _encode_error(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
+        else:
+            return _encode_error(echoed_id, _invalid_request("params: must be an object"))
+    return request
+
+
+def _explain(message: bytes, error: Exception) -> bytes:
+    """Tell JSON that is no request from text that is no JSON, and find the id if there is one."""
+    try:
+        parsed = _decode_id(message)
+    except msgspec.ValidationError:  # JSON, but no object
+        return _encode_error(b"null", _invalid_request("a request must be an object"))
+    except (msgspec.MsgspecError, RecursionError):
+        return _encode_error(b"null", _parse_error(error))
+    echoed_id = bytes(parsed.get("id", b"null"))
+    if _flaw_of_id(echoed_id):
+        echoed_id = b"null"
+    return _encode_error(echoed_id, _invalid_request(str(error)))
+
+
+def _flaw_of_id(raw: bytes) -> str | None:
+    if raw[:1] not in b'"-0123456789n':
+        return "id: must be a string, a number or null"
+    return "id: too long" if len(raw) > _MAX_ID_BYTES else None
+
+
+def _render(result: object) -> bytes:
+    """Render a result; rows are spliced, never encoded again."""
+    if isinstance(result, Row):
+        return result.json
+    if isinstance(result, Page):
+        following = b"" if result.next is None else b',"next":%b' % _encode(result.next)
+        return b'{"records":[%b],"rev":%d,"epoch":%b%b}' % (
+            b",".join([row.json for row in result.rows]),
+            result.rev,
+            _encode(result.epoch),
+            following,
+        )
+    return _encode(result)
+
+
+def _encode_error(id: bytes, error: RequestError) -> bytes:
+    reason = error.reason
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (
+        id,
+        _encode(
+            {
+                "code": reason.code,
+                "message": _shorten(error.message),
+                "data": {"reason": reason.word, "retryable": reason.retryable},
+            }
+        ),
+    )
+
+
+def _shorten(text: str) -> str:
+    """Bound a text in bytes as encoded: it may quote what a client sent."""
+    if len(_encode(text)) <= _MAX_TEXT_BYTES:
+        return text
+    return text.encode("ascii", "backslashreplace").decode()[: _MAX_TEXT_BYTES // 6] + "…"
+
+
+def _parse_error(error: Exception) -> RequestError:
+    text = "nested too deep" if isinstance(error, RecursionError) else str(error)
+    return RequestError(Reason.PARSE_ERROR, text)
+
+
+def _invalid_request(text: str) -> RequestError:
+    return RequestError(Reason.INVALID_REQUEST, text)

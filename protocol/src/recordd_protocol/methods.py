@@ -1,0 +1,344 @@
+"""Every method of the protocol: its name, its typed parameters, its typed result.
+
+`METHODS` is the one source of the names. The daemon binds a handler to each entry and
+generates its OpenRPC document from it; the client has one method per entry.
+
+Times are Unix milliseconds, ages milliseconds, sizes bytes. `rev` is a commit number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+__all__ = [
+    "METHODS",
+    "At",
+    "BufferType",
+    "Count",
+    "Counts",
+    "Delete",
+    "Deleted",
+    "Drain",
+    "Drained",
+    "Edge",
+    "Get",
+    "Hello",
+    "List",
+    "Method",
+    "NoParams",
+    "Node",
+    "Query",
+    "Record",
+    "RecordInfo",
+    "Records",
+    "Replay",
+    "RetentionStats",
+    "RuleInfo",
+    "Set",
+    "SetMany",
+    "Stats",
+    "Welcome",
+    "WriteItem",
+    "Written",
+    "WrittenMany",
+]
+
+BufferType = Literal["single_latest", "spmc_ring", "mailbox", "none"]
+
+
+class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters come by name; an unknown name is an error, not a silent no-op."""
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """Results may gain fields; readers ignore what they do not know."""
+
+
+class NoParams(_Params, frozen=True):
+    """No parameters."""
+
+
+class Hello(_Params, frozen=True):
+    """Who is calling, and for which protocol version (`"3"` or `"3.7"`; none: any)."""
+
+    client: str
+    version: str | None = None
+    auth_token: str | None = None
+
+
+class Welcome(_Result, frozen=True):
+    """What the server is, what this connection may do, and where the database stands."""
+
+    version: str
+    server: str
+    server_version: str
+    permissions: list[str]
+    writable_records: list[str]
+    max_subscriptions: int
+    authenticated: bool
+    rev: int
+    epoch: str
+
+
+class List(_Params, frozen=True):
+    """Which records: a pattern; `after` (a `record_id`) and `limit` page through many."""
+
+    name: str = "#"
+    after: int = -1
+    limit: int | None = None
+
+
+class RecordInfo(_Result, frozen=True, omit_defaults=True):
+    """Metadata of one record; AimDB's tools read the same row."""
+
+    record_id: int
+    record_key: str
+    name: str
+    type_id: str
+    origin: str
+    buffer_type: BufferType
+    producer_count: int
+    consumer_count: int
+    writable: bool
+    outbound_connector_count: int
+    produced_count: int
+    entity: str
+    ts: int | None
+    rev: int | None
+    buffer_capacity: int | UnsetType = UNSET
+
+
+class Get(_Params, frozen=True):
+    """Which record: an exact name."""
+
+    name: str
+
+
+class Record(_Result, frozen=True):
+    """One row: `value` is raw JSON text, `rev` None for a record that is not persisted."""
+
+    name: str
+    value: msgspec.Raw
+    ts: int
+    rev: int | None
+
+
+class Set(_Params, frozen=True):
+    """Write one value; `ts` defaults to now.
+
+    `if_rev` makes it conditional: only if the latest row has this rev, 0 for no record.
+    """
+
+    name: str
+    value: msgspec.Raw
+    ts: int | None = None
+    if_rev: int | None = None
+
+
+class Written(_Result, frozen=True, omit_defaults=True):
+    """The row's commit number and time; `late` where it did not become the latest."""
+
+    rev: int | None
+    ts: int
+    late: bool = False
+
+
+class WriteItem(_Params, frozen=True):
+    """One row of a `record.set_many`."""
+
+    name: str
+    value: msgspec.Raw
+    ts: int | None = None
+
+
+class SetMany(_Params, frozen=True):
+    """Write many rows, all or nothing."""
+
+    records: list[WriteItem]
+
+
+class WrittenMany(_Result, frozen=True):
+    """The consecutive commit numbers of the rows; None where no row was persisted."""
+
+    first_rev: int | None
+    last_rev: int | None
+
+
+class Query(_Params, frozen=True):
+    """Which rows: latest `limit` per record that matches, within `start`..`end`, both inclusive.
+
+    Without a time range `limit` defaults to 1; with one it must be stated. None means all.
+    `after` is the `next` of the previous page.
+    """
+
+    name: str | list[str] = "#"
+    limit: int | UnsetType | None = UNSET
+    start: int | None = None
+    end: int | None = None
+    after: str | None = None
+
+
+class Records(_Result, frozen=True):
+    """Rows and where the next page starts; `rev` is the newest commit that they reflect."""
+
+    records: list[Record]
+    rev: int
+    epoch: str
+    next: str | UnsetType = UNSET
+
+
+class Replay(_Params, frozen=True):
+    """The log after `after` (exclusive) in commit order; `after` is a rev or a page's `next`."""
+
+    after: int | str
+    epoch: str | None = None
+    name: str = "#"
+    limit: int | None = None
+
+
+class At(_Params, frozen=True):
+    """Which row: its commit number."""
+
+    rev: int
+
+
+class Count(_Params, frozen=True):
+    """Which records: a pattern."""
+
+    name: str = "#"
+
+
+class Counts(_Result, frozen=True):
+    """How many records match, and how many persisted rows they have."""
+
+    records: int
+    rows: int
+
+
+class Drain(_Params, frozen=True):
+    """Which record; `limit` takes the oldest so many and leaves the rest."""
+
+    name: str
+    limit: int | None = None
+
+
+class Drained(_Result, frozen=True):
+    """The values, oldest first, since this connection's previous drain of the record."""
+
+    record_name: str
+    values: list[msgspec.Raw]
+    count: int
+
+
+class Delete(_Params, frozen=True):
+    """Which record: an exact name."""
+
+    name: str
+
+
+class Deleted(_Result, frozen=True):
+    """How many persisted rows went with the record."""
+
+    deleted: int
+
+
+class Node(_Result, frozen=True):
+    """One record as a node of AimDB's data-flow graph."""
+
+    key: str
+    origin: str
+    buffer_type: BufferType
+    buffer_capacity: int | None
+    tap_count: int
+    has_outbound_link: bool
+
+
+class Edge(_Result, frozen=True):
+    """One edge of AimDB's data-flow graph; recordd has none: records are independent."""
+
+    source: str
+    target: str
+
+
+class RuleInfo(_Result, frozen=True):
+    """One record rule in force, in order of precedence. None: no bound."""
+
+    name: str
+    persist: bool
+    writable: bool
+    retention_ms: int | None
+    max_rows: int | None
+
+
+class RetentionStats(_Result, frozen=True):
+    """Retention's rules and what its last run did. Times are None before the first run."""
+
+    rules: list[RuleInfo]
+    keep_latest: bool
+    runs: int
+    last_started_at_ms: int | None
+    last_finished_at_ms: int | None
+    last_deleted: int
+    last_error: str | None
+
+
+class Stats(_Result, frozen=True):
+    """Counters, sizes and queue depths, since the daemon started unless said otherwise."""
+
+    server_version: str
+    uptime_ms: int
+    connections: int
+    connections_total: int
+    connections_refused: int
+    records: int
+    rows: int
+    rev: int
+    epoch: str
+    requests: int
+    request_errors: int
+    commits: int
+    rows_committed: int
+    write_queue_requests: int
+    write_queue_bytes: int
+    unanswered_write_errors: int
+    housekeeping_errors: int
+    retention: RetentionStats | None
+    storage: dict[str, int | str]
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One method: `result` is what a client decodes; `is_write` says that it changes records."""
+
+    name: str
+    params: type[msgspec.Struct]
+    result: Any
+    summary: str
+    is_write: bool = False
+
+
+METHODS: Final[dict[str, Method]] = {
+    method.name: method
+    for method in (
+        Method("hello", Hello, Welcome, "Introduce the client; learn what the server is"),
+        Method("record.list", List, list[RecordInfo], "List the records that match"),
+        Method("record.get", Get, Record, "Read the latest value of one record"),
+        Method("record.set", Set, Written, "Write one value", is_write=True),
+        Method(
+            "record.set_many", SetMany, WrittenMany, "Write many, all or nothing", is_write=True
+        ),
+        Method("record.query", Query, Records, "Read latest values or history of many records"),
+        Method("record.replay", Replay, Records, "Read the log in commit order"),
+        Method("record.at", At, Record, "Read the row of one commit number"),
+        Method("record.count", Count, Counts, "Count records and rows"),
+        Method("record.drain", Drain, Drained, "Read what came since the previous drain"),
+        Method("record.delete", Delete, Deleted, "Delete a record and its history", is_write=True),
+        Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
+        Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),
+        Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),
+        Method("server.stats", NoParams, Stats, "Read counters, sizes and queue depths"),
+        Method("rpc.discover", NoParams, dict[str, Any], "Read the OpenRPC document"),
+    )
+}

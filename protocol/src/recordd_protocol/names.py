@@ -1,0 +1,43 @@
+"""Record names: what may name a record, and why nothing else may."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["MAX_NAME_BYTES", "check_name", "entity_of"]
+
+MAX_NAME_BYTES: Final = 255
+"""Longest record name in bytes of UTF-8: one length byte, as in file systems."""
+
+# C0 and C1 controls, line and paragraph separators and every other white space would
+# break terminals and line tools; `"` and `\` would need an escape, which AimDB's
+# decoder cannot read in a topic; `*` and `#` belong to patterns.
+_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f-\x9f"\\*#]|\s')
+
+
+def check_name(name: str) -> str:
+    """Return `name` unchanged if it may name a record.
+
+    Raises:
+        RequestError: `invalid_params`, saying what is wrong with the name.
+    """
+    if not name:
+        raise RequestError(Reason.INVALID_PARAMS, "name: a record name must not be empty")
+    if len(name) > MAX_NAME_BYTES or len(name.encode()) > MAX_NAME_BYTES:
+        raise RequestError(
+            Reason.INVALID_PARAMS, f"name: longer than {MAX_NAME_BYTES} bytes of UTF-8"
+        )
+    if found := _FORBIDDEN.search(name):
+        raise RequestError(
+            Reason.INVALID_PARAMS,
+            f"name: character {found.group()!a} at position {found.start()} is not allowed",
+        )
+    return name
+
+
+def entity_of(name: str) -> str:
+    """Return the last part of a name: what follows its last `.`, `/` or `::`."""
+    return re.split(r"\.|/|::", name)[-1]

@@ -1,0 +1,151 @@
+r"""Patterns over record names, compiled once and matched in linear time.
+
+Grammar: segments separated by `.`; a segment `#` matches zero or more whole segments,
+anywhere; `*` within a segment matches any run of characters other than `.`, the empty
+run included. Everything else stands for itself, case-sensitive.
+
+Theory of operation. A pattern becomes one regular expression over the name with a `.`
+appended, so that every segment of the name ends in a `.` and `#` is simply `(segment.)*`.
+Of several ways to place the text between two wildcards the leftmost one is always good
+enough, because what follows can only gain room; so each wildcard but the last is an
+atomic group that never gives back (the technique of `fnmatch.translate`). That leaves
+one anchored wildcard to try at each position: at most |pattern|·|name| steps, in C.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["MAX_PATTERN_BYTES", "Pattern", "PatternSet", "compile_pattern", "compile_patterns"]
+
+MAX_PATTERN_BYTES: Final = 1024
+"""Longest pattern in bytes: four names' worth, so that a match costs at most 256 Ki steps."""
+
+# What check_name forbids, less the two wildcards.
+_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f-\x9f"\\]|\s')
+V = TypeVar("V")
+
+_ANY_SEGMENTS: Final = r"(?:[^.]*+\.)"
+
+
+class Pattern:
+    """A compiled pattern. Make one with `compile_pattern`, which caches."""
+
+    __slots__ = ("_fullmatch", "is_exact", "matches_all", "text")
+
+    def __init__(self, text: str) -> None:
+        """Compile `text`, which `compile_pattern` has checked."""
+        self.text: Final = text
+        self.is_exact: Final = "*" not in text and "#" not in text
+        self.matches_all: Final = text == "#"
+        self._fullmatch: Final = re.compile(_translate(text), re.DOTALL).fullmatch
+
+    def matches(self, name: str) -> bool:
+        """Tell whether the pattern covers `name`, in at most |pattern|·|name| steps."""
+        if self.is_exact:
+            return name == self.text
+        return self.matches_all or self._fullmatch(name + ".") is not None
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
+
+
+@functools.lru_cache(maxsize=4096)
+def compile_pattern(text: str) -> Pattern:
+    """Compile a pattern; the last 4,096 are kept.
+
+    Raises:
+        RequestError: `invalid_params` when empty, over `MAX_PATTERN_BYTES`, with a
+            character that no name can hold, or with `#` beside other characters.
+    """
+    if not text:
+        raise RequestError(Reason.INVALID_PARAMS, "name: a pattern must not be empty")
+    if len(text.encode()) > MAX_PATTERN_BYTES:
+        raise RequestError(
+            Reason.INVALID_PARAMS, f"name: pattern longer than {MAX_PATTERN_BYTES} bytes"
+        )
+    if found := _FORBIDDEN.search(text):
+        raise RequestError(
+            Reason.INVALID_PARAMS,
+            f"name: character {found.group()!a} at position {found.start()} is not allowed",
+        )
+    if any("#" in segment and segment != "#" for segment in text.split(".")):
+        raise RequestError(
+            Reason.INVALID_PARAMS, "name: '#' must be a whole segment, as in 'a.#' or '#.b'"
+        )
+    return Pattern(text)
+
+
+class PatternSet:
+    """Several patterns at once. Exact names are looked up; only wildcards are matched."""
+
+    __slots__ = ("_exact", "_wild", "key")
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        unique = {pattern.text: pattern for pattern in patterns}
+        self.key: Final = tuple(unique)
+        self._exact: Final = [p.text for p in unique.values() if p.is_exact]
+        self._wild: Final = [p for p in unique.values() if not p.is_exact]
+
+    @property
+    def wildcards(self) -> int:
+        """How many patterns have to be matched against every name."""
+        return len(self._wild)
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether one of the patterns is `#`."""
+        return any(pattern.matches_all for pattern in self._wild)
+
+    def matches(self, name: str) -> bool:
+        """Tell whether any pattern covers `name`."""
+        return name in self._exact or any(pattern.matches(name) for pattern in self._wild)
+
+    def select(self, by_name: Mapping[str, V]) -> list[V]:
+        """Return the values whose names match, each once."""
+        if self.matches_all:
+            return list(by_name.values())
+        names = [name for name in self._exact if name in by_name]
+        if self._wild:
+            taken = set(names)
+            names += [
+                name
+                for name in by_name
+                if name not in taken and any(pattern.matches(name) for pattern in self._wild)
+            ]
+        return [by_name[name] for name in names]
+
+
+def compile_patterns(texts: str | Iterable[str]) -> PatternSet:
+    """Compile one pattern or several; raises as `compile_pattern` does."""
+    return PatternSet(map(compile_pattern, [texts] if isinstance(texts, str) else texts))
+
+
+def _translate(text: str) -> str:
+    """Turn a pattern into a regular expression over the name with a `.` appended."""
+    blocks: list[list[str]] = [[]]
+    for segment in text.split("."):
+        if segment == "#":
+            if blocks[-1] or len(blocks) == 1:
+                blocks.append([])  # two adjacent '#' say no more than one
+        else:
+            blocks[-1].append(segment)
+    first, *rest = ["".join(map(_translate_segment, block)) for block in blocks]
+    if not rest:
+        return first
+    middle = "".join(f"(?>{_ANY_SEGMENTS}*?{block})" for block in rest[:-1])
+    return f"{first}{middle}{_ANY_SEGMENTS}*{rest[-1]}"
+
+
+def _translate_segment(segment: str) -> str:
+    """Turn one segment, wildcards inside, into an expression that ends in its `.`."""
+    first, *rest = map(re.escape, re.sub(r"\*+", "*", segment).split("*"))
+    if not rest:
+        return rf"{first}\."
+    middle = "".join(f"(?>[^.]*?{text})" for text in rest[:-1])
+    return rf"{first}{middle}[^.]*{rest[-1]}\."

@@ -1,0 +1,60 @@
+"""Rows on their way out: rendered once, spliced into every answer that carries them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Page", "Row", "order_of"]
+
+
+def order_of(ts: int, rev: int) -> int:
+    """Return the place of a row in (`ts`, `rev`) order; both fit 64 bits."""
+    return ts << 64 | rev
+
+
+class Row:
+    """One committed value of a record.
+
+    `value` is JSON text without line breaks, `ts` Unix milliseconds, `rev` the commit
+    number (None for a record that is not persisted). `json` is the row as JSON-RPC
+    answers show it. `order` sorts rows by (`ts`, `rev`), as one integer because tuples
+    compare three times slower; the latest row is the one with the greatest. Immutable
+    by agreement: rows are shared between all that read.
+    """
+
+    __slots__ = ("json", "name", "order", "rev", "ts", "value")
+
+    def __init__(self, name: str, value: bytes, ts: int, rev: int | None) -> None:
+        self.name: Final = name
+        self.value: Final = value
+        self.ts: Final = ts
+        self.rev: Final = rev
+        self.json: Final = b'{"name":"%b","value":%b,"ts":%d,"rev":%b}' % (
+            name.encode(),  # check_name lets nothing in that would need an escape
+            value,
+            ts,
+            b"null" if rev is None else b"%d" % rev,
+        )
+        self.order: Final = order_of(ts, rev or 0)
+
+    def __repr__(self) -> str:
+        return f"Row({self.name!r}, ts={self.ts}, rev={self.rev})"
+
+
+class Page:
+    """One answer's worth of rows, and where the next one starts.
+
+    `rev` is the newest commit that the rows reflect, within `epoch`. `next` is an
+    opaque string to pass back as `after`, or None on the last page.
+    """
+
+    __slots__ = ("epoch", "next", "rev", "rows")
+
+    def __init__(self, rows: list[Row], *, rev: int, epoch: str, next: str | None = None) -> None:
+        self.rows: Final = rows
+        self.rev: Final = rev
+        self.epoch: Final = epoch
+        self.next: Final = next
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.rows)} rows, rev={self.rev}, next={self.next!r})"

@@ -1,0 +1,92 @@
+"""Patterns: their grammar against a slow and obvious matcher, and their cost."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recordd_protocol.errors import RequestError
+from recordd_protocol.patterns import compile_pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("temp.*", "temp.vienna", True),
+        ("temp.*", "temp.vienna.out", False),
+        ("temp.*", "temp", False),
+        ("*.vienna", "temp.vienna", True),
+        ("accuracy::*", "accuracy::vienna", True),
+        ("accuracy::*", "accuracy::vienna.x", False),
+        ("temp.v*", "temp.v", True),
+        ("temp.#", "temp", True),
+        ("temp.#", "temp.a.b", True),
+        ("temp.#", "temperature", False),
+        ("#", "any.thing", True),
+        ("#.out", "out", True),
+        ("#.out", "a.b.out", True),
+        ("a.#.z", "a.z", True),
+        ("a.#.z", "a.b.c.z", True),
+        ("a.#.z", "a.b.c", False),
+        ("a*b*c", "aXbYbZc", True),
+        ("a*b", "abab", True),
+        ("#.a.#.b.#", "x.a.a.y.b", True),
+        ("Temp", "temp", False),
+        ("a.b", "a.b", True),
+        ("a+b.(c)", "a+b.(c)", True),
+        ("*", "", True),
+    ],
+)
+def test_examples(pattern: str, name: str, matches: bool) -> None:
+    assert compile_pattern(pattern).matches(name) is matches
+
+
+def _slow_match(pattern: list[str], name: list[str]) -> bool:
+    if not pattern:
+        return not name
+    if pattern[0] == "#":
+        return any(_slow_match(pattern[1:], name[i:]) for i in range(len(name) + 1))
+    return bool(name) and _slow_glob(pattern[0], name[0]) and _slow_match(pattern[1:], name[1:])
+
+
+def _slow_glob(pattern: str, text: str) -> bool:
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(_slow_glob(pattern[1:], text[i:]) for i in range(len(text) + 1))
+    return bool(text) and pattern[0] == text[0] and _slow_glob(pattern[1:], text[1:])
+
+
+segments = st.lists(st.one_of(st.just("#"), st.text("ab*", max_size=4)), min_size=1, max_size=5)
+names = st.lists(st.text("ab", max_size=4), min_size=1, max_size=5)
+
+
+@given(segments, names)
+def test_it_matches_what_the_obvious_matcher_matches(pattern: list[str], name: list[str]) -> None:
+    text = ".".join(pattern)
+    if text:
+        assert compile_pattern(text).matches(".".join(name)) is _slow_match(pattern, name)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a*" * 500 + "b", "#.a." * 200 + "b", "*a" * 400, "#." * 300 + "#", "*a*.#." * 100 + "b"],
+)
+def test_a_hostile_pattern_costs_no_more_than_its_length_times_the_names(pattern: str) -> None:
+    """A backtracking matcher would not come back from these in a lifetime."""
+    compiled = compile_pattern(pattern)
+    started = time.perf_counter()
+    for name in ("a" * 255, "a." * 127 + "a", "aa." * 85):
+        compiled.matches(name)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("pattern", ["", "a b", "a.b#", "##", "#x", 'a"', "x" * 1025, "a\\"])
+def test_what_no_name_could_match_is_refused(pattern: str) -> None:
+    with pytest.raises(RequestError):
+        compile_pattern(pattern)
+
+
+def test_compiled_patterns_are_kept() -> None:
+    assert compile_pattern("keep.*") is compile_pattern("keep.*")

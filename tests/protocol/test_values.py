@@ -1,0 +1,66 @@
+"""Values at the door."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.values import check_value
+
+
+def check(value: bytes) -> bytes:
+    return check_value(value, max_bytes=10_000, max_depth=20)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(json_values)
+def test_every_json_value_passes_byte_for_byte(value: object) -> None:
+    encoded = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    try:
+        encoded.decode()
+    except UnicodeDecodeError:
+        return  # half a surrogate pair is no UTF-8; the dialects refuse it
+    assert check(encoded) == encoded
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"1e400", b"-1e999", b"9" * 310, b"[" + b"9" * 400 + b"]", b'"\\ud800"',
+     b"[" * 21 + b"]" * 21, b'{"a":' * 21 + b"1" + b"}" * 21, b"[" * 5000 + b"]" * 5000],
+)  # fmt: skip
+def test_what_some_client_could_not_read_is_refused(value: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        check(value)
+    assert caught.value.reason is Reason.INVALID_PARAMS
+
+
+def test_the_largest_double_passes() -> None:
+    assert check(str(2**1023).encode()) == str(2**1023).encode()
+
+
+def test_depth_is_counted_not_guessed_from_brackets() -> None:
+    flat = b"[" + b",".join([b"[]"] * 100) + b"]"
+    assert check(flat) == flat
+    assert check(b"[" * 20 + b"]" * 20) == b"[" * 20 + b"]" * 20
+
+
+def test_a_value_over_the_limit_is_too_large() -> None:
+    with pytest.raises(RequestError) as caught:
+        check(b'"' + b"x" * 10_000 + b'"')
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("value", "compact"),
+    [(b'{\n "a": [1,\r\n 2]}', b'{"a":[1,2]}'), (b'{ "a":1 }', b'{ "a":1 }')],
+)
+def test_raw_line_breaks_go_and_other_space_stays(value: bytes, compact: bytes) -> None:
+    assert check(value) == compact

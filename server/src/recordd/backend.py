@@ -1,0 +1,202 @@
+"""What a storage backend promises. One conformance suite holds every backend to it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.patterns import PatternSet
+from recordd_protocol.rows import Page, Row
+
+__all__ = [
+    "BackendError",
+    "BackendOptions",
+    "BackendShutdown",
+    "CleanupTarget",
+    "FatalBackendError",
+    "Loaded",
+    "LoadedRecord",
+    "NotConfigured",
+    "PageLimits",
+    "PersistenceBackend",
+    "PersistenceError",
+    "QueryParams",
+    "SerializationError",
+]
+
+
+class PersistenceError(RequestError):
+    """Base of what a backend may raise; each class knows its reason on the wire."""
+
+    wire_reason = Reason.UNAVAILABLE
+
+    def __init__(self, message: str) -> None:
+        super().__init__(self.wire_reason, message)
+
+
+class NotConfigured(PersistenceError):
+    """There is no persistence to ask."""
+
+    wire_reason = Reason.NOT_CONFIGURED
+
+
+class BackendShutdown(PersistenceError):
+    """The backend is closed or closing."""
+
+
+class BackendError(PersistenceError):
+    """The storage refuses: disk full, I/O error. Nothing of the call took effect."""
+
+
+class FatalBackendError(BackendError):
+    """The storage cannot be trusted any more (a failed fsync): answer, then stop."""
+
+
+class SerializationError(PersistenceError):
+    """A row cannot be stored or read back. A batch with such a row took no effect."""
+
+    wire_reason = Reason.INVALID_PARAMS
+
+
+class LoadedRecord(msgspec.Struct, frozen=True):
+    """A record as found at start: its latest row, and how many it has."""
+
+    latest: Row
+    rows: int
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What the backend holds at start. `rev` is the highest ever given, deleted ones too."""
+
+    epoch: str
+    rev: int
+    records: list[LoadedRecord]
+
+
+class PageLimits(msgspec.Struct, frozen=True):
+    """How much one page may hold; a page always has room for one row."""
+
+    rows: int
+    bytes: int
+
+
+class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a record: the latest `limit_per_record` (None: all) in a time range.
+
+    `start_ms` and `end_ms` are inclusive, None for open. `after` is the `next` of the
+    page before. Rows committed after `as_of` are not there yet, whenever the query runs.
+    """
+
+    as_of: int
+    limit_per_record: int | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    after: str | None = None
+    page: PageLimits
+
+
+class CleanupTarget(msgspec.Struct, frozen=True):
+    """What to delete of one record: rows older than a time, the oldest past a number.
+
+    None is no bound. With `keep_latest` the latest row stays in any case.
+    """
+
+    name: str
+    older_than_ms: int | None
+    max_rows: int | None
+    keep_latest: bool
+
+
+class BackendOptions(msgspec.Struct, frozen=True):
+    """What the daemon tells a backend when it makes one. Times in seconds."""
+
+    database: str
+    synchronous: str = "full"
+    readers: int = 2
+    query_timeout_s: float = 10.0
+    tail_rows: int = 65_536
+
+
+@runtime_checkable
+class PersistenceBackend(Protocol):
+    """Storage of committed rows.
+
+    `initialize` comes first, once; `close` last. `store`, `delete`, `cleanup` and
+    `maintain` are called by one task, one at a time, and are never cancelled; the
+    reading methods by many tasks at once, and may be cancelled with no effect.
+
+    Once a writing method has returned, its effect survives a crash (as far as the
+    backend's documentation says), and every later call of a reading method sees it.
+    """
+
+    async def initialize(self) -> Loaded:
+        """Open the storage and return what it holds.
+
+        Raises:
+            BackendError: when it cannot be opened, or was made by a newer version.
+        """
+
+    async def store(self, rows: Sequence[Row]) -> None:
+        """Store rows with consecutive, ascending `rev`: all of them or none.
+
+        Raises:
+            SerializationError: one of the rows cannot be stored; none was.
+            BackendError: the storage refuses; none was stored.
+        """
+
+    def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
+        """Return rows of the records that match, ascending by (`ts`, `rev`).
+
+        Which records match is decided by the call, not later, when the coroutine runs.
+
+        The pages of one query show one moment: a page's `next` carries the `as_of` of
+        the first.
+
+        Raises:
+            RequestError: `timeout` past the deadline, `invalid_params` for an `after`
+                that is none.
+            BackendError: the storage cannot be read.
+        """
+
+    async def replay(
+        self, patterns: PatternSet, *, after: int, as_of: int, limit: int | None, page: PageLimits
+    ) -> Page:
+        """Return the rows with `after` < `rev` <= `as_of` that match, in `rev` order.
+
+        A page may have no rows and still a `next`: it has looked at rows that do not
+        match. Raises as `query` does.
+        """
+
+    async def at(self, rev: int) -> Row | None:
+        """Return the row of one commit number, or None where there is none (any more)."""
+
+    async def delete(self, name: str) -> None:
+        """Delete a record and all its rows; a later record of the name is a new one."""
+
+    async def cleanup(
+        self, targets: Sequence[CleanupTarget], limit: int
+    ) -> tuple[dict[str, int], int]:
+        """Delete up to `limit` rows, target by target.
+
+        Returns:
+            How many rows went, by record, and how many targets, from the first, are done.
+        """
+
+    @property
+    def indexed_rev(self) -> int:
+        """The newest commit up to which every row can be cleaned up."""
+
+    async def maintain(self, up_to_rev: int) -> bool:
+        """Do one short slice of housekeeping; return whether more is due now.
+
+        What could wait is due where it concerns rows up to `up_to_rev` (0: none).
+        """
+
+    def statistics(self) -> dict[str, int | str]:
+        """Return sizes and counters for `server.stats`, under stable keys."""
+
+    async def close(self) -> None:
+        """Release everything. Idempotent; later calls raise `BackendShutdown`."""

@@ -1,0 +1,150 @@
+"""The `recordd` command: `serve`, and `config` to see what would be in force.
+
+Exit codes: 0 after SIGTERM or SIGINT; 78 (EX_CONFIG) where only the operator can help, a
+bad configuration or a database that must not be opened; 1 for other failures; 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from recordd.backend import FatalBackendError, PersistenceError
+from recordd.daemon import configured_extensions, run_daemon
+from recordd.log import configure_logging
+from recordd.rules import format_age
+from recordd.settings import (
+    Configuration,
+    ConfigurationError,
+    SettingInfo,
+    describe_settings,
+    load,
+)
+from recordd_protocol.errors import RecorddError
+
+__all__ = ["main"]
+
+_EX_CONFIG: Final = 78
+_FLAGS: Final = {
+    "socket": "PATH",
+    "listen": "HOST:PORT",
+    "database": "PATH",
+    "backend": "NAME",
+    "retention": "AGE",
+    "log-level": "LEVEL",
+    "log-format": "FORMAT",
+}
+"""Settings that have a flag; the others come by environment and file."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _build_parser().parse_args(_with_command(arguments))
+    try:
+        flags = {
+            key: value
+            for flag in _FLAGS
+            if (value := getattr(options, key := flag.replace("-", "_"))) is not None
+        }
+        configuration = load(flags, os.environ, _find_file(options.config))
+        if options.command == "config":
+            _print_configuration(configuration)
+            return 0
+        return _serve(configuration)
+    except ConfigurationError as error:
+        return _fail(str(error), _EX_CONFIG)
+
+
+def _serve(configuration: Configuration) -> int:
+    settings = configuration.settings
+    configure_logging(settings.log_level, settings.log_format)
+    for variable in configuration.ignored:
+        logging.getLogger("recordd").warning("%s in the environment is no setting", variable)
+    try:
+        trio.run(run_daemon, configuration, configured_extensions(settings))
+    except (RecorddError, BaseExceptionGroup) as raised:
+        error = _innermost(raised)
+        if not isinstance(error, RecorddError):
+            raise
+        return _fail(str(error), _exit_code_of(error))
+    return 0
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recordd", description="A record database daemon.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"recordd {version('recordd')}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    reasons = {info.key: info.reason for info in describe_settings()}
+    for command, summary in (
+        ("serve", "run the daemon (the default)"),
+        ("config", "print the settings in force, and where each came from"),
+    ):
+        sub = commands.add_parser(command, help=summary, description=summary, allow_abbrev=False)
+        sub.add_argument("--config", metavar="FILE", help="TOML file with settings and rules")
+        for flag, metavar in _FLAGS.items():
+            reason = reasons[flag.replace("-", "_")]
+            sub.add_argument(f"--{flag}", metavar=metavar, help=reason)
+    return parser
+
+
+def _with_command(arguments: Sequence[str] | None) -> list[str]:
+    """Put in `serve`, the command that may be left out."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["serve"], ["config"], ["-h"], ["--help"], ["--version"]):
+        return given
+    return ["serve", *given]
+
+
+def _find_file(flag: str | None) -> Path | None:
+    name = flag or os.environ.get("RECORDD_CONFIG")
+    return Path(name) if name else None
+
+
+def _print_configuration(configuration: Configuration) -> None:
+    width = max(len(info.key) for info in describe_settings())
+    for info in describe_settings():
+        value = _show(info, getattr(configuration.settings, info.attribute))
+        print(f"{info.key:<{width}} = {value:<34} # {configuration.sources[info.key]}")
+    for rule in configuration.rules.rules:
+        print(
+            f"record {rule.pattern.text!r}: persist={rule.persist} buffer={rule.buffer}"
+            f" capacity={rule.capacity} writable={rule.writable}"
+            f" retention={format_age(rule.retention_ms)} max_rows={rule.max_rows}"
+        )
+
+
+def _show(info: SettingInfo, value: Any) -> str:
+    if info.unit == "age":
+        return format_age(value)
+    if isinstance(value, list):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _innermost(raised: BaseException) -> BaseException:
+    """Return the one exception that nurseries wrapped in groups, or the group of several."""
+    while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+        raised = raised.exceptions[0]
+    return raised
+
+
+def _exit_code_of(error: RecorddError) -> int:
+    """A restart mends a fault that came while running, but no file that was refused."""
+    if isinstance(error, FatalBackendError):
+        return 1
+    return _EX_CONFIG if isinstance(error, PersistenceError | ConfigurationError) else 1
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"recordd: {text}", file=sys.stderr)
+    return code

@@ -1,0 +1,201 @@
+"""The daemon: its parts, the order in which they start and stop.
+
+Start: storage is loaded, the writer and the extensions' tasks run, then the sockets
+accept, then the service manager hears `READY=1`. Stop, on SIGTERM or SIGINT: nobody new
+is accepted, writes already accepted are committed and answered, later ones refused as
+`unavailable`, connections close, storage closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+import trio
+
+from recordd import systemd
+from recordd.backend import BackendOptions, FatalBackendError, PersistenceBackend
+from recordd.core import Core, Extension, build_core
+from recordd.persistence import RetentionPolicy, make_backend, with_persistence
+from recordd.settings import Configuration, ConfigurationError, Settings, split_address
+from recordd.transports.barrier import serve_connections
+from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
+from recordd.transports.websocket import refuse_websocket, serve_websocket
+from recordd_protocol.errors import RecorddError
+
+__all__ = ["AddressInUse", "configured_extensions", "run_daemon"]
+
+logger: Final = logging.getLogger(__name__)
+
+
+class AddressInUse(RecorddError):
+    """Somebody else listens on the address of the WebSocket."""
+
+
+def configured_extensions(settings: Settings) -> list[Extension]:
+    """Return the extensions that the settings ask for.
+
+    Raises:
+        NotConfigured: when the backend is not installed.
+    """
+    if not settings.backend:
+        return []
+    options = BackendOptions(
+        database=settings.database,
+        synchronous=settings.synchronous,
+        readers=settings.readers,
+        query_timeout_s=settings.query_timeout_ms / 1000,
+        tail_rows=settings.tail_rows,
+    )
+    retention = RetentionPolicy(settings.retention_interval_ms, settings.keep_latest)
+    return [with_persistence(make_backend(settings.backend, options), retention)]
+
+
+async def run_daemon(
+    configuration: Configuration,
+    extensions: Iterable[Extension],
+    *,
+    task_status: trio.TaskStatus[Core] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run until SIGTERM or SIGINT, or until cancelled; then stop in order.
+
+    Cancelled, it stops at once: what is committed stays, what is not is not answered.
+
+    Raises:
+        BackendError: storage cannot be opened, or cannot be trusted any more.
+        SocketInUse, AddressInUse: an address is taken.
+        ConfigurationError: an address cannot be listened on.
+    """
+    core = build_core(configuration, extensions)
+    backend = core.extensions.get(PersistenceBackend)
+    stop = _Stop()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop.wait_for_signal)  # a signal while storage loads counts too
+        try:
+            await _load(core, backend)
+            await _serve(core, stop, task_status)
+        finally:
+            if backend is not None:
+                with trio.CancelScope(shield=True):
+                    await backend.close()
+        nursery.cancel_scope.cancel()
+    if stop.fault is not None:
+        raise stop.fault
+
+
+async def _load(core: Core, backend: PersistenceBackend | None) -> None:
+    if backend is None:
+        return
+    loaded = await backend.initialize()
+    core.hub.rev, core.hub.epoch = loaded.rev, loaded.epoch
+    for record in loaded.records:
+        core.hub.load(record.latest, record.rows)
+    logger.info("%d records at rev %d", len(core.hub), core.hub.rev)
+
+
+async def _serve(core: Core, stop: _Stop, task_status: trio.TaskStatus[Core]) -> None:
+    """Run the actors and the sockets; their nurseries nest in the order of stopping."""
+    async with trio.open_nursery() as hooks:
+        for hook in core.start_hooks:
+            hooks.start_soon(hook)
+        async with trio.open_nursery() as actors:
+            actors.start_soon(_write, core, stop)
+            async with (
+                contextlib.AsyncExitStack() as stack,
+                trio.open_nursery() as connections,
+                trio.open_nursery() as accepting,
+            ):
+                await _listen(core, stack, connections, accepting)
+                task_status.started(core)
+                systemd.notify("READY=1")
+                await stop.requested.wait()
+                logger.info("stopping")
+                systemd.notify("STOPPING=1")
+                accepting.cancel_scope.cancel()
+                core.queue.close()
+                core.close_intake()
+                timeout_s = core.settings.shutdown_timeout_ms / 1000
+                connections.cancel_scope.deadline = trio.current_time() + timeout_s
+        hooks.cancel_scope.cancel()
+
+
+class _Stop:
+    """Whether the daemon is to stop, and the fault that made it, if it was one."""
+
+    def __init__(self) -> None:
+        self.requested: Final = trio.Event()
+        self.fault: FatalBackendError | None = None
+
+    async def wait_for_signal(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.requested.set()
+
+
+async def _write(core: Core, stop: _Stop) -> None:
+    """Run the writer; when storage fails for good, refuse what waits and stop the daemon."""
+    try:
+        await core.writer.run()
+    except FatalBackendError as fault:
+        logger.critical("stopping: %s", fault)
+        core.queue.close()
+        while waiting := core.queue.take_nowait(1 << 62):
+            for request in waiting:
+                request.settle(fault)
+        stop.fault = fault
+        stop.requested.set()
+
+
+async def _listen(
+    core: Core,
+    stack: contextlib.AsyncExitStack,
+    connections: trio.Nursery,
+    accepting: trio.Nursery,
+) -> None:
+    settings = core.settings
+    if settings.socket:
+        unix = await stack.enter_async_context(open_unix_listener(settings.socket))
+        accepting.start_soon(
+            functools.partial(
+                serve_connections,
+                unix,
+                core,
+                serve=functools.partial(serve_unix, core=core),
+                refuse=functools.partial(refuse_unix, core=core),
+                nursery=connections,
+            )
+        )
+        logger.info("listening on %s", settings.socket)
+    if settings.listen:
+        for tcp in await _open_tcp_listeners(settings.listen):
+            accepting.start_soon(
+                functools.partial(
+                    serve_connections,
+                    tcp,
+                    core,
+                    serve=functools.partial(serve_websocket, core=core),
+                    refuse=functools.partial(refuse_websocket, core=core),
+                    nursery=connections,
+                )
+            )
+            host, port = tcp.socket.getsockname()[:2]
+            logger.info("listening on ws://%s:%d/ws", f"[{host}]" if ":" in host else host, port)
+
+
+async def _open_tcp_listeners(address: str) -> list[trio.SocketListener]:
+    host, port = split_address(address)
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        text = f"listen: {address}: {error.strerror or error}"
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(text) from None
+        raise ConfigurationError(text) from None

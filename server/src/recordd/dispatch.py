@@ -1,0 +1,51 @@
+"""The dispatch table: from a method's name to what decodes its parameters and handles it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import METHODS, Method
+
+if TYPE_CHECKING:
+    from recordd.session import Session
+
+__all__ = ["Binding", "Handler", "bind"]
+
+Handler = Callable[["Session", Any], object]
+"""Takes the session and the typed parameters. Returns the result, an awaitable of it for
+what takes time, or a `WriteRequest` for the writer. Refuses with a `RequestError`."""
+
+
+class Binding:
+    """A method and its handler."""
+
+    __slots__ = ("_decode", "handle", "is_write", "method")
+
+    def __init__(self, method: Method, handle: Handler) -> None:
+        self.method: Final = method
+        self.handle: Final = handle
+        self.is_write: Final = method.is_write
+        self._decode: Final = msgspec.json.Decoder(method.params).decode
+
+    def decode_params(self, params: bytes) -> Any:
+        """Return the typed parameters.
+
+        Raises:
+            RequestError: `invalid_params`, naming the parameter.
+        """
+        try:
+            return self._decode(params)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            text = str(error).replace("`$.", "`").replace("`$[...]", "params: `")
+            raise RequestError(Reason.INVALID_PARAMS, text) from None
+
+
+def bind(handlers: Mapping[str, Handler]) -> dict[str, Binding]:
+    """Return the table; a method without a handler, or the other way round, is a mistake."""
+    if unbound := METHODS.keys() ^ handlers.keys():
+        raise AssertionError(f"methods and handlers differ: {sorted(unbound)}")
+    return {name: Binding(METHODS[name], handler) for name, handler in handlers.items()}

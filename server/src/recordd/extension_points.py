@@ -1,0 +1,44 @@
+"""The types by which the core looks into the extension map.
+
+The core answers `not_configured`, or leaves a field empty, where nobody is there.
+`recordd.persistence` puts its own parts under these types; any other will do as well.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable
+
+from recordd_protocol.methods import Query, Replay, RetentionStats
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["QueryHandler", "RetentionReporter"]
+
+
+class QueryHandler(abc.ABC):
+    """Answers questions about stored rows.
+
+    A method is called when its request's turn has come, and decides then which moment
+    it shows; what it cannot answer at once it returns as an awaitable, which runs
+    beside the connection's next requests and may be cancelled.
+    """
+
+    @abc.abstractmethod
+    def query(self, params: Query) -> Page | Awaitable[Page]:
+        """Return rows of the records that match; see `record.query`."""
+
+    @abc.abstractmethod
+    def replay(self, params: Replay) -> Page | Awaitable[Page]:
+        """Return rows in commit order; see `record.replay`."""
+
+    @abc.abstractmethod
+    def at(self, rev: int) -> Row | Awaitable[Row]:
+        """Return the row of one commit number; `not_found` where there is none."""
+
+
+class RetentionReporter(abc.ABC):
+    """Tells what retention does; see `server.stats`."""
+
+    @abc.abstractmethod
+    def statistics(self) -> RetentionStats:
+        """Return the rules in force and what the last run did."""

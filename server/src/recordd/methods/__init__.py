@@ -1,0 +1,14 @@
+"""The methods: one module a family, each with its handlers by name. Together, the table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from recordd.dispatch import Binding, bind
+from recordd.methods import graph, reading, server, writing
+
+__all__ = ["TABLE"]
+
+TABLE: Final[dict[str, Binding]] = bind(
+    {**server.HANDLERS, **reading.HANDLERS, **writing.HANDLERS, **graph.HANDLERS}
+)

@@ -1,0 +1,82 @@
+"""The methods about the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from recordd.backend import PersistenceBackend
+from recordd.dispatch import Handler
+from recordd.extension_points import RetentionReporter
+from recordd.openrpc import describe_api
+from recordd_protocol import PROTOCOL_VERSION
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Hello, NoParams, Stats, Welcome
+
+if TYPE_CHECKING:
+    from recordd.session import Session
+
+__all__ = ["HANDLERS"]
+
+
+def greet(session: Session, params: Hello) -> Welcome:
+    """Return the welcome; versions agree by their major part."""
+    if params.version is not None and _major(params.version) != _major(PROTOCOL_VERSION):
+        text = f"this server speaks {PROTOCOL_VERSION}, not {params.version[:20]!r}"
+        raise RequestError(Reason.VERSION_MISMATCH, text)
+    core = session.core
+    return Welcome(
+        version=PROTOCOL_VERSION,
+        server="recordd",
+        server_version=core.server_version,
+        permissions=["read", "write"],
+        writable_records=[rule.pattern.text for rule in core.hub.rules.rules if rule.writable],
+        max_subscriptions=core.settings.max_subscriptions,
+        authenticated=False,
+        rev=core.hub.rev,
+        epoch=core.hub.epoch,
+    )
+
+
+def show_stats(session: Session, params: NoParams) -> Stats:
+    """Return counters, sizes and queue depths."""
+    core, counters, hub = session.core, session.core.counters, session.core.hub
+    retention = core.extensions.get(RetentionReporter)
+    backend = core.extensions.get(PersistenceBackend)
+    return Stats(
+        server_version=core.server_version,
+        uptime_ms=int(core.uptime_s * 1000),
+        connections=counters.connections,
+        connections_total=counters.connections_total,
+        connections_refused=counters.connections_refused,
+        records=len(hub),
+        rows=hub.rows,
+        rev=hub.rev,
+        epoch=hub.epoch,
+        requests=counters.requests,
+        request_errors=counters.request_errors,
+        commits=core.writer.commits,
+        rows_committed=core.writer.rows_committed,
+        write_queue_requests=len(core.queue),
+        write_queue_bytes=core.queue.size_bytes,
+        unanswered_write_errors=counters.unanswered_write_errors,
+        housekeeping_errors=core.writer.housekeeping_errors,
+        retention=None if retention is None else retention.statistics(),
+        storage={} if backend is None else backend.statistics(),
+    )
+
+
+def discover(session: Session, params: NoParams) -> dict[str, Any]:
+    """Return the OpenRPC document."""
+    return describe_api(session.core.server_version)
+
+
+def _major(version: str) -> str:
+    return version.split(".", 1)[0]
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "hello": greet,
+    "server.stats": show_stats,
+    "rpc.discover": discover,
+}

@@ -1,0 +1,98 @@
+"""The methods that change records: they check what can be checked, the writer does the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from recordd.dispatch import Handler
+from recordd.writes import Deletion, Write, WriteItem
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Delete, Deleted, Set, SetMany, Written, WrittenMany
+from recordd_protocol.names import check_name
+from recordd_protocol.rows import Row
+from recordd_protocol.values import check_value
+
+if TYPE_CHECKING:
+    from recordd.core import Core
+    from recordd.session import Session
+
+__all__ = ["HANDLERS"]
+
+
+def set_record(session: Session, params: Set) -> Write:
+    """Write one value."""
+    item = _check_item(session.core, params.name, params.value, params.ts)
+    return Write([item], _to_written, if_rev=params.if_rev)
+
+
+def set_many(session: Session, params: SetMany) -> Write:
+    """Write many rows, all or nothing."""
+    if not params.records:
+        raise RequestError(Reason.INVALID_PARAMS, "records: must not be empty")
+    limit = session.core.settings.max_rows_per_write
+    if len(params.records) > limit:
+        raise RequestError(Reason.TOO_LARGE, f"records: {len(params.records)} rows, limit {limit}")
+    items = []
+    for index, item in enumerate(params.records):
+        try:
+            items.append(_check_item(session.core, item.name, item.value, item.ts))
+        except RequestError as error:
+            raise RequestError(error.reason, f"records[{index}].{error.message}") from None
+    return Write(items, _to_written_many)
+
+
+def delete_record(session: Session, params: Delete) -> Deletion:
+    """Delete a record and its history."""
+    name = check_name(params.name)
+    _check_writable(session.core, name)
+    return Deletion(name, lambda rows: Deleted(deleted=rows))
+
+
+def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> WriteItem:
+    """Return a row fit to be committed; each refusal starts with the parameter's name."""
+    settings = core.settings
+    # A record that exists has a name that was checked.
+    if core.hub.find(name) is None:
+        check_name(name)
+    _check_writable(core, name)
+    checked = check_value(
+        bytes(value), max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
+    )
+    if ts is not None:
+        _check_ts(ts, settings.max_future_ms)
+    return name, checked, ts
+
+
+def _check_ts(ts: int, max_future_ms: int) -> None:
+    if not 0 <= ts < 2**63:
+        raise RequestError(Reason.INVALID_PARAMS, f"ts: {ts} is not between 0 and 2^63 - 1")
+    if ts > time.time() * 1000 + max_future_ms:
+        text = f"ts: {ts} is more than {max_future_ms} ms in the future; the unit is milliseconds"
+        raise RequestError(Reason.INVALID_PARAMS, text)
+
+
+def _check_writable(core: Core, name: str) -> None:
+    state = core.hub.find(name)
+    rule = core.hub.rules.rule_for(name) if state is None else state.rule
+    if not rule.writable:
+        raise RequestError(Reason.DENIED, f"name: record {name!r} is not writable")
+
+
+def _to_written(rows: list[Row], late: list[bool]) -> Written:
+    return Written(rev=rows[0].rev, ts=rows[0].ts, late=late[0])
+
+
+def _to_written_many(rows: list[Row], late: list[bool]) -> WrittenMany:
+    revs = [row.rev for row in rows if row.rev is not None]
+    return WrittenMany(first_rev=revs[0] if revs else None, last_rev=revs[-1] if revs else None)
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "record.set": set_record,
+    "record.set_many": set_many,
+    "record.delete": delete_record,
+}

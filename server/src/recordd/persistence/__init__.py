@@ -1,0 +1,57 @@
+"""Persistence, an extension like any other: it answers `record.query` and retires old rows.
+
+Backends are found by entry point, group `recordd.backends`: a callable that takes
+`BackendOptions` and returns a `PersistenceBackend`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
+
+from recordd.backend import BackendOptions, NotConfigured, PageLimits, PersistenceBackend
+from recordd.extension_points import QueryHandler, RetentionReporter
+from recordd.persistence.query_handler import StoredQueryHandler
+from recordd.persistence.retention import Retention, RetentionPolicy
+
+if TYPE_CHECKING:
+    from recordd.core import CoreBuilder
+
+__all__ = ["BACKENDS_GROUP", "RetentionPolicy", "make_backend", "with_persistence"]
+
+BACKENDS_GROUP: Final = "recordd.backends"
+
+
+def with_persistence(
+    backend: PersistenceBackend, retention: RetentionPolicy | None
+) -> Callable[[CoreBuilder], None]:
+    """Return an extension that stores what is written through `backend`.
+
+    Without `retention` nothing is ever deleted unasked.
+    """
+
+    def install(builder: CoreBuilder) -> None:
+        page = PageLimits(builder.settings.page_rows, builder.settings.max_reply_bytes - 4096)
+        builder.extensions.insert(PersistenceBackend, backend)
+        builder.extensions.insert(QueryHandler, StoredQueryHandler(builder.hub, backend, page))
+        if retention is not None:
+            job = Retention(builder.hub, backend, builder.queue, retention)
+            builder.extensions.insert(RetentionReporter, job)
+            builder.housekeepers.append(job.housekeep)
+            builder.extensions.on_start(job.run)
+
+    return install
+
+
+def make_backend(name: str, options: BackendOptions) -> PersistenceBackend:
+    """Make the backend of an entry point.
+
+    Raises:
+        NotConfigured: when no installed distribution offers one of that name.
+    """
+    found = importlib.metadata.entry_points(group=BACKENDS_GROUP)
+    if name not in found.names:
+        offered = ", ".join(sorted(found.names)) or "none"
+        raise NotConfigured(f"backend {name!r} is not installed (there is: {offered})")
+    return cast("PersistenceBackend", found[name].load()(options))

@@ -1,0 +1,1 @@
+"""The SQLite backend, offered as entry point `sqlite`."""

@@ -1,0 +1,97 @@
+"""What the daemon needs in memory before it answers: one read of the file at start.
+
+Costs one index seek a record, and one read of the log above `merged_rev`; the history
+below it is not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import apsw
+import msgspec
+
+from recordd.backend import BackendError, Loaded, LoadedRecord
+from recordd.persistence.sqlite.schema import Meta
+from recordd_protocol.rows import Row
+
+__all__ = ["FoundState", "load"]
+
+
+_NEWEST: Final = (
+    "SELECT ts, rev FROM history WHERE record = ? AND rev <= ? ORDER BY ts DESC, rev DESC LIMIT 1"
+)
+
+
+class FoundState(msgspec.Struct, frozen=True, kw_only=True):
+    """`loaded` for the daemon; record ids and unmerged (record id, `ts`, `rev`) for the backend."""
+
+    loaded: Loaded
+    ids: dict[str, int]
+    latest: dict[int, tuple[int, int]]
+    next_id: int
+    merged_rev: int
+    purge_rev: int | None
+    unmerged: list[tuple[int, int, int]]
+
+
+def load(db: apsw.Connection) -> FoundState:
+    """Read the state; on the writing connection, before anybody else has one.
+
+    Raises:
+        BackendError: when the index names a row that the log does not have.
+    """
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    merged_rev = meta.get(Meta.MERGED_REV, 0)
+    unmerged = cast(
+        "list[tuple[int, int, int]]",
+        db.execute(
+            "SELECT record, ts, rev FROM log WHERE rev > ? ORDER BY rev", (merged_rev,)
+        ).fetchall(),
+    )
+    latest, rows = _find_latest(db, merged_rev, unmerged)
+    ids: dict[str, int] = dict(db.execute("SELECT name, id FROM record WHERE name IS NOT NULL"))
+    return FoundState(
+        loaded=Loaded(
+            epoch=meta[Meta.EPOCH],
+            rev=max(db.execute("SELECT max(rev) FROM log").get or 0, meta.get(Meta.DELETED_REV, 0)),
+            records=[
+                LoadedRecord(_read_row(db, name, latest[record]), rows[record])
+                for name, record in sorted(ids.items(), key=lambda item: item[1])
+                if record in latest
+            ],
+        ),
+        ids=ids,
+        latest=latest,
+        next_id=(db.execute("SELECT max(id) FROM record").get or 0) + 1,
+        merged_rev=merged_rev,
+        purge_rev=db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get,
+        unmerged=unmerged,
+    )
+
+
+def _find_latest(
+    db: apsw.Connection, merged_rev: int, unmerged: list[tuple[int, int, int]]
+) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+    """Return the latest (`ts`, `rev`) and the number of rows of each record that has any."""
+    latest: dict[int, tuple[int, int]] = {}
+    rows: dict[int, int] = {}
+    counts = db.execute("SELECT id, row_count FROM record WHERE name IS NOT NULL").fetchall()
+    for record, count in cast("list[tuple[int, int]]", counts):
+        rows[record] = count
+        entry = db.execute(_NEWEST, (record, merged_rev)).get
+        if entry is not None:
+            latest[record] = entry
+    for record, ts, rev in unmerged:
+        if record in rows:
+            rows[record] += 1
+            latest[record] = max(latest.get(record, (-1, -1)), (ts, rev))
+    return latest, rows
+
+
+def _read_row(db: apsw.Connection, name: str, entry: tuple[int, int]) -> Row:
+    ts, rev = entry
+    value = db.execute("SELECT value FROM log WHERE rev = ?", (rev,)).get
+    if value is None:
+        raise BackendError(f"record {name!r}: the log lacks rev {rev}: restore a backup")
+    return Row(name, value.encode(), ts, rev)

@@ -1,0 +1,169 @@
+"""The database file: its schema, its versions, and who may have it open.
+
+`log` is the truth, appended to in commit order. `history` is derived from it, an index
+by record and time, merged from the log in sorted runs: `merged_rev` says how far. Rows
+above that mark are indexed in memory and indexed again from the log after a restart.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from recordd.backend import BackendError
+
+__all__ = [
+    "APPLICATION_ID",
+    "SCHEMA_VERSION",
+    "Meta",
+    "create_private",
+    "lock_database",
+    "prepare",
+    "prepare_reader",
+    "refuse_newer",
+]
+
+APPLICATION_ID: Final = 0x52454344
+"""`RECD`: what `file` and other programs see in the header."""
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    -- A deleted record keeps its row, without a name, until its rows are purged.
+    CREATE TABLE record (
+        id INTEGER PRIMARY KEY,
+        name TEXT UNIQUE,
+        row_count INTEGER NOT NULL DEFAULT 0,
+        deleted_at_rev INTEGER
+    ) STRICT;
+    CREATE TABLE log (
+        rev INTEGER PRIMARY KEY,
+        record INTEGER NOT NULL,
+        ts INTEGER NOT NULL,
+        value TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE history (
+        record INTEGER NOT NULL,
+        ts INTEGER NOT NULL,
+        rev INTEGER NOT NULL,
+        PRIMARY KEY (record, ts, rev)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+"""Entry N takes a file from version N to N + 1. Entries that shipped are never edited."""
+
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+_CHECKSUM_BYTES: Final = 8
+_HEADER: Final = struct.Struct(">60xI4xI")  # user_version at 60, application_id at 68
+
+
+class Meta:
+    """Keys of the `meta` table."""
+
+    EPOCH: Final = "epoch"
+    MERGED_REV: Final = "merged_rev"
+    DELETED_REV: Final = "deleted_rev"
+    """The newest commit when rows were last deleted: history up to here may have holes."""
+
+
+def lock_database(path: str) -> int:
+    """Take the lock that keeps a second daemon off the file; return its descriptor.
+
+    Raises:
+        BackendError: when another process holds it, or its folder cannot be written.
+    """
+    lock = f"{path}.lock"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackendError(f"{lock}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise BackendError(f"{path}: another process has this database open") from None
+    return descriptor
+
+
+def refuse_newer(path: str) -> None:
+    """Look at the file's header before SQLite touches the file.
+
+    Raises:
+        BackendError: when it is no database of ours, or of a newer version.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BackendError(f"{path}: {error.strerror}") from None
+    if not header:
+        return  # created and not yet written: a new one
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise BackendError(f"{path}: not an SQLite database")
+    version, application = _HEADER.unpack_from(header)
+    _check_version(path, version, application)
+
+
+def create_private(path: str) -> None:
+    """Create the file for this user alone; SQLite gives its WAL the same mode.
+
+    Raises:
+        BackendError: when it cannot be created.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise BackendError(f"{path}: {error.strerror}") from None
+
+
+def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
+    """Make a new file ours, or bring an older one up to date, and set the connection up.
+
+    Raises:
+        BackendError: as `refuse_newer`, for what only SQLite could read.
+    """
+    version = int(db.pragma("user_version"))
+    _check_version(path, version, int(db.pragma("application_id")))
+    if version == 0:
+        if db.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise BackendError(f"{path}: a database of another program")
+        # Only a file without pages can make room for the checksums.
+        db.reserve_bytes("main", _CHECKSUM_BYTES)
+    db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", synchronous)
+    db.pragma("cache_size", -65_536)  # KiB; the default of 2 MB thrashes the index merge
+    db.pragma("journal_size_limit", 64 << 20)  # give a grown WAL back
+    db.set_busy_timeout(5000)  # a backup program may hold the file for a moment
+    for number in range(version, SCHEMA_VERSION):
+        with db:
+            db.execute(_MIGRATIONS[number])
+            if number == 0:
+                db.pragma("application_id", APPLICATION_ID)
+                db.execute("INSERT INTO meta VALUES (?, ?)", (Meta.EPOCH, secrets.token_hex(8)))
+            db.pragma("user_version", number + 1)
+
+
+def prepare_reader(db: apsw.Connection) -> None:
+    """Set a reading connection up."""
+    db.pragma("query_only", True)
+    db.pragma("cache_size", -16_384)
+    db.set_busy_timeout(5000)
+
+
+def _check_version(path: str, version: int, application: int) -> None:
+    if application not in (0, APPLICATION_ID) or (version and not application):
+        raise BackendError(f"{path}: a database of another program")
+    if version > SCHEMA_VERSION:
+        raise BackendError(
+            f"{path}: made by a newer recordd (schema {version}, this one knows {SCHEMA_VERSION})"
+        )

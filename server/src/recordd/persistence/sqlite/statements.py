@@ -1,0 +1,162 @@
+"""What the writing connection does to the file. Each function is one transaction.
+
+All run on the connection's thread. Many rows go in by one statement of many VALUES: every
+step of a statement gives the interpreter lock away and has to get it back, which on a
+busy event loop costs more than the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+import apsw
+
+from recordd.backend import CleanupTarget
+from recordd.persistence.sqlite.schema import Meta
+from recordd.persistence.sqlite.tail import MergedRun, Run
+
+__all__ = ["LogRow", "clean_up", "insert_rows", "mark_deleted", "merge_slice", "purge_slice"]
+
+LogRow = tuple[int, int, int, str]
+"""`rev`, record id, `ts`, value."""
+
+_CHUNKS: Final = (256, 64, 16, 4, 1)
+_INSERT_LOG: Final = {
+    n: "INSERT INTO log (rev, record, ts, value) VALUES " + ",".join(["(?,?,?,?)"] * n)
+    for n in _CHUNKS
+}
+# OR IGNORE: after a crash in the middle of a run, its first slices are there already.
+_INSERT_HISTORY: Final = {
+    n: "INSERT OR IGNORE INTO history (record, ts, rev) VALUES " + ",".join(["(?,?,?)"] * n)
+    for n in _CHUNKS
+}
+_SET_META: Final = (
+    "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+
+
+def insert_rows(
+    db: apsw.Connection, records: Sequence[tuple[int, str]], rows: Sequence[LogRow]
+) -> None:
+    """Append rows to the log, and the records that are new with them."""
+    with db:
+        if records:
+            db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", records)
+        _insert(db, _INSERT_LOG, rows)
+
+
+def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> None:
+    """Index some entries of a run. The last ones bring the new mark and the row counts.
+
+    Both move in one transaction: after a crash in the middle of a run its first slices
+    are there, but count for nothing, since all of it lies above the mark.
+    """
+    with db:
+        _insert(db, _INSERT_HISTORY, entries)
+        if last is not None:
+            db.executemany(
+                "UPDATE record SET row_count = row_count + ? WHERE id = ?",
+                [(count, record) for record, count in last.counts.items()],
+            )
+            db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
+
+
+def mark_deleted(db: apsw.Connection, record: int, last_rev: int) -> None:
+    """Take a record's name away; its rows, now nobody's, are purged in slices later."""
+    with db:
+        db.execute(
+            "UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record)
+        )
+        db.execute(_SET_META, (Meta.DELETED_REV, last_rev))
+
+
+def purge_slice(db: apsw.Connection, merged_rev: int, limit: int) -> bool:
+    """Delete some rows of deleted records that are wholly indexed; return whether any were left."""
+    with db:
+        doomed = db.execute(
+            "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT 1",
+            (merged_rev,),
+        ).get
+        if doomed is None:
+            return False
+        rows = db.execute("SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (doomed, limit))
+        entries = cast("list[tuple[int, int]]", rows.fetchall())
+        _delete_rows(db, doomed, entries)
+        if len(entries) < limit:
+            db.execute("DELETE FROM record WHERE id = ?", (doomed,))
+    return True
+
+
+def clean_up(
+    db: apsw.Connection,
+    targets: Sequence[tuple[int, CleanupTarget]],
+    *,
+    merged_rev: int,
+    last_rev: int,
+    limit: int,
+) -> tuple[dict[str, int], int]:
+    """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`."""
+    deleted: dict[str, int] = {}
+    done = 0
+    with db:
+        for record, target in targets:
+            entries = _find_outlived(db, record, target, merged_rev, limit)
+            if entries:
+                _delete_rows(db, record, entries)
+                db.execute(
+                    "UPDATE record SET row_count = row_count - ? WHERE id = ?",
+                    (len(entries), record),
+                )
+                deleted[target.name] = len(entries)
+            limit -= len(entries)
+            if limit <= 0:
+                break
+            done += 1
+        if deleted:
+            db.execute(_SET_META, (Meta.DELETED_REV, last_rev))
+    return deleted, done
+
+
+def _find_outlived(
+    db: apsw.Connection, record: int, target: CleanupTarget, merged_rev: int, limit: int
+) -> list[tuple[int, int]]:
+    """Return index entries of rows past their rule, oldest first."""
+    count = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get or 0
+    newest = db.execute(
+        "SELECT ts, rev FROM history WHERE record = ? ORDER BY ts DESC, rev DESC LIMIT 1", (record,)
+    ).get
+    excess = 0 if target.max_rows is None else count - target.max_rows
+    entries: list[tuple[int, int]] = []
+    oldest = db.execute(
+        "SELECT ts, rev FROM history WHERE record = ? AND rev <= ? ORDER BY ts, rev LIMIT ?",
+        (record, merged_rev, limit),
+    )
+    for ts, rev in oldest:
+        is_old = target.older_than_ms is not None and ts < target.older_than_ms
+        if not is_old and len(entries) >= excess:
+            break
+        if target.keep_latest and (ts, rev) == newest:
+            break
+        entries.append((ts, rev))
+    return entries
+
+
+def _delete_rows(db: apsw.Connection, record: int, entries: list[tuple[int, int]]) -> None:
+    db.executemany("DELETE FROM log WHERE rev = ?", [(rev,) for _, rev in entries])
+    db.executemany(
+        "DELETE FROM history WHERE record = ? AND ts = ? AND rev = ?",
+        [(record, ts, rev) for ts, rev in entries],
+    )
+
+
+def _insert(
+    db: apsw.Connection, statements: dict[int, str], rows: Sequence[tuple[int | str, ...]]
+) -> None:
+    """Insert rows in as few statements as the chunk sizes allow."""
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            chunk = rows[start : start + size]
+            db.execute(statements[size], [column for row in chunk for column in row])
+            start += size

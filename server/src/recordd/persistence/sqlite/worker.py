@@ -1,0 +1,124 @@
+"""One SQLite connection on a thread of its own, and SQLite's errors in our words.
+
+Built on APSW's Trio support: whole synchronous functions run on the thread, one hop each.
+A function holds its own transaction; no statement of a transaction is awaited for, since
+a cancellation between two of them would leave it open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+import apsw
+import apsw.sqlite_extra
+import trio
+
+from recordd.backend import BackendError, BackendShutdown, FatalBackendError, SerializationError
+from recordd.gil_turns import GilTurns
+
+__all__ = ["VFS", "SqliteWorker", "open_vfs", "translate_error"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+VFS: Final = "cksmvfs"
+"""Checksums every page: a flipped bit is an error, not a wrong row."""
+
+_FATAL: Final = (
+    apsw.SQLITE_IOERR_FSYNC,
+    apsw.SQLITE_IOERR_DIR_FSYNC,
+)
+
+
+class SqliteWorker:
+    """A connection whose functions run one after the other on its thread."""
+
+    def __init__(self, db: apsw.AsyncConnection, turns: GilTurns) -> None:
+        self._db: Final = db
+        self._turns: Final = turns
+        self._closed = False
+        self.rollbacks = 0
+
+    @classmethod
+    async def open(cls, path: str, turns: GilTurns, *, readonly: bool) -> SqliteWorker:
+        """Open a connection; a writing one creates the file.
+
+        Raises:
+            BackendError: when SQLite cannot open it.
+        """
+        flags = (
+            apsw.SQLITE_OPEN_READONLY
+            if readonly
+            else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        )
+        try:
+            db = await apsw.Connection.as_async(path, flags=flags, vfs=VFS)
+        except apsw.Error as error:
+            raise BackendError(f"{path}: {error}") from None
+        return cls(db, turns)
+
+    async def run(
+        self,
+        function: Callable[Concatenate[apsw.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `function(connection, …)` on the thread.
+
+        Cancelled, or past the caller's deadline, the function may or may not have had
+        its effect: shield what writes. SQL that runs at that moment is aborted.
+
+        Raises:
+            SerializationError, BackendError, FatalBackendError: as `translate_error` says.
+        """
+        if self._closed:
+            raise BackendShutdown("the database is closed")
+        self._turns.calls_in_flight += 1
+        try:
+            return cast("T", await self._db.async_run(self._guard, function, args, kwargs))
+        except apsw.Error as error:
+            raise translate_error(error) from error
+        finally:
+            self._turns.calls_in_flight -= 1
+
+    def _guard(
+        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> T:
+        """Run on the thread; leave no transaction open, whatever happened."""
+        db = cast("apsw.Connection", self._db)
+        try:
+            return function(db, *args, **kwargs)
+        finally:
+            if db.in_transaction:
+                self.rollbacks += 1
+                db.execute("ROLLBACK")
+
+    async def close(self) -> None:
+        """Close the connection and end its thread, which would else outlive the process's end."""
+        if not self._closed:
+            self._closed = True
+            with trio.CancelScope(shield=True):
+                await self._db.aclose()
+
+
+def open_vfs() -> None:
+    """Register the checksum VFS with this process's SQLite; idempotent."""
+    if VFS not in apsw.vfs_names():
+        db = apsw.Connection(":memory:")
+        apsw.sqlite_extra.load(db, "cksumvfs")
+        db.close()
+
+
+def translate_error(error: apsw.Error) -> BackendError | SerializationError:
+    """Return what an SQLite error means for the caller."""
+    code = getattr(error, "extendedresult", 0)
+    if code in _FATAL:
+        return FatalBackendError(f"storage lost a write: {error}")
+    if isinstance(error, apsw.TooBigError):
+        return SerializationError(f"value: {error}")
+    if isinstance(error, apsw.FullError):
+        return BackendError("the disk is full")
+    if code == apsw.SQLITE_IOERR_DATA:
+        return BackendError("a page of the database fails its checksum: restore a backup")
+    return BackendError(f"storage refuses: {type(error).__name__}: {error}")

@@ -1,0 +1,164 @@
+"""One connection's conversation: its requests in order, their outcomes to the outbox.
+
+Requests take effect in the order in which they came. Writes are handed to the writer
+without waiting for their commit, so pipelined ones share it; a request that reads waits
+until the connection's own writes before it are committed, and so sees them. What takes
+time, a query of the history, runs in a task of its own and holds nothing up.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Final, cast
+
+import trio
+
+from recordd.core import Core
+from recordd.dispatch import Binding
+from recordd.methods import TABLE
+from recordd.outbox import Outbox
+from recordd.writes import WriteRequest
+from recordd_protocol.dialect import Call
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["Session"]
+
+logger: Final = logging.getLogger(__name__)
+
+
+_TURN_S: Final = 0.005
+"""How long one connection may keep the loop to itself while it has messages."""
+
+
+class Session:
+    """The state of one connection above its transport."""
+
+    def __init__(self, core: Core, nursery: trio.Nursery, peer: str) -> None:
+        self.core: Final = core
+        self.peer: Final = peer
+        self.outbox: Final = Outbox(core.settings.outbox_bytes)
+        self.drained: Final[dict[int, int]] = {}
+        """How many values of each record (by id) this connection's drains have seen."""
+        self._nursery: Final = nursery
+        self._pending_writes = 0
+        self._pending_queries = 0
+        self._queries: Final = trio.CapacityLimiter(core.settings.readers)
+        self._settled: Final = trio.lowlevel.ParkingLot()
+
+    async def receive(self, messages: Iterable[bytes]) -> None:
+        """Handle messages in order; return when the next ones may be read.
+
+        Waits where the write queue or the outbox is full. Cancelled, the requests handled
+        so far have had or will have their effect, the others none.
+        """
+        turn_ends = time.perf_counter() + _TURN_S
+        for message in messages:
+            for call in self.core.choose_dialect(message).decode(message):
+                if isinstance(call, bytes):
+                    self.core.counters.request_errors += 1
+                    self.outbox.put(call)
+                else:
+                    await self._begin(call)
+            if self.outbox.is_over:
+                await self.outbox.wait_room()
+            if time.perf_counter() > turn_ends:
+                await trio.lowlevel.checkpoint()
+                turn_ends = time.perf_counter() + _TURN_S
+
+    def refuse_message(self, error: RequestError) -> None:
+        """Answer a message that is too broken to be read, in the dialect of last resort."""
+        self.core.counters.request_errors += 1
+        if (reply := self.core.dialects[-1].refuse_message(error)) is not None:
+            self.outbox.put(reply)
+
+    async def finish(self) -> None:
+        """Wait until every request that was received has been answered."""
+        while self._pending_writes or self._pending_queries:
+            await self._settled.park()
+
+    async def _begin(self, call: Call) -> None:
+        """Start one request; on return its turn in the order is decided.
+
+        This is the hot path: nothing in it waits unless there is something to wait for.
+        """
+        core = self.core
+        core.counters.requests += 1
+        binding = TABLE.get(call.method)
+        try:
+            if binding is None:
+                text = f"there is no method {call.method[:100]!r}"
+                raise RequestError(Reason.METHOD_NOT_FOUND, text)
+            params = binding.decode_params(call.params)
+            if binding.is_write:
+                await self._begin_write(call, cast("WriteRequest", binding.handle(self, params)))
+                return
+            while self._pending_writes:
+                await self._settled.park()
+            result = binding.handle(self, params)
+            if hasattr(type(result), "__await__"):
+                self._begin_query(call, cast("Awaitable[object]", result))
+            else:
+                self._send(call.answer(result))
+        except Exception as error:
+            self._refuse(call, error, binding)
+
+    async def _begin_write(self, call: Call, request: WriteRequest) -> None:
+        request.deliver = functools.partial(self._settle_write, call)
+        try:
+            self.core.queue.put_nowait(request)
+        except trio.WouldBlock:
+            await self.core.queue.put(request)
+        # The writer cannot have delivered yet: it runs in another task.
+        self._pending_writes += 1
+
+    def _settle_write(self, call: Call, outcome: object) -> None:
+        self._pending_writes -= 1
+        if isinstance(outcome, RequestError):
+            self._refuse(call, outcome, TABLE[call.method])
+        else:
+            self._send(call.answer(outcome))
+        if not self._pending_writes:
+            self._settled.unpark_all()
+
+    def _begin_query(self, call: Call, query: Awaitable[object]) -> None:
+        limit = self.core.settings.max_pending_queries
+        if self._pending_queries >= limit:
+            if isinstance(query, Coroutine):
+                query.close()
+            text = f"{limit} queries are pending on this connection: wait for one"
+            raise RequestError(Reason.OVERLOADED, text)
+        self._pending_queries += 1
+        self._nursery.start_soon(self._run_query, call, query)
+
+    async def _run_query(self, call: Call, query: Awaitable[object]) -> None:
+        try:
+            # So few at a time, and with room for the answer: bounds what a peer that
+            # does not read can make us hold.
+            async with self._queries:
+                await self.outbox.wait_room()
+                self._send(call.answer(await query))
+        except Exception as error:
+            self._refuse(call, error, TABLE[call.method])
+        finally:
+            self._pending_queries -= 1
+            self._settled.unpark_all()
+
+    def _send(self, reply: bytes | None) -> None:
+        if reply is not None:
+            self.outbox.put(reply)
+
+    def _refuse(self, call: Call, error: Exception, binding: Binding | None) -> None:
+        """Answer with the reason. The one place where an exception becomes a refusal."""
+        self.core.counters.request_errors += 1
+        if not isinstance(error, RequestError):
+            logger.error("%s: %s failed", self.peer, call.method, exc_info=error)
+            error = RequestError(Reason.INTERNAL, "internal error; see the daemon's log")
+        if binding is not None and binding.is_write and not call.wants_answer:
+            self.core.counters.unanswered_write_errors += 1
+            logger.warning(
+                "%s: %s refused, unanswered: %a", self.peer, call.method, str(error)[:200]
+            )
+        self._send(call.refuse(error))

@@ -1,0 +1,45 @@
+"""Sending to peers that may be slow, stuck or gone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+__all__ = ["linger", "send_all_or_give_up"]
+
+_PIECE_BYTES: Final = 65_536
+"""A large answer goes out in pieces, so that a slow peer that takes some is not a dead one."""
+
+_LINGER_S: Final = 1.0
+_LINGER_BYTES: Final = 16 << 20
+
+
+async def send_all_or_give_up(stream: trio.abc.Stream, data: bytes, timeout_s: float) -> bool:
+    """Send `data`; return False when the peer is gone or takes nothing for `timeout_s`.
+
+    After False, or cancelled, an unknown part was sent: the stream is of no more use.
+    """
+    try:
+        for start in range(0, len(data), _PIECE_BYTES):
+            with trio.fail_after(timeout_s):
+                await stream.send_all(data[start : start + _PIECE_BYTES])
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        return False
+    return True
+
+
+async def linger(stream: trio.SocketStream) -> None:
+    """Read on for a moment after a last answer.
+
+    To close with input unread resets the connection, and the peer, still sending, might
+    lose the answer that says why.
+    """
+    received = 0
+    with trio.move_on_after(_LINGER_S):
+        try:
+            await stream.send_eof()
+            while received < _LINGER_BYTES and (data := await stream.receive_some(65_536)):
+                received += len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return

@@ -1,0 +1,170 @@
+"""The Unix socket: one JSON message a line.
+
+All lines of one read are handled together, and all answers that wait leave in one send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from recordd.core import Core
+from recordd.session import Session
+from recordd.settings import ConfigurationError
+from recordd.transports.sending import linger, send_all_or_give_up
+from recordd_protocol.errors import Reason, RecorddError, RequestError
+from recordd_protocol.framing import LineBuffer
+
+__all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
+
+_RECEIVE_BYTES: Final = 65_536
+
+
+class SocketInUse(RecorddError):
+    """Another daemon listens on the socket."""
+
+
+@contextlib.asynccontextmanager
+async def open_unix_listener(path: str) -> AsyncIterator[trio.SocketListener]:
+    """Listen on `path`, which only this user may open; remove it at the end.
+
+    A lock file beside it decides who owns the path, so that of two daemons that start at
+    once one is told. A socket file that nobody answers on is left over, and replaced.
+
+    Raises:
+        SocketInUse: another daemon listens there.
+        ConfigurationError: the path cannot be used.
+    """
+    with _path_lock(path):
+        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            await _remove_stale(path)
+            # The mode must be right from the first moment: a chmod would come too late.
+            old_umask = os.umask(0o177)
+            try:
+                await sock.bind(path)
+            finally:
+                os.umask(old_umask)
+            inode = os.stat(path).st_ino
+            sock.listen(128)
+        except OSError as error:
+            sock.close()
+            raise ConfigurationError(f"socket: {path}: {error.strerror}") from None
+        async with trio.SocketListener(sock) as listener:
+            try:
+                yield listener
+            finally:
+                with contextlib.suppress(OSError):
+                    if os.stat(path).st_ino == inode:
+                        os.unlink(path)
+
+
+async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
+    """Serve one connection until it ends."""
+    async with trio.open_nursery() as nursery:
+        session = Session(core, nursery, "unix")
+        nursery.start_soon(_send_lines, stream, session, nursery.cancel_scope)
+        refusal = await _receive_lines(stream, session)
+        await session.finish()
+        if refusal is not None:
+            session.refuse_message(refusal)
+        session.outbox.close()
+    if refusal is not None or core.intake_closed:
+        await linger(stream)
+
+
+async def refuse_unix(stream: trio.SocketStream, core: Core) -> None:
+    """Tell a connection that there are too many."""
+    refusal = RequestError(
+        Reason.OVERLOADED, f"{core.settings.max_connections} connections are open: try again later"
+    )
+    if (reply := core.dialects[-1].refuse_message(refusal)) is not None:
+        await send_all_or_give_up(stream, reply + b"\n", core.settings.send_timeout_ms / 1000)
+
+
+async def _receive_lines(stream: trio.SocketStream, session: Session) -> RequestError | None:
+    """Hand lines to the session until the peer is done; return what is wrong with the last.
+
+    Half a line at the end is no message; the peer will not wait for its answer.
+    """
+    limit = session.core.settings.max_message_bytes
+    lines = LineBuffer(limit)
+    try:
+        receive = functools.partial(stream.receive_some, _RECEIVE_BYTES)
+        while data := await session.core.take_in(receive):
+            await session.receive(lines.feed(data))
+            if lines.overflowed:
+                return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")
+    except trio.BrokenResourceError:
+        session.outbox.discard()
+    return None
+
+
+async def _send_lines(
+    stream: trio.SocketStream, session: Session, connection: trio.CancelScope
+) -> None:
+    """Send what the outbox has until it is closed; a peer that takes nothing ends it all."""
+    timeout_s = session.core.settings.send_timeout_ms / 1000
+    while messages := await session.outbox.take():
+        messages.append(b"")
+        if not await send_all_or_give_up(stream, b"\n".join(messages), timeout_s):
+            session.outbox.discard()
+            connection.cancel()
+            return
+
+
+@contextlib.contextmanager
+def _path_lock(path: str) -> Iterator[None]:
+    lock = f"{path}.lock"
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"socket: {lock}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise SocketInUse(f"{path}: another daemon listens there") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody answers on.
+
+    Raises:
+        SocketInUse: when somebody does.
+        ConfigurationError: when the file is no socket.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigurationError(f"socket: {path}: there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    probe = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with trio.fail_after(1):
+            await probe.connect(path)
+    except OSError as error:
+        if error.errno != errno.ECONNREFUSED:
+            raise
+        os.unlink(path)
+    except trio.TooSlowError:
+        raise SocketInUse(f"{path}: somebody listens there") from None
+    else:
+        raise SocketInUse(f"{path}: somebody listens there")
+    finally:
+        probe.close()

@@ -1,0 +1,196 @@
+"""WebSocket at `/ws`: one message a text frame. The port answers plain HTTP as well."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Final
+
+import msgspec
+import trio
+import trio_websocket
+from wsproto.utilities import LocalProtocolError
+
+from recordd.core import Core
+from recordd.session import Session
+from recordd.transports.http import BadRequest, Head, encode_response, read_head
+from recordd.transports.sending import linger, send_all_or_give_up
+from recordd_protocol import PROTOCOL_VERSION
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["refuse_websocket", "serve_websocket"]
+
+logger: Final = logging.getLogger(__name__)
+
+_CLOSE_NORMAL: Final = 1000
+_CLOSE_GOING_AWAY: Final = 1001
+_CLOSE_UNSUPPORTED: Final = 1003
+_CLOSE_TOO_LARGE: Final = 1009
+_CLOSE_S: Final = 3.0
+"""How long to wait for a peer's part of the closing handshake."""
+
+
+async def serve_websocket(stream: trio.SocketStream, core: Core) -> None:
+    """Serve one connection of the port: a WebSocket, or one plain HTTP request."""
+    settings = core.settings
+    head = None
+    with trio.move_on_after(settings.handshake_timeout_ms / 1000):
+        try:
+            head = await read_head(stream)
+            if head is not None:
+                head.check_host(settings.allowed_hosts)
+                if head.path == "/ws" and head.wants_websocket:
+                    head.check_origin(settings.allowed_origins)
+                else:
+                    await _respond(stream, _answer_plain(head, core), core)
+                    return
+        except BadRequest as error:
+            await _respond(stream, _encode_refusal(error), core)
+            return
+        except trio.BrokenResourceError:
+            return
+    if head is not None:
+        await _upgrade(stream, head, core)
+
+
+async def refuse_websocket(stream: trio.SocketStream, core: Core) -> None:
+    """Tell a connection that there are too many."""
+    text = f"{core.settings.max_connections} connections are open: try again later"
+    await _respond(stream, _encode_refusal(BadRequest(503, text)), core)
+
+
+async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) -> None:
+    """Carry messages between the connection and a session until either is done."""
+    async with trio.open_nursery() as nursery:
+        session = Session(core, nursery, "websocket")
+        nursery.start_soon(_send_frames, connection, session, nursery.cancel_scope)
+        close_code = await _receive_frames(connection, session)
+        await session.finish()
+        session.outbox.close()
+    with trio.move_on_after(_CLOSE_S), contextlib.suppress(LocalProtocolError):
+        await connection.aclose(close_code)
+
+
+async def _receive_frames(connection: trio_websocket.WebSocketConnection, session: Session) -> int:
+    """Hand frames to the session; return the code to close with."""
+    limit = session.core.settings.max_message_bytes
+    while True:
+        try:
+            message = await session.core.take_in(connection.get_message)
+        except trio_websocket.ConnectionClosed:
+            session.outbox.discard()
+            return _CLOSE_NORMAL
+        if message is None:
+            return _CLOSE_GOING_AWAY
+        if isinstance(message, bytes):
+            return _CLOSE_UNSUPPORTED
+        encoded = message.encode()
+        if len(encoded) > limit:
+            text = f"a message has {len(encoded)} bytes, limit {limit}"
+            session.refuse_message(RequestError(Reason.TOO_LARGE, text))
+            return _CLOSE_TOO_LARGE
+        await session.receive((encoded,))
+
+
+async def _send_frames(
+    connection: trio_websocket.WebSocketConnection,
+    session: Session,
+    scope: trio.CancelScope,
+) -> None:
+    """Send what the outbox has until it is closed; a peer that takes nothing ends it all."""
+    timeout_s = session.core.settings.send_timeout_ms / 1000
+    while messages := await session.outbox.take():
+        try:
+            for message in messages:
+                with trio.fail_after(timeout_s):
+                    await connection.send_message(message.decode())
+        except (trio_websocket.ConnectionClosed, LocalProtocolError, trio.TooSlowError):
+            session.outbox.discard()
+            scope.cancel()
+            return
+
+
+async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:
+    """Complete the WebSocket handshake and serve the connection."""
+    try:
+        async with trio.open_nursery() as nursery:
+            connection = await _shake_hands(nursery, stream, head, core)
+            if connection is not None:
+                await _converse(connection, core)
+            nursery.cancel_scope.cancel()
+    except* LocalProtocolError as crossed:
+        # The library's own task answers a ping that crossed our close, and may not.
+        logger.debug("a WebSocket ended out of turn: %s", crossed.exceptions[0])
+
+
+async def _shake_hands(
+    nursery: trio.Nursery, stream: trio.SocketStream, head: Head, core: Core
+) -> trio_websocket.WebSocketConnection | None:
+    """Return the open connection, or None where the handshake takes too long."""
+    settings = core.settings
+    with trio.move_on_after(settings.handshake_timeout_ms / 1000):
+        request = await trio_websocket.wrap_server_stream(
+            nursery,
+            _ReplayedStream(stream, head.raw),
+            # Counts characters; what is a little over our limit in bytes we answer.
+            max_message_size=settings.max_message_bytes + 1024,
+            receive_buffer_size=65_536,
+        )
+        return await request.accept()
+    return None
+
+
+def _answer_plain(head: Head, core: Core) -> bytes:
+    if head.method != "GET":
+        raise BadRequest(405, "only GET")
+    if head.path == "/health":
+        state = {
+            "status": "ok",
+            "clients": core.counters.connections,
+            "uptime_secs": int(core.uptime_s),
+        }
+        return encode_response(200, msgspec.json.encode(state))
+    if head.path == "/version":
+        version = {"aimx": PROTOCOL_VERSION, "recordd": core.server_version}
+        return encode_response(200, msgspec.json.encode(version))
+    if head.path == "/ws":
+        raise BadRequest(426, "this is a WebSocket: ask for an upgrade")
+    raise BadRequest(404, "there is /ws, /health and /version")
+
+
+def _encode_refusal(error: BadRequest) -> bytes:
+    body = f"{error.reason}\n".encode("ascii", "replace")
+    return encode_response(error.status, body, "text/plain; charset=us-ascii")
+
+
+async def _respond(stream: trio.SocketStream, response: bytes, core: Core) -> None:
+    """Send a last answer and let the peer have it before the connection closes."""
+    if await send_all_or_give_up(stream, response, core.settings.send_timeout_ms / 1000):
+        await linger(stream)
+
+
+class _ReplayedStream(trio.abc.HalfCloseableStream):
+    """A stream whose first bytes were read already, and are read once more."""
+
+    def __init__(self, stream: trio.SocketStream, replayed: bytes) -> None:
+        self._stream: Final = stream
+        self._replayed = replayed
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._replayed:
+            await trio.lowlevel.checkpoint()
+            replayed, self._replayed = self._replayed, b""
+            return replayed
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,189 @@
+"""The writer actor: the one task that changes anything.
+
+It drains what has queued up into one transaction (group commit), publishes after COMMIT,
+and only then answers. Batches form by themselves: what arrived while the last one was
+being committed is the next one, so no timer delays a lone write. Between batches it runs
+housekeeping (index merge, retention) one slice at a time, so that no write waits long.
+
+A batch is retried request by request only when the backend cannot serialize one of its
+rows: then the faulty request alone is refused. Trouble of the storage itself (disk full)
+refuses the whole batch; retrying each request would find the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from recordd.backend import (
+    FatalBackendError,
+    PersistenceBackend,
+    PersistenceError,
+    SerializationError,
+)
+from recordd.hub import Hub
+from recordd.write_queue import WriteQueue
+from recordd.writes import Deletion, Plan, Write, WriteRequest
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["Housekeeper", "Writer"]
+
+logger: Final = logging.getLogger(__name__)
+
+_BATCH_BYTES: Final = 4 << 20
+"""A transaction's size: past it, larger batches gain nothing and only delay answers."""
+
+_IDLE_AFTER_S: Final = 1.0
+"""With no write for this long, housekeeping may do what it put off."""
+
+_RETRY_AFTER_S: Final = 5.0
+"""How long housekeeping rests after an error: a full disk is not emptied by trying."""
+
+Housekeeper = Callable[[bool], Awaitable[bool]]
+"""Does one slice of work, told whether the writer idles; returns whether more is due now."""
+
+
+class Writer:
+    """Owns the hub's changes and the backend's writing side."""
+
+    def __init__(self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue) -> None:
+        self.queue: Final = queue
+        self.commits = 0
+        self.rows_committed = 0
+        self.housekeeping_errors = 0
+        self._hub: Final = hub
+        self._backend: Final = backend
+        self._housekeepers: Final[list[Housekeeper]] = []
+        self._housekeep_not_before = 0.0
+        if backend is not None:
+            self._housekeepers.append(self._maintain)
+
+    def add_housekeeper(self, housekeeper: Housekeeper) -> None:
+        """Have `housekeeper` run between batches; call `queue.wake` when it has work."""
+        self._housekeepers.append(housekeeper)
+
+    async def run(self) -> None:
+        """Serve the queue until it is closed and drained.
+
+        Raises:
+            FatalBackendError: when the storage cannot be trusted any more; the requests
+                of the batch were refused.
+        """
+        idle = False
+        while True:
+            if batch := self.queue.take_nowait(_BATCH_BYTES):
+                await self._commit(batch)
+                idle = False
+            elif self.queue.closed:
+                return
+            if await self._housekeep(idle) or len(self.queue):
+                continue
+            with trio.move_on_after(_IDLE_AFTER_S) as waiting:
+                await self.queue.wait_wakeup()
+            idle = waiting.cancelled_caught
+            if idle and not await self._housekeep(idle):
+                await self.queue.wait_wakeup()
+
+    async def _housekeep(self, idle: bool) -> bool:
+        """Run every housekeeper once; one that fails is tried again a little later."""
+        if trio.current_time() < self._housekeep_not_before:
+            return False
+        due = False
+        for housekeeper in self._housekeepers:
+            try:
+                due = await housekeeper(idle) or due
+            except FatalBackendError:
+                raise
+            except PersistenceError as error:
+                self.housekeeping_errors += 1
+                self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
+                logger.error("housekeeping put off for %g s: %s", _RETRY_AFTER_S, error)
+                return False
+        return due
+
+    async def _maintain(self, idle: bool) -> bool:
+        assert self._backend is not None, "only added where there is one"
+        return await self._backend.maintain(self._hub.rev if idle else 0)
+
+    async def _commit(self, batch: Sequence[WriteRequest]) -> None:
+        """Commit runs of writes together; a deletion takes its turn between them.
+
+        Every request of the batch is settled on return, and also when this raises.
+        """
+        try:
+            for is_write, run in itertools.groupby(batch, lambda item: isinstance(item, Write)):
+                if is_write:
+                    await self._commit_writes([item for item in run if isinstance(item, Write)])
+                else:
+                    for item in run:
+                        assert isinstance(item, Deletion)
+                        await self._commit_deletion(item)
+        except FatalBackendError as fault:
+            for request in batch:
+                if not request.is_settled:
+                    request.settle(fault)
+            raise
+
+    async def _commit_writes(self, writes: list[Write]) -> None:
+        storing = self._backend is not None
+        plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
+        for write, refusal in plan.refused:
+            write.settle(refusal)
+        try:
+            await self._store(plan)
+        except FatalBackendError:
+            raise
+        except SerializationError as error:
+            if len(plan.planned) == 1:
+                plan.planned[0].write.settle(error)
+                return
+            for planned in plan.planned:
+                await self._commit_writes([planned.write])
+        except PersistenceError as error:
+            logger.warning("%d writes refused: %s", len(plan.planned), error)
+            for planned in plan.planned:
+                planned.write.settle(error)
+        else:
+            self._publish(plan)
+
+    async def _store(self, plan: Plan) -> None:
+        rows = plan.rows_to_store()
+        if rows and self._backend is not None:
+            await self._backend.store(rows)
+            self.commits += 1
+            self.rows_committed += len(rows)
+
+    def _publish(self, plan: Plan) -> None:
+        publish = self._hub.publish
+        for planned in plan.planned:
+            for row in planned.rows:
+                publish(row)
+        for planned in plan.planned:
+            planned.write.settle(planned.write.to_result(planned.rows, planned.late))
+
+    async def _commit_deletion(self, deletion: Deletion) -> None:
+        state = self._hub.find(deletion.name)
+        if state is None:
+            refusal = f"record {deletion.name!r} does not exist"
+            deletion.settle(RequestError(Reason.NOT_FOUND, refusal))
+            return
+        rows = state.rows
+        try:
+            if rows and self._backend is not None:
+                await self._backend.delete(deletion.name)
+        except FatalBackendError:
+            raise
+        except PersistenceError as error:
+            deletion.settle(error)
+        else:
+            self._hub.remove(deletion.name)
+            deletion.settle(deletion.to_result(rows))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

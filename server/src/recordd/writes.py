@@ -1,0 +1,179 @@
+"""Write requests, and the plan that turns a batch of them into rows.
+
+Planning is pure: it decides times, commit numbers, lateness and conditions against the
+hub and against the batch's own earlier rows, and changes nothing. The writer commits the
+plan and then applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from recordd.hub import Hub
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.rows import Row
+
+__all__ = ["Deletion", "Outcome", "Plan", "Planned", "Write", "WriteItem", "WriteRequest"]
+
+WriteItem = tuple[str, bytes, int | None]
+"""Name, value, and `ts` in ms or None for the time of the commit."""
+
+_ROW_BYTES: Final = 512
+"""What a row takes in memory beside its value, about: a million tiny rows are not nothing."""
+
+Outcome = Callable[[object], None]
+"""Takes what a request came to: its result, or the RequestError that refused it."""
+
+
+class _Request:
+    """What waits in the queue; settled exactly once."""
+
+    __slots__ = ("deliver", "is_settled")
+
+    def __init__(self) -> None:
+        self.deliver: Outcome = _discard
+        self.is_settled = False
+
+    def settle(self, outcome: object) -> None:
+        """Hand the outcome to who waits for it."""
+        assert not self.is_settled, "a request has one outcome"
+        self.is_settled = True
+        self.deliver(outcome)
+
+
+class Write(_Request):
+    """Rows to be committed together, or not at all.
+
+    `if_rev`: only if the latest row of the (one) record has this rev, 0 for no record.
+    `to_result` makes the method's result from the rows and which of them came late.
+    """
+
+    __slots__ = ("if_rev", "items", "size_bytes", "to_result")
+
+    def __init__(
+        self,
+        items: list[WriteItem],
+        to_result: Callable[[list[Row], list[bool]], object],
+        *,
+        if_rev: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.items: Final = items
+        self.to_result: Final = to_result
+        self.if_rev: Final = if_rev
+        self.size_bytes: Final = sum([len(value) + _ROW_BYTES for _, value, _ in items])
+
+
+class Deletion(_Request):
+    """A record to be deleted with its history."""
+
+    __slots__ = ("name", "size_bytes", "to_result")
+
+    def __init__(self, name: str, to_result: Callable[[int], object]) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.to_result: Final = to_result
+        self.size_bytes: Final = _ROW_BYTES
+
+
+WriteRequest = Write | Deletion
+
+
+class Planned:
+    """A write whose rows are decided."""
+
+    __slots__ = ("late", "rows", "write")
+
+    def __init__(self, write: Write, rows: list[Row], late: list[bool]) -> None:
+        self.write: Final = write
+        self.rows: Final = rows
+        self.late: Final = late
+
+
+class Plan:
+    """What a batch of writes will do, if it commits."""
+
+    def __init__(self, writes: Iterable[Write], hub: Hub, *, now_ms: int, storing: bool) -> None:
+        self.planned: Final[list[Planned]] = []
+        self.refused: Final[list[tuple[Write, RequestError]]] = []
+        self._hub: Final = hub
+        self._now_ms: Final = now_ms
+        self._storing: Final = storing
+        self._rev = hub.rev
+        self._latest: dict[str, Row] = {}
+        self._created = 0
+        for write in writes:
+            try:
+                self.planned.append(self._plan(write))
+            except RequestError as error:
+                self.refused.append((write, error))
+
+    def rows_to_store(self) -> list[Row]:
+        """Return the rows that are persisted, in `rev` order."""
+        return [row for planned in self.planned for row in planned.rows if row.rev is not None]
+
+    def _plan(self, write: Write) -> Planned:
+        if write.if_rev is not None:
+            self._check_condition(write.items[0][0], write.if_rev)
+        self._check_room(write.items)
+        rows, late = [], []
+        for name, value, ts in write.items:
+            row, is_late = self._plan_row(name, value, ts)
+            rows.append(row)
+            late.append(is_late)
+        return Planned(write, rows, late)
+
+    def _plan_row(self, name: str, value: bytes, ts: int | None) -> tuple[Row, bool]:
+        latest = self._find_latest(name)
+        if ts is None:
+            # The record's own clock never runs backwards: a write without ts must become
+            # the latest, also when our clock was set back or a client's runs ahead.
+            ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
+        row = Row(name, value, ts, self._assign_rev(name))
+        is_late = latest is not None and row.order < latest.order
+        if latest is None:
+            self._created += 1
+        if not is_late:
+            self._latest[name] = row
+        return row, is_late
+
+    def _assign_rev(self, name: str) -> int | None:
+        if not self._storing:
+            return None
+        state = self._hub.find(name)
+        rule = self._hub.rules.rule_for(name) if state is None else state.rule
+        if not rule.persist:
+            return None
+        self._rev += 1
+        return self._rev
+
+    def _find_latest(self, name: str) -> Row | None:
+        if row := self._latest.get(name):
+            return row
+        state = self._hub.find(name)
+        return None if state is None else state.latest
+
+    def _check_condition(self, name: str, if_rev: int) -> None:
+        latest = self._find_latest(name)
+        found = 0 if latest is None else latest.rev
+        if found != if_rev:
+            refusal = f"record {name!r} is at rev {found}, not {if_rev}"
+            raise RequestError(Reason.CONFLICT, refusal)
+
+    def _check_room(self, items: list[WriteItem]) -> None:
+        room = self._hub.max_records - len(self._hub) - self._created
+        if room >= len(items):
+            return
+        new: set[str] = set()
+        for index, (name, _, _) in enumerate(items):
+            if self._find_latest(name) is None:
+                new.add(name)
+            if len(new) > room:
+                where = f"records[{index}]: " if len(items) > 1 else ""
+                refusal = f"{where}there are {self._hub.max_records} records, which is the limit"
+                raise RequestError(Reason.OVERLOADED, refusal)
+
+
+def _discard(outcome: object) -> None:
+    """Stand in until a session says where the outcome goes."""

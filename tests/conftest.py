@@ -1,0 +1,49 @@
+"""Fixtures: a daemon in a process, and a daemon's core in this one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.core_in_memory import CoreInMemory, running_core
+from tests.daemon_process import DaemonProcess
+
+StartDaemon = Callable[..., DaemonProcess]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def start_daemon(short_path: Path) -> Iterator[StartDaemon]:
+    """Return a function that starts a daemon; all are killed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*flags: str, **environment: str) -> DaemonProcess:
+            daemon = DaemonProcess(short_path, *flags, **environment).start()
+            stack.callback(daemon.stop, signal.SIGKILL)
+            return daemon
+
+        yield start
+
+
+@pytest.fixture
+def daemon(start_daemon: StartDaemon) -> DaemonProcess:
+    """A daemon with default settings, without retention."""
+    return start_daemon()
+
+
+@pytest.fixture
+async def core() -> AsyncIterator[CoreInMemory]:
+    """A daemon's core over a memory backend, its writer running, no sockets."""
+    async with running_core() as core:
+        yield core

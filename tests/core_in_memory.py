@@ -1,0 +1,101 @@
+"""A daemon's core in this process: real parts, memory streams instead of sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from recordd.backend import PersistenceBackend
+from recordd.core import Core, Extension, build_core
+from recordd.persistence import RetentionPolicy, with_persistence
+from recordd.persistence.memory import MemoryBackend
+from recordd.settings import Configuration, load
+from recordd.transports.unix import serve_unix
+from tests.wire import request
+
+
+def configure(**settings: Any) -> Configuration:
+    """A configuration with some settings of its own and no environment."""
+    flags = {key: str(value) for key, value in settings.items()}
+    return load({"retention": "off", **flags}, {}, None)
+
+
+class Peer:
+    """The client's end of a connection, line by line."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self._received = b""
+
+    async def send(self, *lines: bytes) -> None:
+        await self.stream.send_all(b"".join(line + b"\n" for line in lines))
+
+    async def receive(self) -> Any:
+        """Return the next answer, parsed; None at the end of the stream."""
+        while b"\n" not in self._received:
+            data = await self.stream.receive_some(65_536)
+            if not data:
+                return None
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        return json.loads(line)
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """Return the result, or the whole answer where it is an error."""
+        await self.send(request(method, 1, **params))
+        answer = await self.receive()
+        return answer.get("result", answer)
+
+
+class CoreInMemory:
+    """The core and a way to connect to it."""
+
+    def __init__(self, core: Core, nursery: trio.Nursery) -> None:
+        self.core = core
+        self._nursery = nursery
+
+    def connect(self) -> Peer:
+        near, far = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self._serve, far)
+        return Peer(near)
+
+    async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+        async with stream:
+            # A memory stream does all that is asked of a socket stream here.
+            await serve_unix(cast("trio.SocketStream", stream), self.core)
+
+
+@contextlib.asynccontextmanager
+async def running_core(
+    backend: PersistenceBackend | None = None,
+    configuration: Configuration | None = None,
+    extensions: Iterable[Extension] | None = None,
+) -> AsyncIterator[CoreInMemory]:
+    """Run a core; with `extensions` given, with those and no others."""
+    if extensions is None:
+        backend = backend or MemoryBackend()
+        policy = RetentionPolicy(interval_ms=86_400_000, keep_latest=True)
+        extensions = [with_persistence(backend, policy)]
+    core = build_core(configuration or configure(), extensions)
+    stored = core.extensions.get(PersistenceBackend)
+    if stored is not None:
+        loaded = await stored.initialize()
+        core.hub.rev, core.hub.epoch = loaded.rev, loaded.epoch
+        for record in loaded.records:
+            core.hub.load(record.latest, record.rows)
+    async with trio.open_nursery() as nursery:
+        for hook in core.start_hooks:
+            nursery.start_soon(hook)
+        nursery.start_soon(core.writer.run)
+        try:
+            yield CoreInMemory(core, nursery)
+        finally:
+            nursery.cancel_scope.cancel()
+    if stored is not None:
+        with trio.CancelScope(shield=True):
+            await stored.close()

@@ -1,0 +1,80 @@
+"""A real daemon in a process of its own, for tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START_TIMEOUT_S = 20.0
+
+
+class DaemonProcess:
+    """`recordd serve` on a folder; start it as often as needed."""
+
+    def __init__(self, folder: Path, *flags: str, **environment: str) -> None:
+        self.folder = folder
+        self.socket_path = folder / "s"
+        self.database = folder / "recordd.db"
+        self.log_path = folder / "log"
+        self._flags = flags
+        self._environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket_path}"
+
+    @property
+    def port(self) -> int:
+        """The port that the system gave; in the log once the daemon listens."""
+        found = re.findall(r"listening on ws://127\.0\.0\.1:(\d+)/ws", self.log_path.read_text())
+        return int(found[-1])
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def start(self) -> DaemonProcess:
+        """Start the daemon and wait until it says that it listens."""
+        already = self.log.count("listening on ws://") if self.log_path.exists() else 0
+        self.process = self.popen()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.log.count("listening on ws://") == already:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the daemon did not start:\n{self.log}")
+            time.sleep(0.01)
+        return self
+
+    def popen(self) -> subprocess.Popen[bytes]:
+        """Start the daemon and wait for nothing."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
+        environment |= {"RECORDD_RETENTION": "off", **self._environment}
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "recordd", "serve"),
+                    *("--socket", str(self.socket_path)),
+                    *("--database", str(self.database)),
+                    *("--listen", "127.0.0.1:0"),
+                    *self._flags,
+                ],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end, return the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(START_TIMEOUT_S)

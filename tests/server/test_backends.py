@@ -1,0 +1,306 @@
+"""What every backend promises: one suite, run on each that ships."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recordd.backend import (
+    BackendOptions,
+    BackendShutdown,
+    CleanupTarget,
+    PageLimits,
+    PersistenceBackend,
+    QueryParams,
+)
+from recordd.persistence import make_backend
+from recordd.persistence.memory import MemoryBackend
+from recordd_protocol.errors import RequestError
+from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.rows import Page, Row
+from tests.server.rows import PAGE, revs, row
+
+EVERYTHING = compile_patterns("#")
+AS_OF = 1 << 40
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def backend(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[PersistenceBackend]:
+    """An empty backend, found by its entry point as the daemon finds it."""
+    options = BackendOptions(database=str(tmp_path / "test.db"), tail_rows=8)
+    backend = make_backend(request.param, options)
+    await backend.initialize()
+    yield backend
+    await backend.close()
+
+
+def ask(
+    limit: int | None = None,
+    start: int | None = None,
+    end: int | None = None,
+    after: str | None = None,
+    as_of: int = AS_OF,
+    page: PageLimits = PAGE,
+) -> QueryParams:
+    return QueryParams(
+        as_of=as_of, limit_per_record=limit, start_ms=start, end_ms=end, after=after, page=page
+    )
+
+
+async def settle(backend: PersistenceBackend) -> None:
+    """Let the backend do all the housekeeping it has."""
+    while await backend.maintain(AS_OF):
+        pass
+
+
+async def all_pages(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
+    rows: list[Row] = []
+    while True:
+        page = await backend.query(EVERYTHING, params)
+        rows += page.rows
+        if page.next is None:
+            return rows
+        params = ask(
+            params.limit_per_record, params.start_ms, params.end_ms, page.next, page=params.page
+        )
+
+
+async def test_a_stored_row_is_read_back_whole(backend: PersistenceBackend) -> None:
+    stored = Row("ä.b", '{"x":[1.50,"ü"]}'.encode(), 1234, 1)
+    await backend.store([stored])
+    (found,) = (await backend.query(EVERYTHING, ask())).rows
+    assert (found.name, found.value, found.ts, found.rev) == ("ä.b", stored.value, 1234, 1)
+
+
+async def test_latest_is_the_greatest_time_then_the_greatest_rev(
+    backend: PersistenceBackend,
+) -> None:
+    await backend.store([row(1, ts=50), row(2, ts=90), row(3, ts=90), row(4, ts=60)])
+    assert revs((await backend.query(EVERYTHING, ask(1))).rows) == [3]
+
+
+async def test_a_range_is_inclusive_and_a_limit_takes_the_newest(
+    backend: PersistenceBackend,
+) -> None:
+    await backend.store([row(n) for n in range(1, 11)])
+    await settle(backend)
+    assert revs((await backend.query(EVERYTHING, ask(start=30, end=50))).rows) == [3, 4, 5]
+    assert revs((await backend.query(EVERYTHING, ask(2, start=30, end=50))).rows) == [4, 5]
+    assert revs((await backend.query(EVERYTHING, ask(3))).rows) == [8, 9, 10]
+
+
+async def test_rows_of_several_records_come_in_time_order(backend: PersistenceBackend) -> None:
+    await backend.store([row(1, "a", 30), row(2, "b", 10), row(3, "a", 20), row(4, "c", 20)])
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 3, 4, 1]
+    both = compile_patterns(["a", "b*"])
+    assert revs((await backend.query(both, ask())).rows) == [2, 3, 1]
+
+
+async def test_pages_join_without_gap_or_repeat(backend: PersistenceBackend) -> None:
+    await backend.store([row(n, "ab"[n % 2], ts=n // 3) for n in range(1, 40)])
+    await settle(backend)
+    await backend.store([row(n, "abc"[n % 3], ts=n // 5) for n in range(40, 60)])
+    whole = revs((await backend.query(EVERYTHING, ask())).rows)
+    assert revs(await all_pages(backend, ask(page=PageLimits(7, 1 << 20)))) == whole
+    by_size = PageLimits(1000, 3 * len(row(59).json))
+    assert revs(await all_pages(backend, ask(page=by_size))) == whole
+    newest = revs((await backend.query(EVERYTHING, ask(9))).rows)
+    assert revs(await all_pages(backend, ask(9, page=PageLimits(4, 1 << 20)))) == newest
+
+
+async def test_rows_after_the_first_page_are_not_in_the_others(backend: PersistenceBackend) -> None:
+    await backend.store([row(n) for n in range(1, 11)])
+    first = await backend.query(EVERYTHING, ask(5, as_of=10, page=PageLimits(3, 1 << 20)))
+    await backend.store([row(n) for n in range(11, 30)])
+    await settle(backend)
+    second = await backend.query(EVERYTHING, ask(5, after=first.next))
+    assert revs(first.rows + second.rows) == [6, 7, 8, 9, 10]
+
+
+async def test_a_query_sees_no_row_after_its_moment(backend: PersistenceBackend) -> None:
+    await backend.store([row(n) for n in range(1, 11)])
+    assert revs((await backend.query(EVERYTHING, ask(as_of=4))).rows) == [1, 2, 3, 4]
+    await settle(backend)
+    assert revs((await backend.query(EVERYTHING, ask(2, as_of=4))).rows) == [3, 4]
+
+
+async def test_a_forged_cursor_is_refused(backend: PersistenceBackend) -> None:
+    await backend.store([row(1)])
+    for forged in (
+        "",
+        "x",
+        "1.2",
+        "1.2.3.4",
+        "-1.2.3",
+        "1.2." + "9" * 30,
+        "9" * 19 + ".1.1",
+        "1.3.2",
+        f"1.1.{AS_OF + 1}",
+    ):
+        with pytest.raises(RequestError):
+            await backend.query(EVERYTHING, ask(after=forged))
+
+
+async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) -> None:
+    await backend.store([row(n, "ab"[n % 2], ts=100 - n) for n in range(1, 9)])
+
+    async def replay(pattern: str, after: int, as_of: int = 8, limit: int | None = None) -> Page:
+        return await backend.replay(
+            compile_patterns(pattern), after=after, as_of=as_of, limit=limit, page=PAGE
+        )
+
+    assert revs((await replay("#", 0)).rows) == list(range(1, 9))
+    assert revs((await replay("b", 2)).rows) == [3, 5, 7]
+    assert revs((await replay("#", 2, as_of=4)).rows) == [3, 4]
+    page = await replay("#", 3, limit=2)
+    assert revs(page.rows) == [4, 5]
+    assert page.next is not None
+    assert revs((await replay("#", int(page.next))).rows) == [6, 7, 8]
+
+
+async def test_at_finds_one_row_by_its_commit_number(backend: PersistenceBackend) -> None:
+    await backend.store([row(1), row(2, "b")])
+    found = await backend.at(2)
+    assert found is not None
+    assert found.json == row(2, "b").json
+    assert await backend.at(3) is None
+
+
+async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
+    backend: PersistenceBackend,
+) -> None:
+    await backend.store([row(1), row(2, "b"), row(3)])
+    await backend.delete("a")
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2]
+    assert await backend.at(1) is None
+    await backend.store([row(4)])
+    await settle(backend)
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 4]
+    replayed = await backend.replay(EVERYTHING, after=0, as_of=4, limit=None, page=PAGE)
+    assert revs(replayed.rows) == [2, 4]
+
+
+async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: PersistenceBackend) -> None:
+    await backend.store([row(n) for n in range(1, 6)])
+    await settle(backend)
+    deleted, done = await backend.cleanup([CleanupTarget("a", 40, None, True)], 100)
+    assert (deleted, done) == ({"a": 3}, 1)
+    deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, True)], 100)
+    assert (deleted, done) == ({"a": 1}, 1)
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [5]
+    deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, False)], 100)
+    assert (deleted, done) == ({"a": 1}, 1)
+
+
+async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend) -> None:
+    await backend.store([row(n) for n in range(1, 11)])
+    await settle(backend)
+    deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
+    assert deleted == {"a": 6}
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [7, 8, 9, 10]
+
+
+async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
+    backend: PersistenceBackend,
+) -> None:
+    await backend.store([row(n, "ab"[n % 2]) for n in range(1, 21)])
+    await settle(backend)
+    targets = [CleanupTarget(name, 1000, None, True) for name in ("a", "b")]
+    deleted, done = await backend.cleanup(targets, 12)
+    assert (deleted, done) == ({"a": 9, "b": 3}, 1)
+    deleted, done = await backend.cleanup(targets[done:], 12)
+    assert (deleted, done) == ({"b": 6}, 1)
+
+
+async def test_a_closed_backend_says_so(backend: PersistenceBackend) -> None:
+    await backend.close()
+    await backend.close()
+    with pytest.raises(BackendShutdown):
+        await backend.store([row(1)])
+
+
+async def test_statistics_name_the_backend(backend: PersistenceBackend) -> None:
+    assert backend.statistics()["backend"] in ("sqlite", "memory")
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("store"), st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), min_size=1, max_size=6)),
+        st.tuples(st.just("maintain"), st.booleans()),
+        st.tuples(st.just("delete"), st.sampled_from("abc")),
+        st.tuples(st.just("cleanup"), st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.integers(1, 5))),
+        st.tuples(st.just("reopen"), st.none()),
+    ),
+    max_size=25,
+)  # fmt: skip
+questions = st.tuples(
+    st.none() | st.integers(1, 4), st.none() | st.integers(0, 30), st.none() | st.integers(0, 30)
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=steps, question=questions, page_rows=st.integers(1, 20))
+def test_sqlite_answers_as_the_simple_backend_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[str, object]],
+    question: tuple[int | None, int | None, int | None],
+    page_rows: int,
+) -> None:
+    """The property behind the rest: whatever was done before, both give the same rows."""
+    import trio
+
+    folder = tmp_path_factory.mktemp("model")
+    trio.run(_compare, folder, steps, question, page_rows)
+
+
+async def _compare(
+    folder: Path,
+    steps: list[tuple[str, object]],
+    question: tuple[int | None, int | None, int | None],
+    page_rows: int,
+) -> None:
+    options = BackendOptions(database=str(folder / "test.db"), tail_rows=5)
+    make: Callable[[], PersistenceBackend] = lambda: make_backend("sqlite", options)  # noqa: E731
+    model, real = MemoryBackend(), make()
+    await real.initialize()
+    last = 0
+    try:
+        for step, argument in steps:
+            names = {r.name for r in (await model.query(EVERYTHING, ask())).rows}
+            if step == "store":
+                pairs: list[tuple[str, int]] = argument  # type: ignore[assignment]
+                batch = [row(last + i, name, ts) for i, (name, ts) in enumerate(pairs, 1)]
+                last += len(batch)
+                await model.store(batch)
+                await real.store(batch)
+            elif step == "maintain":
+                await real.maintain(AS_OF if argument else 0)
+            elif step == "delete" and argument in names:
+                await model.delete(str(argument))
+                await real.delete(str(argument))
+            elif step == "cleanup":
+                bounds: tuple[str, int, int] = argument  # type: ignore[assignment]
+                target = CleanupTarget(*bounds, True)
+                await settle(real)
+                assert await real.cleanup([target], 100) == await model.cleanup([target], 100)
+            elif step == "reopen":
+                await real.close()
+                real = make()
+                loaded = await real.initialize()
+                rows = (await model.query(EVERYTHING, ask())).rows
+                assert sum(record.rows for record in loaded.records) == len(rows)
+                latest = (await model.query(EVERYTHING, ask(1))).rows
+                assert {r.latest.rev for r in loaded.records} == {r.rev for r in latest}
+                assert loaded.rev == last or not rows or loaded.rev >= max(r.rev or 0 for r in rows)
+        params = ask(*question, page=PageLimits(page_rows, 1 << 20))
+        assert revs(await all_pages(real, params)) == revs(await all_pages(model, params))
+    finally:
+        await real.close()

@@ -1,0 +1,86 @@
+"""Plans: what a batch of writes will do, decided before anything is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from recordd.hub import Hub
+from recordd.rules import read_rules
+from recordd.writes import Plan, Write
+from recordd_protocol.errors import Reason
+from recordd_protocol.rows import Row
+
+NOW = 1_000_000
+
+
+def make_hub(*rules: dict[str, Any], max_records: int = 100) -> Hub:
+    table = read_rules(list(rules), default_retention_ms=None, max_capacity=100)
+    return Hub(table, max_records=max_records)
+
+
+def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> Write:
+    return Write(list(items), lambda rows, late: rows, if_rev=if_rev)
+
+
+def plan(hub: Hub, *writes: Write, storing: bool = True) -> Plan:
+    return Plan(writes, hub, now_ms=NOW, storing=storing)
+
+
+def test_rows_get_consecutive_revs_across_the_batch() -> None:
+    made = plan(make_hub(), write(("a", b"1", 5)), write(("b", b"1", 6), ("a", b"2", 7)))
+    assert [row.rev for row in made.rows_to_store()] == [1, 2, 3]
+
+
+def test_a_row_older_than_the_latest_is_late_within_the_batch_too() -> None:
+    hub = make_hub()
+    hub.publish(Row("a", b"0", 50, 1))
+    made = plan(hub, write(("a", b"1", 60)), write(("a", b"2", 55)), write(("a", b"3", 60)))
+    assert [planned.late for planned in made.planned] == [[False], [True], [False]]
+
+
+@pytest.mark.parametrize(("latest_ts", "ts"), [(NOW - 5, NOW), (NOW + 500, NOW + 500)])
+def test_a_write_without_ts_always_becomes_the_latest(latest_ts: int, ts: int) -> None:
+    hub = make_hub()
+    hub.publish(Row("a", b"0", latest_ts, 1))
+    (planned,) = plan(hub, write(("a", b"1", None))).planned
+    assert (planned.rows[0].ts, planned.late) == (ts, [False])
+
+
+def test_a_condition_sees_the_batch_before_it_and_fails_alone() -> None:
+    made = plan(
+        make_hub(),
+        write(("a", b"1", 5), if_rev=0),
+        write(("a", b"2", 6), if_rev=0),
+        write(("a", b"3", 7), if_rev=1),
+        write(("b", b"1", 7)),
+    )
+    assert [row.value for row in made.rows_to_store()] == [b"1", b"3", b"1"]
+    ((_, refusal),) = made.refused
+    assert refusal.reason is Reason.CONFLICT
+
+
+def test_a_record_too_many_is_refused_and_takes_no_rev() -> None:
+    made = plan(
+        make_hub(max_records=2),
+        write(("a", b"1", 5)),
+        write(("b", b"1", 5), ("c", b"1", 5)),
+        write(("b", b"1", 5)),
+        write(("a", b"2", 6)),
+    )
+    assert [(row.name, row.rev) for row in made.rows_to_store()] == [("a", 1), ("b", 2), ("a", 3)]
+    assert [refusal.reason for _, refusal in made.refused] == [Reason.OVERLOADED]
+
+
+def test_what_is_not_persisted_has_no_rev() -> None:
+    hub = make_hub({"name": "tmp.*", "persist": False})
+    made = plan(hub, write(("tmp.x", b"1", 5), ("a", b"1", 5)))
+    assert [row.rev for row in made.planned[0].rows] == [None, 1]
+    assert plan(hub, write(("a", b"1", 5)), storing=False).rows_to_store() == []
+
+
+def test_planning_changes_nothing() -> None:
+    hub = make_hub()
+    plan(hub, write(("a", b"1", 5)))
+    assert (len(hub), hub.rev) == (0, 0)

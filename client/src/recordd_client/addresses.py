@@ -1,0 +1,49 @@
+"""Where the daemon is: `unix:///path`, or `ws://host:port/ws`."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from recordd_client.errors import ConnectionFailed
+from recordd_protocol.addresses import default_socket_path
+
+__all__ = ["MAX_MESSAGE_BYTES", "Address", "find_address"]
+
+MAX_MESSAGE_BYTES: Final = 4 << 20
+"""Longest answer that is taken; a daemon keeps to 1 MiB unless it was told otherwise."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A Unix socket's path, or a WebSocket's host, port and target."""
+
+    url: str
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+    target: str = ""
+
+
+def find_address(url: str | None) -> Address:
+    """Read a URL; without one, `RECORDD_CONNECT` or the daemon's default socket.
+
+    Raises:
+        ConnectionFailed: where it is no address of a daemon.
+    """
+    url = url or os.environ.get("RECORDD_CONNECT") or f"unix://{default_socket_path(os.environ)}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConnectionFailed(f"{url}: {error}") from None
+    if parts.scheme == "unix" and parts.path and not parts.netloc:
+        return Address(url, path=parts.path)
+    if parts.scheme == "ws" and parts.hostname:
+        query = f"?{parts.query}" if parts.query else ""
+        return Address(
+            url, host=parts.hostname, port=port or 80, target=(parts.path or "/ws") + query
+        )
+    raise ConnectionFailed(f"{url}: not an address: write unix:///path or ws://host:port/ws")

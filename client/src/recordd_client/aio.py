@@ -1,0 +1,366 @@
+"""The async client, for Trio programs.
+
+Any number of tasks may call at the same time: their requests share the connection, go out
+together and are answered as they are done. One task reads, one writes; a call only waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, TypeVar, overload
+
+import trio
+from msgspec import UNSET, Raw, UnsetType
+
+from recordd_client import calls
+from recordd_client.addresses import find_address
+from recordd_client.async_streams import MessageStream, open_stream
+from recordd_client.calls import Call, WriteItem
+from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
+from recordd_client.rows import Page, Row, decode_page
+from recordd_protocol.methods import (
+    Counts,
+    Edge,
+    Node,
+    RecordInfo,
+    Records,
+    Stats,
+    Welcome,
+    Written,
+    WrittenMany,
+)
+
+__all__ = ["AsyncClient", "open_client"]
+
+T = TypeVar("T")
+_RecordInfos = list[RecordInfo]
+_Strings = list[str]
+_Values = list[Any]
+_Nodes = list[Node]
+_Edges = list[Edge]
+_Pages = list[Records]
+
+_CLOSE_S: Final = 1.0
+"""How long to wait for the daemon's part of a WebSocket's end."""
+
+
+@contextlib.asynccontextmanager
+async def open_client(
+    url: str | None = None, *, timeout_s: float = 10.0
+) -> AsyncIterator[AsyncClient]:
+    """Connect to a daemon; at the end, or cancelled, disconnect.
+
+    Args:
+        url: `unix:///path` or `ws://host:port/ws`; default `RECORDD_CONNECT`, or the
+            daemon's default socket.
+        timeout_s: for connecting, and for each call.
+
+    Raises:
+        ConnectionFailed: the daemon cannot be reached.
+    """
+    address = find_address(url)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            stream = await open_stream(address, timeout_s, nursery)
+            client = AsyncClient(stream, timeout_s)
+            nursery.start_soon(client._read)
+            nursery.start_soon(client._write)
+            try:
+                yield client
+            finally:
+                with trio.move_on_after(_CLOSE_S, shield=True):
+                    await stream.close()
+        except Exception as error:
+            failure = error  # the nursery would wrap it in a group, which is no caller's concern
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class _Pending:
+    """A call that waits for its answer."""
+
+    def __init__(self, call: Call[Any]) -> None:
+        self.call: Final = call
+        self.was_sent = False
+        self.done: Final = trio.Event()
+        self.result = Raw(b"")
+        self.error: ClientError | None = None
+
+
+class AsyncClient:
+    """A connection to a daemon. Get one from `open_client`.
+
+    Every call may raise a `Refused` (one class per reason), `CallTimeout` or
+    `ConnectionLost`. A cancelled call may have taken effect or not.
+    """
+
+    def __init__(self, stream: MessageStream, timeout_s: float) -> None:
+        self._stream: Final = stream
+        self._timeout_s: Final = timeout_s
+        self._ids: Final = itertools.count(1)
+        self._pending: Final[dict[int, _Pending]] = {}
+        self._unsent: list[tuple[int, bytes]] = []
+        self._wakeup = trio.Event()
+        self._lost: str | None = None
+
+    async def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
+        """Introduce the client; learn what the server is and may be asked."""
+        return await self._call(calls.hello(client, auth_token))
+
+    async def list(
+        self, name: str = "#", *, after: int = -1, limit: int | None = None
+    ) -> _RecordInfos:
+        """Return metadata of the records that match, by `record_id`, from behind `after`."""
+        return await self._call(calls.list_records(name, after, limit))
+
+    @overload
+    async def get(self, name: str) -> Row[Any]: ...
+    @overload
+    async def get(self, name: str, *, as_type: type[T]) -> Row[T]: ...
+    async def get(self, name: str, *, as_type: Any = Any) -> Row[Any]:
+        """Return the latest row of a record; `NotFound` where there is none."""
+        return await self._call(calls.get(name, as_type))
+
+    async def set(
+        self, name: str, value: Any, *, ts: int | None = None, if_rev: int | None = None
+    ) -> Written:
+        """Write one value; on return it is committed.
+
+        `ts` in Unix ms, default now. With `if_rev`, only if the latest row has that rev
+        (0: the record does not exist), else `Conflict`.
+        """
+        return await self._call(calls.set_record(name, value, ts, if_rev))
+
+    async def set_many(self, records: Iterable[WriteItem]) -> WrittenMany:
+        """Write many rows, all or nothing; on return they are committed."""
+        return await self._call(calls.set_many(records))
+
+    @overload
+    async def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+    ) -> Page[Any]: ...
+    @overload
+    async def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    async def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return one page of latest values or history; see `record.query`."""
+        page = await self._call(calls.query(name, limit, start, end, after))
+        return decode_page([page], as_type)
+
+    @overload
+    async def query_latest(self, name: str | _Strings = "#", n: int = 1) -> Page[Any]: ...
+    @overload
+    async def query_latest(
+        self, name: str | _Strings = "#", n: int = 1, *, as_type: type[T]
+    ) -> Page[T]: ...
+    async def query_latest(
+        self, name: str | _Strings = "#", n: int = 1, *, as_type: Any = Any
+    ) -> Page[Any]:
+        """Return the latest `n` rows of each record that matches, all pages of them."""
+        return decode_page(await self._pages(calls.query(name, n, None, None, None)), as_type)
+
+    @overload
+    async def query_range(
+        self, name: str | _Strings, start: int | None, end: int | None, limit: int | None = None
+    ) -> Page[Any]: ...
+    @overload
+    async def query_range(
+        self,
+        name: str | _Strings,
+        start: int | None,
+        end: int | None,
+        limit: int | None = None,
+        *,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    async def query_range(
+        self,
+        name: str | _Strings,
+        start: int | None,
+        end: int | None,
+        limit: int | None = None,
+        *,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return the rows of a time range (Unix ms, inclusive), all pages of them.
+
+        With `limit`, the latest so many of each record.
+        """
+        pages = await self._pages(calls.query(name, limit, start or 0, end, None))
+        return decode_page(pages, as_type)
+
+    @overload
+    async def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+    ) -> Page[Any]: ...
+    @overload
+    async def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    async def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return one page of the log behind `after`; go on with the page's `next`."""
+        return decode_page([await self._call(calls.replay(after, epoch, name, limit))], as_type)
+
+    @overload
+    async def at(self, rev: int) -> Row[Any]: ...
+    @overload
+    async def at(self, rev: int, *, as_type: type[T]) -> Row[T]: ...
+    async def at(self, rev: int, *, as_type: Any = Any) -> Row[Any]:
+        """Return the row of one commit number."""
+        return await self._call(calls.at(rev, as_type))
+
+    async def count(self, name: str = "#") -> Counts:
+        """Return how many records match, and how many rows they have."""
+        return await self._call(calls.count(name))
+
+    async def drain(self, name: str, *, limit: int | None = None) -> _Values:
+        """Return the values since this connection's previous drain of the record."""
+        return await self._call(calls.drain(name, limit))
+
+    async def delete(self, name: str) -> int:
+        """Delete a record and its history; return how many rows it had."""
+        return await self._call(calls.delete(name))
+
+    async def graph_nodes(self) -> _Nodes:
+        """Return the records as nodes of AimDB's graph."""
+        nodes: _Nodes = await self._call(calls.without_params("graph.nodes"))
+        return nodes
+
+    async def graph_edges(self) -> _Edges:
+        """Return the edges of AimDB's graph: none."""
+        edges: _Edges = await self._call(calls.without_params("graph.edges"))
+        return edges
+
+    async def graph_topo_order(self) -> _Strings:
+        """Return the names of the records in graph order."""
+        names: _Strings = await self._call(calls.without_params("graph.topo_order"))
+        return names
+
+    async def stats(self) -> Stats:
+        """Return the daemon's counters, sizes and queue depths."""
+        stats: Stats = await self._call(calls.without_params("server.stats"))
+        return stats
+
+    async def discover(self) -> dict[str, Any]:
+        """Return the OpenRPC document."""
+        document: dict[str, Any] = await self._call(calls.without_params("rpc.discover"))
+        return document
+
+    async def _call(self, call: Call[T]) -> T:
+        """Send a call and wait for its answer."""
+        if self._lost is not None:
+            raise ConnectionLost(self._lost, outcome_unknown=False)
+        call_id = next(self._ids)
+        pending = self._pending[call_id] = _Pending(call)
+        self._unsent.append((call_id, calls.encode_request(call, call_id)))
+        self._wakeup.set()
+        try:
+            with trio.move_on_after(self._timeout_s):
+                await pending.done.wait()
+        finally:
+            self._pending.pop(call_id, None)
+        if pending.error is not None:
+            raise pending.error
+        if not pending.done.is_set():
+            unknown = call.is_write and pending.was_sent
+            text = f"{call.method}: no answer within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=unknown)
+        return call.decode(pending.result)
+
+    async def _pages(self, first: Call[Records]) -> _Pages:
+        call: Call[Records] | None = first
+        pages = []
+        while call is not None:
+            pages.append(await self._call(call))
+            call = calls.next_page(first, pages[-1])
+        return pages
+
+    async def _write(self) -> None:
+        """Send what has gathered; only this task sends."""
+        while True:
+            await self._wakeup.wait()
+            self._wakeup = trio.Event()
+            unsent, self._unsent = self._unsent, []
+            messages = []
+            for call_id, message in unsent:
+                if (pending := self._pending.get(call_id)) is not None:  # else it was given up
+                    pending.was_sent = True
+                    messages.append(message)
+            try:
+                await self._stream.send(messages)
+            except ConnectionLost as error:
+                return self._lose(str(error))
+
+    async def _read(self) -> None:
+        """Hand each answer to the call that waits for it; only this task receives."""
+        try:
+            while True:
+                for message in await self._stream.receive():
+                    answer = calls.read_answer(message)
+                    pending = self._pending.get(answer.id or 0)
+                    if pending is not None:
+                        self._settle(pending, answer)
+        except ClientError as error:
+            self._lose(str(error))
+
+    def _settle(self, pending: _Pending, answer: calls.Answer) -> None:
+        try:
+            pending.result = answer.result_or_raise()
+        except ClientError as error:
+            pending.error = error
+        pending.done.set()
+
+    def _lose(self, text: str) -> None:
+        """Fail every call that waits, and all that come."""
+        if self._lost is None:
+            self._lost = text
+            for pending in self._pending.values():
+                unknown = pending.call.is_write and pending.was_sent
+                pending.error = ConnectionLost(text, outcome_unknown=unknown)
+                pending.done.set()

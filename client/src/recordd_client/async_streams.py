@@ -1,0 +1,128 @@
+"""Messages over a Unix socket or a WebSocket, for the async client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+import trio_websocket
+
+from recordd_client.addresses import MAX_MESSAGE_BYTES, Address
+from recordd_client.errors import ConnectionFailed, ConnectionLost
+from recordd_protocol.framing import LineBuffer
+
+__all__ = ["MessageStream", "open_stream"]
+
+
+class MessageStream(Protocol):
+    """Whole messages in both directions."""
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages in order; cancelled, an unknown part was sent.
+
+        Raises:
+            ConnectionLost: the connection is gone.
+        """
+
+    async def receive(self) -> Sequence[bytes | str]:
+        """Wait for messages and return those that are there, perhaps none.
+
+        Raises:
+            ConnectionLost: the connection is gone.
+        """
+
+    async def close(self) -> None:
+        """Disconnect; cancelled, without the peer's part of it."""
+
+
+async def open_stream(address: Address, timeout_s: float, nursery: trio.Nursery) -> MessageStream:
+    """Connect; a WebSocket's own task runs in `nursery`.
+
+    Raises:
+        ConnectionFailed: the daemon cannot be reached in time.
+    """
+    try:
+        with trio.fail_after(timeout_s):
+            stream = await _connect(address, nursery)
+    except (OSError, trio.TooSlowError, trio_websocket.HandshakeError) as error:
+        raise ConnectionFailed(f"{address.url}: {_explain(error)}") from None
+    return stream
+
+
+async def _connect(address: Address, nursery: trio.Nursery) -> MessageStream:
+    if address.path is not None:
+        return _UnixStream(await trio.open_unix_socket(address.path))
+    return _WebSocketStream(
+        await trio_websocket.connect_websocket(
+            nursery,
+            address.host,
+            address.port,
+            address.target,
+            use_ssl=False,
+            max_message_size=MAX_MESSAGE_BYTES,
+            receive_buffer_size=65_536,
+        )
+    )
+
+
+class _UnixStream:
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream: Final = stream
+        self._lines: Final = LineBuffer(MAX_MESSAGE_BYTES)
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        try:
+            await self._stream.send_all(b"".join(message + b"\n" for message in messages))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise _lost("the daemon is gone") from None
+
+    async def receive(self) -> Sequence[bytes]:
+        try:
+            data = await self._stream.receive_some(65_536)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise _lost("the connection broke") from None
+        if not data:
+            raise _lost("the daemon closed the connection")
+        lines = self._lines.feed(data)
+        if self._lines.overflowed:
+            raise _lost(f"the daemon sent more than {MAX_MESSAGE_BYTES} bytes in one message")
+        return lines
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+
+class _WebSocketStream:
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self._connection: Final = connection
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        try:
+            for message in messages:
+                await self._connection.send_message(message.decode())
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(f"the WebSocket is closed: {error.reason}") from None
+
+    async def receive(self) -> Sequence[bytes | str]:
+        try:
+            return (await self._connection.get_message(),)
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(f"the WebSocket is closed: {error.reason}") from None
+
+    async def close(self) -> None:
+        await self._connection.aclose()
+
+
+def _lost(text: str) -> ConnectionLost:
+    """The client adds, call by call, whether the outcome is unknown."""
+    return ConnectionLost(text, outcome_unknown=False)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "no answer"
+    if isinstance(error, trio_websocket.ConnectionRejected):
+        body = (error.body or b"").decode(errors="replace").strip()
+        return f"refused with HTTP {error.status_code}: {body}"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

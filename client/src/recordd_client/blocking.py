@@ -1,0 +1,293 @@
+"""The blocking client, for programs without an event loop. It does not import Trio."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeVar, overload
+
+from msgspec import UNSET, UnsetType
+
+from recordd_client import calls
+from recordd_client.addresses import find_address
+from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
+from recordd_client.calls import Call, WriteItem
+from recordd_client.errors import CallTimeout, ConnectionLost
+from recordd_client.rows import Page, Row, decode_page
+from recordd_protocol.methods import (
+    Counts,
+    Edge,
+    Node,
+    RecordInfo,
+    Records,
+    Stats,
+    Welcome,
+    Written,
+    WrittenMany,
+)
+
+__all__ = ["Client", "connect"]
+
+T = TypeVar("T")
+_RecordInfos = list[RecordInfo]
+_Strings = list[str]
+_Values = list[Any]
+_Nodes = list[Node]
+_Edges = list[Edge]
+_Pages = list[Records]
+
+
+@contextlib.contextmanager
+def connect(url: str | None = None, *, timeout_s: float = 10.0) -> Iterator[Client]:
+    """Connect to a daemon; at the end, disconnect.
+
+    Args:
+        url: `unix:///path` or `ws://host:port/ws`; default `RECORDD_CONNECT`, or the
+            daemon's default socket.
+        timeout_s: for connecting, and for each call.
+
+    Raises:
+        ConnectionFailed: the daemon cannot be reached.
+    """
+    stream = open_blocking_stream(find_address(url), timeout_s)
+    try:
+        yield Client(stream, timeout_s)
+    finally:
+        stream.close()
+
+
+class Client:
+    """A connection to a daemon, for one thread. Get one from `connect`.
+
+    Every call may raise a `Refused` (one class per reason), `CallTimeout` or
+    `ConnectionLost`. After a `CallTimeout` the connection is of use still: an answer that
+    comes late is recognized and dropped.
+    """
+
+    def __init__(self, stream: BlockingStream, timeout_s: float) -> None:
+        self._stream: Final = stream
+        self._timeout_s: Final = timeout_s
+        self._ids: Final = itertools.count(1)
+        self._lost: str | None = None
+
+    def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
+        """Introduce the client; learn what the server is and may be asked."""
+        return self._call(calls.hello(client, auth_token))
+
+    def list(self, name: str = "#", *, after: int = -1, limit: int | None = None) -> _RecordInfos:
+        """Return metadata of the records that match, by `record_id`, from behind `after`."""
+        return self._call(calls.list_records(name, after, limit))
+
+    @overload
+    def get(self, name: str) -> Row[Any]: ...
+    @overload
+    def get(self, name: str, *, as_type: type[T]) -> Row[T]: ...
+    def get(self, name: str, *, as_type: Any = Any) -> Row[Any]:
+        """Return the latest row of a record; `NotFound` where there is none."""
+        return self._call(calls.get(name, as_type))
+
+    def set(
+        self, name: str, value: Any, *, ts: int | None = None, if_rev: int | None = None
+    ) -> Written:
+        """Write one value; on return it is committed.
+
+        `ts` in Unix ms, default now. With `if_rev`, only if the latest row has that rev
+        (0: the record does not exist), else `Conflict`.
+        """
+        return self._call(calls.set_record(name, value, ts, if_rev))
+
+    def set_many(self, records: Iterable[WriteItem]) -> WrittenMany:
+        """Write many rows, all or nothing; on return they are committed."""
+        return self._call(calls.set_many(records))
+
+    @overload
+    def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+    ) -> Page[Any]: ...
+    @overload
+    def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    def query(
+        self,
+        name: str | _Strings = "#",
+        *,
+        limit: int | UnsetType | None = UNSET,
+        start: int | None = None,
+        end: int | None = None,
+        after: str | None = None,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return one page of latest values or history; see `record.query`."""
+        page = self._call(calls.query(name, limit, start, end, after))
+        return decode_page([page], as_type)
+
+    @overload
+    def query_latest(self, name: str | _Strings = "#", n: int = 1) -> Page[Any]: ...
+    @overload
+    def query_latest(
+        self, name: str | _Strings = "#", n: int = 1, *, as_type: type[T]
+    ) -> Page[T]: ...
+    def query_latest(
+        self, name: str | _Strings = "#", n: int = 1, *, as_type: Any = Any
+    ) -> Page[Any]:
+        """Return the latest `n` rows of each record that matches, all pages of them."""
+        return decode_page(self._pages(calls.query(name, n, None, None, None)), as_type)
+
+    @overload
+    def query_range(
+        self, name: str | _Strings, start: int | None, end: int | None, limit: int | None = None
+    ) -> Page[Any]: ...
+    @overload
+    def query_range(
+        self,
+        name: str | _Strings,
+        start: int | None,
+        end: int | None,
+        limit: int | None = None,
+        *,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    def query_range(
+        self,
+        name: str | _Strings,
+        start: int | None,
+        end: int | None,
+        limit: int | None = None,
+        *,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return the rows of a time range (Unix ms, inclusive), all pages of them.
+
+        With `limit`, the latest so many of each record.
+        """
+        pages = self._pages(calls.query(name, limit, start or 0, end, None))
+        return decode_page(pages, as_type)
+
+    @overload
+    def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+    ) -> Page[Any]: ...
+    @overload
+    def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+        as_type: type[T],
+    ) -> Page[T]: ...
+    def replay(
+        self,
+        after: int | str,
+        *,
+        epoch: str | None = None,
+        name: str = "#",
+        limit: int | None = None,
+        as_type: Any = Any,
+    ) -> Page[Any]:
+        """Return one page of the log behind `after`; go on with the page's `next`."""
+        return decode_page([self._call(calls.replay(after, epoch, name, limit))], as_type)
+
+    @overload
+    def at(self, rev: int) -> Row[Any]: ...
+    @overload
+    def at(self, rev: int, *, as_type: type[T]) -> Row[T]: ...
+    def at(self, rev: int, *, as_type: Any = Any) -> Row[Any]:
+        """Return the row of one commit number."""
+        return self._call(calls.at(rev, as_type))
+
+    def count(self, name: str = "#") -> Counts:
+        """Return how many records match, and how many rows they have."""
+        return self._call(calls.count(name))
+
+    def drain(self, name: str, *, limit: int | None = None) -> _Values:
+        """Return the values since this connection's previous drain of the record."""
+        return self._call(calls.drain(name, limit))
+
+    def delete(self, name: str) -> int:
+        """Delete a record and its history; return how many rows it had."""
+        return self._call(calls.delete(name))
+
+    def graph_nodes(self) -> _Nodes:
+        """Return the records as nodes of AimDB's graph."""
+        nodes: _Nodes = self._call(calls.without_params("graph.nodes"))
+        return nodes
+
+    def graph_edges(self) -> _Edges:
+        """Return the edges of AimDB's graph: none."""
+        edges: _Edges = self._call(calls.without_params("graph.edges"))
+        return edges
+
+    def graph_topo_order(self) -> _Strings:
+        """Return the names of the records in graph order."""
+        names: _Strings = self._call(calls.without_params("graph.topo_order"))
+        return names
+
+    def stats(self) -> Stats:
+        """Return the daemon's counters, sizes and queue depths."""
+        stats: Stats = self._call(calls.without_params("server.stats"))
+        return stats
+
+    def discover(self) -> dict[str, Any]:
+        """Return the OpenRPC document."""
+        document: dict[str, Any] = self._call(calls.without_params("rpc.discover"))
+        return document
+
+    def _call(self, call: Call[T]) -> T:
+        """Send a call and wait for its answer."""
+        if self._lost is not None:
+            raise ConnectionLost(self._lost, outcome_unknown=False)
+        call_id = next(self._ids)
+        request = calls.encode_request(call, call_id)
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._send(request, deadline)
+            while True:
+                answer = calls.read_answer(self._stream.receive(deadline))
+                if answer.id == call_id or (answer.id is None and answer.error is not None):
+                    return call.decode(answer.result_or_raise())
+        except TimeoutError:
+            text = f"{call.method}: no answer within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=call.is_write) from None
+        except ConnectionLost as error:
+            self._lost = str(error)
+            raise ConnectionLost(str(error), outcome_unknown=call.is_write) from None
+
+    def _send(self, request: bytes, deadline: float) -> None:
+        try:
+            self._stream.send(request, deadline)
+        except TimeoutError:
+            # Half a request is out: whatever is sent behind it would be read as its end.
+            self._stream.close()
+            self._lost = "a request could not be sent in time"
+            raise
+
+    def _pages(self, first: Call[Records]) -> _Pages:
+        call: Call[Records] | None = first
+        pages = []
+        while call is not None:
+            pages.append(self._call(call))
+            call = calls.next_page(first, pages[-1])
+        return pages

@@ -1,0 +1,191 @@
+"""Messages over a Unix socket or a WebSocket, for the blocking client. Without Trio."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from recordd_client.addresses import MAX_MESSAGE_BYTES, Address
+from recordd_client.errors import ConnectionFailed, ConnectionLost
+from recordd_protocol.framing import LineBuffer
+
+if TYPE_CHECKING:
+    from wsproto import WSConnection
+
+__all__ = ["BlockingStream", "open_blocking_stream"]
+
+
+class BlockingStream(Protocol):
+    """Whole messages in both directions, each step with a deadline (`time.monotonic`)."""
+
+    def send(self, message: bytes, deadline: float) -> None:
+        """Send one message.
+
+        Raises:
+            TimeoutError: an unknown part was sent: the stream is of no more use.
+            ConnectionLost: the connection is gone.
+        """
+
+    def receive(self, deadline: float) -> bytes:
+        """Wait for the next message and return it.
+
+        Raises:
+            TimeoutError: none came in time; it may come later.
+            ConnectionLost: the connection is gone.
+        """
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+
+
+def open_blocking_stream(address: Address, timeout_s: float) -> BlockingStream:
+    """Connect.
+
+    Raises:
+        ConnectionFailed: the daemon cannot be reached in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    try:
+        sock = _connect(address, timeout_s)
+        try:
+            if address.path is not None:
+                return _UnixStream(_Socket(sock))
+            return _WebSocketStream(_Socket(sock), address, deadline)
+        except BaseException:
+            sock.close()
+            raise
+    except TimeoutError:
+        raise ConnectionFailed(f"{address.url}: no answer") from None
+    except ConnectionLost as error:
+        raise ConnectionFailed(f"{address.url}: {error}") from None
+    except OSError as error:
+        raise ConnectionFailed(f"{address.url}: {error.strerror or error}") from None
+
+
+def _connect(address: Address, timeout_s: float) -> socket.socket:
+    if address.path is None:
+        sock = socket.create_connection((address.host, address.port), timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Socket:
+    """A socket whose every step has a deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: Final = sock
+
+    def send_all(self, data: bytes, deadline: float) -> None:
+        self._arm(deadline)
+        try:
+            self._sock.sendall(data)
+        except TimeoutError:
+            raise
+        except OSError:
+            raise _lost("the daemon is gone") from None
+
+    def receive_some(self, deadline: float) -> bytes:
+        self._arm(deadline)
+        try:
+            data = self._sock.recv(65_536)
+        except TimeoutError:
+            raise
+        except OSError:
+            raise _lost("the connection broke") from None
+        if not data:
+            raise _lost("the daemon closed the connection")
+        return data
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _arm(self, deadline: float) -> None:
+        # Zero would mean non-blocking; what is too late may still take what is there.
+        self._sock.settimeout(max(0.001, deadline - time.monotonic()))
+
+
+class _UnixStream:
+    def __init__(self, sock: _Socket) -> None:
+        self._sock: Final = sock
+        self._buffer: Final = LineBuffer(MAX_MESSAGE_BYTES)
+        self._lines: Final[list[bytes]] = []
+
+    def send(self, message: bytes, deadline: float) -> None:
+        self._sock.send_all(message + b"\n", deadline)
+
+    def receive(self, deadline: float) -> bytes:
+        while not self._lines:
+            self._lines.extend(reversed(self._buffer.feed(self._sock.receive_some(deadline))))
+            if self._buffer.overflowed and not self._lines:
+                raise _lost(f"the daemon sent more than {MAX_MESSAGE_BYTES} bytes in one message")
+        return self._lines.pop()
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _WebSocketStream:
+    """RFC 6455 by wsproto, which trio-websocket is built on, over a blocking socket."""
+
+    def __init__(self, sock: _Socket, address: Address, deadline: float) -> None:
+        from wsproto import ConnectionType, WSConnection, events
+
+        self._events: Final = events
+        self._sock: Final = sock
+        self._ws: Final[WSConnection] = WSConnection(ConnectionType.CLIENT)
+        self._messages: Final[list[bytes]] = []
+        self._parts: Final[list[str]] = []
+        self._is_open = False
+        request = events.Request(host=f"{address.host}:{address.port}", target=address.target)
+        self._sock.send_all(self._ws.send(request), deadline)
+        while not self._is_open:
+            self._pump(deadline)
+
+    def send(self, message: bytes, deadline: float) -> None:
+        frame = self._ws.send(self._events.TextMessage(data=message.decode()))
+        self._sock.send_all(frame, deadline)
+
+    def receive(self, deadline: float) -> bytes:
+        while not self._messages:
+            self._pump(deadline)
+        return self._messages.pop(0)
+
+    def close(self) -> None:
+        try:
+            goodbye = self._ws.send(self._events.CloseConnection(code=1000))
+            self._sock.send_all(goodbye, time.monotonic() + 1)
+        except Exception:  # noqa: S110 - a farewell to who may be gone already
+            pass
+        self._sock.close()
+
+    def _pump(self, deadline: float) -> None:
+        """Take what the socket has and handle the events in it."""
+        self._ws.receive_data(self._sock.receive_some(deadline))
+        for event in self._ws.events():
+            if isinstance(event, self._events.TextMessage):
+                self._parts.append(event.data)
+                if event.message_finished:
+                    self._messages.append("".join(self._parts).encode())
+                    self._parts.clear()
+            elif isinstance(event, self._events.AcceptConnection):
+                self._is_open = True
+            elif isinstance(event, self._events.Ping):
+                self._sock.send_all(self._ws.send(event.response()), deadline)
+            elif isinstance(event, self._events.RejectConnection):
+                raise _lost(f"refused with HTTP {event.status_code}")
+            elif isinstance(event, self._events.CloseConnection):
+                raise _lost(f"the daemon closed the WebSocket: {event.code} {event.reason or ''}")
+
+
+def _lost(text: str) -> ConnectionLost:
+    """The client adds, call by call, whether the outcome is unknown."""
+    return ConnectionLost(text, outcome_unknown=False)

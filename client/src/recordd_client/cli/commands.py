@@ -1,0 +1,328 @@
+"""The commands of `recordctl`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from recordd_client.addresses import find_address
+from recordd_client.blocking import Client, connect
+from recordd_client.cli.output import FORMATS, print_objects, print_rows
+from recordd_client.cli.times import format_time, parse_time
+
+__all__ = ["recordctl"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Time(click.ParamType[int]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_time(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_format_option = click.option(
+    "--format", type=click.Choice(FORMATS), default="table", show_default=True, help="Output form."
+)
+_start_option = click.option("--start", type=_Time(), help="Not before, as in -2h or 2013-01-31.")
+_end_option = click.option("--end", type=_Time(), help="Not after.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--connect",
+    "url",
+    metavar="URL",
+    envvar="RECORDD_CONNECT",
+    help="unix:///path or ws://host:port/ws; default the daemon's own socket.",
+)
+@click.option("--timeout", "timeout_s", type=float, default=10.0, help="Seconds for each call.")
+@click.version_option(package_name="recordd-client", prog_name="recordctl")
+@click.pass_context
+def recordctl(context: click.Context, url: str | None, timeout_s: float) -> None:
+    """Read and write the records of a recordd daemon."""
+    context.obj = (url, timeout_s)
+
+
+@recordctl.command("ls")
+@click.argument("pattern", default="#")
+@_format_option
+@click.pass_obj
+def list_records(target: tuple[str | None, float], pattern: str, format: str) -> None:
+    """List the records that match PATTERN, with the time of their latest value."""
+    with _connect(target) as db:
+        infos = list(_all_infos(db, pattern))
+    if format != "table":
+        print_objects(map(msgspec.to_builtins, infos), format)
+        return
+    print_objects(
+        (
+            {
+                "record": info.name,
+                "latest": "" if info.ts is None else format_time(info.ts),
+                "rev": info.rev,
+                "buffer": info.buffer_type,
+                "writable": "yes" if info.writable else "no",
+            }
+            for info in infos
+        ),
+        format,
+    )
+
+
+@recordctl.command("get")
+@click.argument("name")
+@click.option(
+    "--format", type=click.Choice(("value", *FORMATS)), default="value", show_default=True
+)
+@click.pass_obj
+def get_record(target: tuple[str | None, float], name: str, format: str) -> None:
+    """Print the latest value of the record NAME."""
+    with _connect(target) as db:
+        row = db.get(name, as_type=msgspec.Raw)
+    if format == "value":
+        click.echo(bytes(row.value))
+    else:
+        print_rows([row], format)
+
+
+@recordctl.command("set")
+@click.argument("name")
+@click.argument("value")
+@click.option("--ts", type=_Time(), help="Time of the value; default now.")
+@click.option("--if-rev", type=int, help="Only if the record is at this rev (0: does not exist).")
+@click.option("--string", is_flag=True, help="VALUE is text, not JSON.")
+@click.pass_obj
+def set_record(
+    target: tuple[str | None, float],
+    name: str,
+    value: str,
+    *,
+    ts: int | None,
+    if_rev: int | None,
+    string: bool,
+) -> None:
+    """Write VALUE, which is JSON, to the record NAME; - reads it from standard input."""
+    text = sys.stdin.read() if value == "-" else value
+    raw = msgspec.Raw(msgspec.json.encode(text)) if string else _check_json(text)
+    with _connect(target) as db:
+        written = db.set(name, raw, ts=ts, if_rev=if_rev)
+    late = ", late: an earlier value than the latest" if written.late else ""
+    click.echo(f"rev {written.rev}, {format_time(written.ts)}{late}")
+
+
+@recordctl.command("query")
+@click.argument("pattern", default="#")
+@click.option("--limit", default=None, help="Latest so many rows of each record, or 'all'.")
+@_start_option
+@_end_option
+@_format_option
+@click.pass_obj
+def query_records(
+    target: tuple[str | None, float],
+    pattern: str,
+    *,
+    limit: str | None,
+    start: int | None,
+    end: int | None,
+    format: str,
+) -> None:
+    """Print the latest value of each record that matches PATTERN, or their history.
+
+    With --start or --end, all rows of that time, unless --limit says otherwise.
+    """
+    is_range = start is not None or end is not None
+    rows_each = _parse_limit(limit, default=None if is_range else 1)
+    with _connect(target) as db:
+        if is_range or rows_each is None:
+            page = db.query_range(pattern, start, end, rows_each, as_type=msgspec.Raw)
+        else:
+            page = db.query_latest(pattern, rows_each, as_type=msgspec.Raw)
+    print_rows(page.rows, format)
+
+
+@recordctl.command("replay")
+@click.argument("pattern", default="#")
+@click.option("--after", default=0, help="Commit number to start behind.")
+@click.option("--limit", type=int, help="At most so many rows.")
+@_format_option
+@click.pass_obj
+def replay_log(
+    target: tuple[str | None, float], pattern: str, *, after: int, limit: int | None, format: str
+) -> None:
+    """Print rows in the order of their commits."""
+    with _connect(target) as db:
+        print_rows(_replay(db, pattern, after, limit), format)
+
+
+@recordctl.command("stats")
+@click.option("--format", type=click.Choice(("table", "json")), default="table", show_default=True)
+@click.pass_obj
+def show_stats(target: tuple[str | None, float], format: str) -> None:
+    """Print the daemon's counters, sizes and queue depths."""
+    with _connect(target) as db:
+        stats = msgspec.to_builtins(db.stats())
+    if format == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(stats).decode(), indent=2))
+        return
+    print_objects(({"what": key, "value": value} for key, value in _flatten(stats)), format)
+
+
+@recordctl.command("ping")
+@click.option("--count", default=1, show_default=True, help="How many times.")
+@click.pass_obj
+def ping(target: tuple[str | None, float], count: int) -> None:
+    """Ask the daemon who it is, and measure how long the answer takes."""
+    with _connect(target) as db:
+        for _ in range(count):
+            started = time.perf_counter()
+            welcome = db.hello("recordctl")
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            url = find_address(target[0]).url
+            click.echo(
+                f"recordd {welcome.server_version} at {url}: rev {welcome.rev}, {elapsed_ms:.2f} ms"
+            )
+
+
+@recordctl.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Rows a second at most.")
+@click.pass_obj
+def import_rows(target: tuple[str | None, float], file: Path, rate: float | None) -> None:
+    """Write the lines of FILE, NDJSON or NDJSON.gz: {"name": …, "value": …, "ts": ms}."""
+    from recordd_client.cli.transfer import import_file, survey_file
+
+    with _connect(target) as db:
+        survey = survey_file(file, db.stats().retention)
+        if survey.expired:
+            click.echo(
+                f"recordctl: {survey.expired:,} of {survey.rows:,} rows are older than the"
+                " daemon's retention and will be deleted by its next run",
+                err=True,
+            )
+        started = time.monotonic()
+        with _progress("importing", survey.rows) as advance:
+            import_file(db, file, rate=rate, advance=advance)
+    elapsed_s = max(time.monotonic() - started, 1e-9)
+    click.echo(
+        f"{survey.rows:,} rows in {elapsed_s:.1f} s, {survey.rows / elapsed_s:,.0f} a second"
+    )
+
+
+@recordctl.command("export")
+@click.argument("pattern", default="#")
+@_start_option
+@_end_option
+@click.option("--format", type=click.Choice(("ndjson", "csv")), default="ndjson", show_default=True)
+@click.pass_obj
+def export(
+    target: tuple[str | None, float],
+    pattern: str,
+    *,
+    start: int | None,
+    end: int | None,
+    format: str,
+) -> None:
+    """Print all rows of the records that match PATTERN, by time; `import` reads them back."""
+    from recordd_client.cli.transfer import export_rows
+
+    with _connect(target) as db, _progress("exporting", db.count(pattern).rows) as advance:
+
+        def counted() -> Iterator[Any]:
+            for row in export_rows(db, pattern, start=start or 0, end=end):
+                yield row
+                advance(1)
+
+        print_rows(counted(), format)
+
+
+def _connect(target: tuple[str | None, float]) -> contextlib.AbstractContextManager[Client]:
+    url, timeout_s = target
+    return connect(url, timeout_s=timeout_s)
+
+
+def _all_infos(db: Client, pattern: str) -> Iterator[Any]:
+    after = -1
+    while infos := db.list(pattern, after=after, limit=1000):
+        yield from infos
+        after = infos[-1].record_id
+
+
+def _replay(db: Client, pattern: str, after: int | str, limit: int | None) -> Iterator[Any]:
+    while limit is None or limit > 0:
+        page = db.replay(after, name=pattern, limit=limit, as_type=msgspec.Raw)
+        yield from page.rows
+        if page.next is None:
+            return
+        after = page.next
+        limit = None if limit is None else limit - len(page.rows)
+
+
+def _parse_limit(text: str | None, *, default: int | None) -> int | None:
+    if text is None:
+        return default
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is neither a number nor 'all'", param_hint="--limit")
+    return int(text)
+
+
+def _check_json(text: str) -> msgspec.Raw:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise click.BadParameter(
+            f"not JSON ({error}); text needs --string, or quotes of its own: '\"text\"'",
+            param_hint="VALUE",
+        ) from None
+    return msgspec.Raw(text.strip().encode())
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _flatten(item, f"{prefix}{key}[{index}].")
+        else:
+            shown = format_time(value) if key.endswith("_at_ms") and value else value
+            yield prefix + key, shown
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error, if people look at it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda rows: progress.advance(task, rows)

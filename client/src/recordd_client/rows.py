@@ -1,0 +1,68 @@
+"""Rows as a program gets them: values decoded, to plain Python or to a type of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from recordd_client.errors import InvalidValue
+from recordd_protocol.methods import Record, Records
+
+__all__ = ["Page", "Row", "decode_page", "decode_row"]
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, Generic[T], frozen=True):
+    """One row: `ts` in Unix ms, `rev` the commit number (None: the record is not persisted)."""
+
+    name: str
+    value: T
+    ts: int
+    rev: int | None
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Rows of one answer, or of all pages of a query.
+
+    `rev` within `epoch` is the newest commit that the rows reflect; `next` continues where
+    they end (None: there are no more); `skipped` counts rows whose value did not fit the
+    type that was asked for.
+    """
+
+    rows: list[Row[T]]
+    rev: int
+    epoch: str
+    next: str | None
+    skipped: int
+
+
+def decode_row(record: Record, as_type: Any) -> Row[Any]:
+    """Decode a row's value.
+
+    Raises:
+        InvalidValue: where it does not fit `as_type`.
+    """
+    try:
+        value = msgspec.json.decode(record.value, type=as_type)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(f"record {record.name!r} at rev {record.rev}: {error}") from None
+    return Row(record.name, value, record.ts, record.rev)
+
+
+def decode_page(pages: Iterable[Records], as_type: Any) -> Page[Any]:
+    """Decode the rows of consecutive pages; what does not fit the type is skipped and counted."""
+    rows: list[Row[Any]] = []
+    skipped = 0
+    last = None
+    for last in pages:
+        for record in last.records:
+            try:
+                rows.append(decode_row(record, as_type))
+            except InvalidValue:
+                skipped += 1
+    assert last is not None, "a query has at least one page"
+    following = None if last.next is msgspec.UNSET else last.next
+    return Page(rows, last.rev, last.epoch, following, skipped)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ FOLDER: Final = ROOT / "demo"
 PLAYED_BACK_ROWS: Final = 900
 ROWS_PER_SECOND: Final = 30.0
 REFRESH_S: Final = 0.5
+PIPED_REFRESH_S: Final = 5.0
 
 
 class Observation(msgspec.Struct):
@@ -70,6 +72,7 @@ def main() -> int:
             print(f"demo: {error}; the daemon's log is demo/recordd.log", file=sys.stderr)
             return 1
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
             daemon.terminate()
             daemon.wait(10)
     return 0
@@ -112,16 +115,32 @@ def _show(db: Client, url: str, console: Console) -> None:
         f"  .venv/bin/recordctl --connect {url} query 'weather.*'\nCtrl-C stops.",
         highlight=False,
     )
+    _play_back(db, played_back, console)
+
+
+def _play_back(db: Client, observations: list[Observation], console: Console) -> None:
+    """Feed observations at their pace and refresh the table; a pipe gets it line by line."""
+    started = time.monotonic()
+    sent = 0
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        started = time.monotonic()
-        sent = 0
         while True:
-            due = min(len(played_back), int((time.monotonic() - started) * ROWS_PER_SECOND))
+            due = min(len(observations), int((time.monotonic() - started) * ROWS_PER_SECOND))
             if due > sent:
-                db.set_many((o.name, o.value, o.ts) for o in played_back[sent:due])
+                db.set_many((o.name, o.value, o.ts) for o in observations[sent:due])
                 sent = due
-            live.update(_make_table(db, console.height), refresh=True)
-            time.sleep(REFRESH_S)
+            table = _make_table(db, console.height)
+            if console.is_terminal:
+                live.update(table, refresh=True)
+            else:
+                print(_render(table), flush=True)
+            time.sleep(REFRESH_S if console.is_terminal else PIPED_REFRESH_S)
+
+
+def _render(table: Table) -> str:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 def _make_table(db: Client, height: int) -> Table:

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,15 @@ UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + base64.b64encode(b"x" * 16) + b"\r\n"
 )
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonProcess]:
+    """One daemon for all: whatever came before, it must go on."""
+    with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
+        daemon = DaemonProcess(Path(folder)).start()
+        yield daemon
+        assert daemon.stop() == 0
 
 
 @pytest.fixture
@@ -72,13 +83,15 @@ TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
 GOODBYE = frame(CLOSE, (1000).to_bytes(2, "big"))
 
 
-def websocket(daemon: DaemonProcess, *frames: bytes) -> bytes:
-    """Open a WebSocket, send frames, wait for an answer and say goodbye; return what came."""
+def websocket(daemon: DaemonProcess, *frames: bytes, until: bytes = b"\x88") -> bytes:
+    """Open a WebSocket, send frames, wait for `until`, say goodbye; return what came."""
     with socket.create_connection(("127.0.0.1", daemon.port), 10) as sock:
         shake_hands(sock)
         with contextlib.suppress(ConnectionError):  # closed in the middle of what it refuses
             sock.sendall(b"".join(frames))
-        answer = sock.recv(65_536)
+        answer = b""
+        while until not in answer and (more := sock.recv(65_536)):
+            answer += more
         with contextlib.suppress(ConnectionError):
             sock.sendall(GOODBYE)
         return answer + read_to_end(sock)
@@ -145,7 +158,7 @@ def test_a_raw_line_break_through_websocket_breaks_no_line(
         b'{"jsonrpc":"2.0",\r\n"id":1,"method":"record.set",'
         b'"params":{"name":"broken","value":{"a":\n[1,\r\n2]}}}'
     )
-    assert b'"rev":' in websocket(daemon, frame(TEXT, message))
+    assert b'"rev":' in websocket(daemon, frame(TEXT, message), until=b'"rev":')
     with Wire(daemon.socket_path) as wire:
         wire.send(
             request("record.get", 1, name="broken"),

@@ -67,7 +67,8 @@ async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) 
         close_code = await _receive_frames(connection, session)
         await session.finish()
         session.outbox.close()
-    with trio.move_on_after(_CLOSE_S), contextlib.suppress(LocalProtocolError):
+    # Shielded: when a ping crosses it the library's task fails, but the code must leave.
+    with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
         await connection.aclose(close_code)
 
 

@@ -13,7 +13,7 @@ import errno
 import functools
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
@@ -31,6 +31,8 @@ from recordd_protocol.errors import RecorddError
 __all__ = ["AddressInUse", "configured_extensions", "run_daemon"]
 
 logger: Final = logging.getLogger(__name__)
+
+_Serve = Callable[[trio.SocketStream, Core], Awaitable[None]]
 
 
 class AddressInUse(RecorddError):
@@ -161,31 +163,26 @@ async def _listen(
     accepting: trio.Nursery,
 ) -> None:
     settings = core.settings
-    if settings.socket:
-        unix = await stack.enter_async_context(open_unix_listener(settings.socket))
+
+    def accept(listener: trio.SocketListener, serve: _Serve, refuse: _Serve) -> None:
         accepting.start_soon(
             functools.partial(
                 serve_connections,
-                unix,
+                listener,
                 core,
-                serve=functools.partial(serve_unix, core=core),
-                refuse=functools.partial(refuse_unix, core=core),
+                serve=lambda stream: serve(stream, core),
+                refuse=lambda stream: refuse(stream, core),
                 nursery=connections,
             )
         )
+
+    if settings.socket:
+        unix = await stack.enter_async_context(open_unix_listener(settings.socket))
+        accept(unix, serve_unix, refuse_unix)
         logger.info("listening on %s", settings.socket)
     if settings.listen:
         for tcp in await _open_tcp_listeners(settings.listen):
-            accepting.start_soon(
-                functools.partial(
-                    serve_connections,
-                    tcp,
-                    core,
-                    serve=functools.partial(serve_websocket, core=core),
-                    refuse=functools.partial(refuse_websocket, core=core),
-                    nursery=connections,
-                )
-            )
+            accept(tcp, serve_websocket, refuse_websocket)
             host, port = tcp.socket.getsockname()[:2]
             logger.info("listening on ws://%s:%d/ws", f"[{host}]" if ":" in host else host, port)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from recordd.caller import Caller
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import METHODS, Method
 
-if TYPE_CHECKING:
-    from recordd.session import Session
-
 __all__ = ["Binding", "Handler", "bind"]
 
-Handler = Callable[["Session", Any], object]
-"""Takes the session and the typed parameters. Returns the result, an awaitable of it for
+Handler = Callable[[Caller, Any], object]
+"""Takes the caller and the typed parameters. Returns the result, an awaitable of it for
 what takes time, or a `WriteRequest` for the writer. Refuses with a `RequestError`."""
 
 

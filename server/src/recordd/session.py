@@ -16,6 +16,7 @@ from typing import Final, cast
 
 import trio
 
+from recordd.caller import Caller
 from recordd.core import Core
 from recordd.dispatch import Binding
 from recordd.methods import TABLE
@@ -40,8 +41,7 @@ class Session:
         self.core: Final = core
         self.peer: Final = peer
         self.outbox: Final = Outbox(core.settings.outbox_bytes)
-        self.drained: Final[dict[int, int]] = {}
-        """How many values of each record (by id) this connection's drains have seen."""
+        self._caller: Final = Caller(core)
         self._nursery: Final = nursery
         self._pending_writes = 0
         self._pending_queries = 0
@@ -93,11 +93,13 @@ class Session:
                 raise RequestError(Reason.METHOD_NOT_FOUND, text)
             params = binding.decode_params(call.params)
             if binding.is_write:
-                await self._begin_write(call, cast("WriteRequest", binding.handle(self, params)))
+                await self._begin_write(
+                    call, cast("WriteRequest", binding.handle(self._caller, params))
+                )
                 return
             while self._pending_writes:
                 await self._settled.park()
-            result = binding.handle(self, params)
+            result = binding.handle(self._caller, params)
             if hasattr(type(result), "__await__"):
                 self._begin_query(call, cast("Awaitable[object]", result))
             else:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.methods.reading import check_answer_size
 from recordd_protocol.methods import Edge, Node, NoParams
-
-if TYPE_CHECKING:
-    from recordd.session import Session
 
 __all__ = ["HANDLERS"]
 
 _MIN_NODE_BYTES: Final = 100
 
 
-def list_nodes(session: Session, params: NoParams) -> list[Node]:
+def list_nodes(caller: Caller, params: NoParams) -> list[Node]:
     """Return every record as a node without links."""
-    hub = session.core.hub
-    check_answer_size(session, len(hub), _MIN_NODE_BYTES)
+    hub = caller.core.hub
+    check_answer_size(caller, len(hub), _MIN_NODE_BYTES)
     states = [state for name in hub.names() if (state := hub.find(name))]
     return [
         Node(
@@ -35,14 +33,14 @@ def list_nodes(session: Session, params: NoParams) -> list[Node]:
     ]
 
 
-def list_edges(session: Session, params: NoParams) -> list[Edge]:
+def list_edges(caller: Caller, params: NoParams) -> list[Edge]:
     """Return no edges."""
     return []
 
 
-def list_in_order(session: Session, params: NoParams) -> list[str]:
+def list_in_order(caller: Caller, params: NoParams) -> list[str]:
     """Return the names in the order in which the records came to exist."""
-    return list(session.core.hub.names())
+    return list(caller.core.hub.names())
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.extension_points import QueryHandler
 from recordd.hub import RecordState
@@ -26,86 +27,83 @@ from recordd_protocol.methods import (
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
 
-if TYPE_CHECKING:
-    from recordd.session import Session
-
 __all__ = ["HANDLERS", "check_answer_size"]
 
 _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
 
 
-def get_record(session: Session, params: Get) -> Row:
+def get_record(caller: Caller, params: Get) -> Row:
     """Return the latest row of one record."""
-    return _find(session, params.name).latest
+    return _find(caller, params.name).latest
 
 
-def list_records(session: Session, params: List) -> list[RecordInfo]:
+def list_records(caller: Caller, params: List) -> list[RecordInfo]:
     """Return metadata of the records that match, by `record_id`."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
-    states = session.core.hub.match(compile_patterns(params.name))
+    states = caller.core.hub.match(compile_patterns(params.name))
     wanted = sorted(
         (state for state in states if state.record_id > params.after),
         key=lambda state: state.record_id,
     )
     wanted = wanted[: params.limit]
-    check_answer_size(session, len(wanted), _MIN_INFO_BYTES)
+    check_answer_size(caller, len(wanted), _MIN_INFO_BYTES)
     return [state.as_info() for state in wanted]
 
 
-def count_records(session: Session, params: Count) -> Counts:
+def count_records(caller: Caller, params: Count) -> Counts:
     """Return how many records match, and how many rows they have."""
-    states = session.core.hub.match(compile_patterns(params.name))
+    states = caller.core.hub.match(compile_patterns(params.name))
     return Counts(records=len(states), rows=sum([state.rows for state in states]))
 
 
-def drain_record(session: Session, params: Drain) -> Drained:
+def drain_record(caller: Caller, params: Drain) -> Drained:
     """Return the values since this connection's previous drain; at first, all that is buffered."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
-    state = _find(session, params.name)
+    state = _find(caller, params.name)
     # By id, not by name: a record deleted and written again starts anew.
-    rows, session.drained[state.record_id] = state.drain(
-        session.drained.get(state.record_id, 0),
+    rows, caller.drained[state.record_id] = state.drain(
+        caller.drained.get(state.record_id, 0),
         params.limit,
-        session.core.settings.max_reply_bytes - 4096,
+        caller.core.settings.max_reply_bytes - 4096,
     )
     values = [msgspec.Raw(row.value) for row in rows]
     return Drained(record_name=state.name, values=values, count=len(values))
 
 
-def query_records(session: Session, params: Query) -> Page | Awaitable[Page]:
+def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
     """Return latest values or history of the records that match."""
-    return _query_handler(session).query(params)
+    return _query_handler(caller).query(params)
 
 
-def replay_log(session: Session, params: Replay) -> Page | Awaitable[Page]:
+def replay_log(caller: Caller, params: Replay) -> Page | Awaitable[Page]:
     """Return rows in commit order."""
-    return _query_handler(session).replay(params)
+    return _query_handler(caller).replay(params)
 
 
-def read_at(session: Session, params: At) -> Row | Awaitable[Row]:
+def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:
     """Return the row of one commit number."""
-    return _query_handler(session).at(params.rev)
+    return _query_handler(caller).at(params.rev)
 
 
-def check_answer_size(session: Session, rows: int, min_row_bytes: int) -> None:
+def check_answer_size(caller: Caller, rows: int, min_row_bytes: int) -> None:
     """Refuse an answer that cannot fit before the time is spent to build it."""
-    if rows * min_row_bytes > session.core.settings.max_reply_bytes:
+    if rows * min_row_bytes > caller.core.settings.max_reply_bytes:
         text = f"{rows} rows do not fit into one answer: ask for less, with name, limit and after"
         raise RequestError(Reason.TOO_LARGE, text)
 
 
-def _find(session: Session, name: str) -> RecordState:
-    state = session.core.hub.find(name)
+def _find(caller: Caller, name: str) -> RecordState:
+    state = caller.core.hub.find(name)
     if state is None:
         raise RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")
     return state
 
 
-def _query_handler(session: Session) -> QueryHandler:
-    handler = session.core.extensions.get(QueryHandler)
+def _query_handler(caller: Caller) -> QueryHandler:
+    handler = caller.core.extensions.get(QueryHandler)
     if handler is None:
         raise RequestError(
             Reason.NOT_CONFIGURED, "this daemon keeps no history: it runs without persistence"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from recordd.backend import PersistenceBackend
+from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.extension_points import RetentionReporter
 from recordd.openrpc import describe_api
@@ -13,18 +14,15 @@ from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Hello, NoParams, Stats, Welcome
 
-if TYPE_CHECKING:
-    from recordd.session import Session
-
 __all__ = ["HANDLERS"]
 
 
-def greet(session: Session, params: Hello) -> Welcome:
+def greet(caller: Caller, params: Hello) -> Welcome:
     """Return the welcome; versions agree by their major part."""
     if params.version is not None and _major(params.version) != _major(PROTOCOL_VERSION):
         text = f"this server speaks {PROTOCOL_VERSION}, not {params.version[:20]!r}"
         raise RequestError(Reason.VERSION_MISMATCH, text)
-    core = session.core
+    core = caller.core
     return Welcome(
         version=PROTOCOL_VERSION,
         server="recordd",
@@ -38,9 +36,9 @@ def greet(session: Session, params: Hello) -> Welcome:
     )
 
 
-def show_stats(session: Session, params: NoParams) -> Stats:
+def show_stats(caller: Caller, params: NoParams) -> Stats:
     """Return counters, sizes and queue depths."""
-    core, counters, hub = session.core, session.core.counters, session.core.hub
+    core, counters, hub = caller.core, caller.core.counters, caller.core.hub
     retention = core.extensions.get(RetentionReporter)
     backend = core.extensions.get(PersistenceBackend)
     return Stats(
@@ -66,9 +64,9 @@ def show_stats(session: Session, params: NoParams) -> Stats:
     )
 
 
-def discover(session: Session, params: NoParams) -> dict[str, Any]:
+def discover(caller: Caller, params: NoParams) -> dict[str, Any]:
     """Return the OpenRPC document."""
-    return describe_api(session.core.server_version)
+    return describe_api(caller.core.server_version)
 
 
 def _major(version: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
+from recordd.caller import Caller
+from recordd.core import Core
 from recordd.dispatch import Handler
 from recordd.writes import Deletion, Write, WriteItem
 from recordd_protocol.errors import Reason, RequestError
@@ -16,39 +18,35 @@ from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row
 from recordd_protocol.values import check_value
 
-if TYPE_CHECKING:
-    from recordd.core import Core
-    from recordd.session import Session
-
 __all__ = ["HANDLERS"]
 
 
-def set_record(session: Session, params: Set) -> Write:
+def set_record(caller: Caller, params: Set) -> Write:
     """Write one value."""
-    item = _check_item(session.core, params.name, params.value, params.ts)
+    item = _check_item(caller.core, params.name, params.value, params.ts)
     return Write([item], _to_written, if_rev=params.if_rev)
 
 
-def set_many(session: Session, params: SetMany) -> Write:
+def set_many(caller: Caller, params: SetMany) -> Write:
     """Write many rows, all or nothing."""
     if not params.records:
         raise RequestError(Reason.INVALID_PARAMS, "records: must not be empty")
-    limit = session.core.settings.max_rows_per_write
+    limit = caller.core.settings.max_rows_per_write
     if len(params.records) > limit:
         raise RequestError(Reason.TOO_LARGE, f"records: {len(params.records)} rows, limit {limit}")
     items = []
     for index, item in enumerate(params.records):
         try:
-            items.append(_check_item(session.core, item.name, item.value, item.ts))
+            items.append(_check_item(caller.core, item.name, item.value, item.ts))
         except RequestError as error:
             raise RequestError(error.reason, f"records[{index}].{error.message}") from None
     return Write(items, _to_written_many)
 
 
-def delete_record(session: Session, params: Delete) -> Deletion:
+def delete_record(caller: Caller, params: Delete) -> Deletion:
     """Delete a record and its history."""
     name = check_name(params.name)
-    _check_writable(session.core, name)
+    _check_writable(caller.core, name)
     return Deletion(name, lambda rows: Deleted(deleted=rows))
 
 

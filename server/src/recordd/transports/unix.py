@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from recordd.core import Core
+from recordd.file_lock import LockTaken, take_lock
 from recordd.session import Session
 from recordd.settings import ConfigurationError
 from recordd.transports.sending import linger, send_all_or_give_up
@@ -125,17 +124,12 @@ async def _send_lines(
 
 @contextlib.contextmanager
 def _path_lock(path: str) -> Iterator[None]:
-    lock = f"{path}.lock"
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"socket: {lock}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        descriptor = take_lock(path)
+    except LockTaken:
         raise SocketInUse(f"{path}: another daemon listens there") from None
+    except OSError as error:
+        raise ConfigurationError(f"socket: {path}.lock: {error.strerror}") from None
     try:
         yield
     finally:

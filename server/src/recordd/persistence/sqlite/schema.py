@@ -7,16 +7,15 @@ above that mark are indexed in memory and indexed again from the log after a res
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import struct
-from pathlib import Path
 from typing import Final
 
 import apsw
 
 from recordd.backend import BackendError
+from recordd.file_lock import LockTaken, take_lock
 
 __all__ = [
     "APPLICATION_ID",
@@ -79,18 +78,12 @@ def lock_database(path: str) -> int:
     Raises:
         BackendError: when another process holds it, or its folder cannot be written.
     """
-    lock = f"{path}.lock"
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BackendError(f"{lock}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        return take_lock(path)
+    except LockTaken:
         raise BackendError(f"{path}: another process has this database open") from None
-    return descriptor
+    except OSError as error:
+        raise BackendError(f"{path}.lock: {error.strerror}") from None
 
 
 def refuse_newer(path: str) -> None:

@@ -1,0 +1,18 @@
+"""What a handler may know of the connection that asks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from recordd.core import Core
+
+__all__ = ["Caller"]
+
+
+class Caller:
+    """The core, and what belongs to one connection alone."""
+
+    def __init__(self, core: Core) -> None:
+        self.core: Final = core
+        self.drained: Final[dict[int, int]] = {}
+        """How many values of each record (by id) this connection's drains have seen."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import subprocess
@@ -91,7 +90,7 @@ def call(path: str, method: str, **params: Any) -> Any:
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], path: str) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    for _ in itertools.takewhile(lambda _: not _listens(path), itertools.count()):
+    while not _listens(path):
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"did not start:\n{Path(f'{path}.log').read_text()}")
         time.sleep(0.01)

@@ -16,8 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-__all__ = ["Generator", "Load", "open_generator", "repeat_burst", "repeat_bursts"]
-__all__ += ["stream_requests", "time_exchanges"]
+__all__ = [
+    "Generator",
+    "Load",
+    "open_generator",
+    "repeat_burst",
+    "repeat_bursts",
+    "stream_requests",
+    "time_exchanges",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,14 +95,12 @@ def repeat_bursts(path: str, bursts: Sequence[bytes], lines: int, seconds: float
             selector.register(client.sock, selectors.EVENT_READ, client)
             client.send_burst(lines)
         while selector.get_map():
-            for key, _ in selector.select(_ANSWER_TIMEOUT_S):
-                if not key.data.take_lines():
-                    continue
+            for client in _wait_answered(selector):
                 answered += lines
                 if time.perf_counter() - started < seconds:
-                    key.data.send_burst(lines)
+                    client.send_burst(lines)
                 else:
-                    selector.unregister(key.fileobj)
+                    selector.unregister(client.sock)
         return answered, time.perf_counter() - started
 
 
@@ -110,6 +115,14 @@ def stream_requests(path: str, requests: Sequence[bytes], in_flight: int) -> flo
             client.send(request)
         client.wait_lines(min(in_flight, len(requests)))
         return time.perf_counter() - started
+
+
+def _wait_answered(selector: selectors.BaseSelector) -> list[_Client]:
+    """Wait for answers; return the clients whose last one has come."""
+    ready = selector.select(_ANSWER_TIMEOUT_S)
+    if not ready:
+        raise TimeoutError(f"no answer for {_ANSWER_TIMEOUT_S} s")
+    return [key.data for key, _ in ready if key.data.take_lines()]
 
 
 class _Client:

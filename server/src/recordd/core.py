@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
-from typing import Final, TypeVar
+from typing import Final, Protocol
 
 import trio
 
 from recordd.backend import PersistenceBackend
 from recordd.extensions import Extensions, StartHook
 from recordd.hub import Hub
+from recordd.outbox import Outbox
 from recordd.settings import Configuration, Settings
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
 from recordd_protocol.dialect import Dialect
 from recordd_protocol.jsonrpc import JsonRpc
 
-__all__ = ["Core", "CoreBuilder", "Counters", "Extension", "build_core"]
-
-
-T = TypeVar("T")
+__all__ = ["Connection", "Core", "CoreBuilder", "Counters", "Extension", "build_core"]
 
 
 class Counters:
@@ -34,6 +33,17 @@ class Counters:
         self.requests = 0
         self.request_errors = 0
         self.unanswered_write_errors = 0
+
+
+class Connection(Protocol):
+    """What the core may do to a connection."""
+
+    @property
+    def scope(self) -> trio.CancelScope:
+        """Cancels all of it, at once."""
+
+    def stop_reading(self) -> None:
+        """Read nothing more; answer what was read, and end."""
 
 
 class CoreBuilder:
@@ -78,26 +88,39 @@ class Core:
         for housekeeper in builder.housekeepers:
             self.writer.add_housekeeper(housekeeper)
 
-        self.intake_closed = False
-        self._intake: Final[set[trio.CancelScope]] = set()
+        self.is_stopping = False
+        self._connections: Final[dict[Outbox, Connection]] = {}
 
-    async def take_in(self, receive: Callable[[], Awaitable[T]]) -> T | None:
-        """Wait for what `receive` yields; None once intake is closed."""
-        if self.intake_closed:
-            return None
-        with trio.CancelScope() as scope:
-            self._intake.add(scope)
-            try:
-                return await receive()
-            finally:
-                self._intake.discard(scope)
-        return None
+    @contextlib.contextmanager
+    def watch(self, outbox: Outbox, connection: Connection) -> Iterator[None]:
+        """Hold this while a connection lives: it is to end with the daemon, and when stuck."""
+        self._connections[outbox] = connection
+        if self.is_stopping:
+            connection.stop_reading()
+        try:
+            yield
+        finally:
+            del self._connections[outbox]
 
-    def close_intake(self) -> None:
+    def stop_reading(self) -> None:
         """Stop reading from every connection; what was read is still answered."""
-        self.intake_closed = True
-        for scope in self._intake:
-            scope.cancel()
+        self.is_stopping = True
+        for connection in list(self._connections.values()):
+            connection.stop_reading()
+
+    async def cancel_stuck_peers(self) -> None:
+        """End connections whose peer has taken nothing for `send_timeout`, for ever.
+
+        One task that looks at all now and then: a deadline around each send would cost half
+        as much as the send.
+        """
+        timeout_s = self.settings.send_timeout_ms / 1000
+        while True:
+            await trio.sleep(timeout_s / 8)
+            for outbox, connection in list(self._connections.items()):
+                if outbox.stuck_for_s() > timeout_s:
+                    outbox.discard()
+                    connection.scope.cancel()
 
     @property
     def uptime_s(self) -> float:

@@ -105,6 +105,7 @@ async def _serve(core: Core, stop: _Stop, task_status: trio.TaskStatus[Core]) ->
     async with trio.open_nursery() as hooks:
         for hook in core.start_hooks:
             hooks.start_soon(hook)
+        hooks.start_soon(core.cancel_stuck_peers)
         async with trio.open_nursery() as actors:
             actors.start_soon(_write, core, stop)
             async with (
@@ -120,7 +121,7 @@ async def _serve(core: Core, stop: _Stop, task_status: trio.TaskStatus[Core]) ->
                 systemd.notify("STOPPING=1")
                 accepting.cancel_scope.cancel()
                 core.queue.close()
-                core.close_intake()
+                core.stop_reading()
                 timeout_s = core.settings.shutdown_timeout_ms / 1000
                 connections.cancel_scope.deadline = trio.current_time() + timeout_s
         hooks.cancel_scope.cancel()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable
-from typing import Final, cast
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, Final, cast
 
 import trio
 
@@ -37,10 +37,10 @@ _TURN_S: Final = 0.005
 class Session:
     """The state of one connection above its transport."""
 
-    def __init__(self, core: Core, nursery: trio.Nursery, peer: str) -> None:
+    def __init__(self, core: Core, nursery: trio.Nursery, peer: str, outbox: Outbox) -> None:
         self.core: Final = core
         self.peer: Final = peer
-        self.outbox: Final = Outbox(core.settings.outbox_bytes)
+        self.outbox: Final = outbox
         self._caller: Final = Caller(core)
         self._nursery: Final = nursery
         self._pending_writes = 0
@@ -48,25 +48,30 @@ class Session:
         self._queries: Final = trio.CapacityLimiter(core.settings.readers)
         self._settled: Final = trio.lowlevel.ParkingLot()
 
-    async def receive(self, messages: Iterable[bytes]) -> None:
-        """Handle messages in order; return when the next ones may be read.
+    async def receive(self, messages: Sequence[bytes]) -> None:
+        """Handle messages in order and send the answers that are ready.
 
-        Waits where the write queue or the outbox is full. Cancelled, the requests handled
-        so far have had or will have their effect, the others none.
+        Waits where the write queue or the outbox is full, or the peer is slow to take its
+        answers. Cancelled, the requests handled so far have had or will have their effect,
+        the others none.
         """
+        self.outbox.hold()
         turn_ends = time.perf_counter() + _TURN_S
         for message in messages:
             for call in self.core.choose_dialect(message).decode(message):
                 if isinstance(call, bytes):
                     self.core.counters.request_errors += 1
                     self.outbox.put(call)
-                else:
-                    await self._begin(call)
+                elif (waiting := self._begin(call)) is not None:
+                    await self._wait(waiting)
             if self.outbox.is_over:
-                await self.outbox.wait_room()
+                await self._wait(self.outbox.wait_room())
             if time.perf_counter() > turn_ends:
+                self.outbox.release()
                 await trio.lowlevel.checkpoint()
+                self.outbox.hold()
                 turn_ends = time.perf_counter() + _TURN_S
+        await self.outbox.flush()
 
     def refuse_message(self, error: RequestError) -> None:
         """Answer a message that is too broken to be read, in the dialect of last resort."""
@@ -79,13 +84,18 @@ class Session:
         while self._pending_writes or self._pending_queries:
             await self._settled.park()
 
-    async def _begin(self, call: Call) -> None:
-        """Start one request; on return its turn in the order is decided.
+    async def _wait(self, waiting: Awaitable[None]) -> None:
+        """Wait in the middle of the messages; answers that are ready leave meanwhile."""
+        self.outbox.release()
+        await waiting
+        self.outbox.hold()
 
-        This is the hot path: nothing in it waits unless there is something to wait for.
+    def _begin(self, call: Call) -> Awaitable[None] | None:
+        """Start one request, or return what has to be awaited to have it started.
+
+        This is the hot path: a coroutine for each request would cost more than most of them.
         """
-        core = self.core
-        core.counters.requests += 1
+        self.core.counters.requests += 1
         binding = TABLE.get(call.method)
         try:
             if binding is None:
@@ -93,28 +103,48 @@ class Session:
                 raise RequestError(Reason.METHOD_NOT_FOUND, text)
             params = binding.decode_params(call.params)
             if binding.is_write:
-                await self._begin_write(
-                    call, cast("WriteRequest", binding.handle(self._caller, params))
-                )
-                return
-            while self._pending_writes:
-                await self._settled.park()
-            result = binding.handle(self._caller, params)
-            if hasattr(type(result), "__await__"):
-                self._begin_query(call, cast("Awaitable[object]", result))
-            else:
-                self._send(call.answer(result))
+                return self._begin_write(call, binding, params)
+            if self._pending_writes:
+                return self._begin_read_later(call, binding, params)
+            self._begin_read(call, binding, params)
+        except Exception as error:
+            self._refuse(call, error, binding)
+        return None
+
+    def _begin_read(self, call: Call, binding: Binding, params: Any) -> None:
+        result = binding.handle(self._caller, params)
+        if hasattr(type(result), "__await__"):
+            self._begin_query(call, cast("Awaitable[object]", result))
+        else:
+            self._send(call.answer(result))
+
+    async def _begin_read_later(self, call: Call, binding: Binding, params: Any) -> None:
+        """Let the connection's own writes before it be committed first, so that it sees them."""
+        while self._pending_writes:
+            await self._settled.park()
+        try:
+            self._begin_read(call, binding, params)
         except Exception as error:
             self._refuse(call, error, binding)
 
-    async def _begin_write(self, call: Call, request: WriteRequest) -> None:
+    def _begin_write(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
+        request = cast("WriteRequest", binding.handle(self._caller, params))
         request.deliver = functools.partial(self._settle_write, call)
         try:
             self.core.queue.put_nowait(request)
         except trio.WouldBlock:
-            await self.core.queue.put(request)
-        # The writer cannot have delivered yet: it runs in another task.
+            return self._begin_write_later(call, binding, request)
         self._pending_writes += 1
+        return None
+
+    async def _begin_write_later(self, call: Call, binding: Binding, request: WriteRequest) -> None:
+        try:
+            await self.core.queue.put(request)
+        except RequestError as error:
+            self._refuse(call, error, binding)
+        else:
+            # The writer has not settled it yet: `put` returns without letting others run.
+            self._pending_writes += 1
 
     def _settle_write(self, call: Call, outcome: object) -> None:
         self._pending_writes -= 1

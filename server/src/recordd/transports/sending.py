@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
-__all__ = ["linger", "send_all_or_give_up"]
+__all__ = ["linger", "send_all_or_give_up", "send_in_pieces"]
 
 _PIECE_BYTES: Final = 65_536
 """A large answer goes out in pieces, so that a slow peer that takes some is not a dead one."""
@@ -15,18 +16,30 @@ _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 16 << 20
 
 
-async def send_all_or_give_up(stream: trio.abc.Stream, data: bytes, timeout_s: float) -> bool:
-    """Send `data`; return False when the peer is gone or takes nothing for `timeout_s`.
+async def send_in_pieces(
+    stream: trio.abc.SendStream, data: bytes, note_progress: Callable[[], None]
+) -> bool:
+    """Send `data`, noting each piece that is out; return False when the peer is gone.
 
     After False, or cancelled, an unknown part was sent: the stream is of no more use.
     """
     try:
+        if len(data) <= _PIECE_BYTES:
+            await stream.send_all(data)
+            return True
         for start in range(0, len(data), _PIECE_BYTES):
-            with trio.fail_after(timeout_s):
-                await stream.send_all(data[start : start + _PIECE_BYTES])
-    except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            await stream.send_all(data[start : start + _PIECE_BYTES])
+            note_progress()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         return False
     return True
+
+
+async def send_all_or_give_up(stream: trio.abc.SendStream, data: bytes, timeout_s: float) -> bool:
+    """Send `data`; return False when the peer is gone, or has not taken it in `timeout_s`."""
+    with trio.move_on_after(timeout_s):
+        return await send_in_pieces(stream, data, lambda: None)
+    return False
 
 
 async def linger(stream: trio.SocketStream) -> None:

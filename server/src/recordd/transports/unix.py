@@ -11,16 +11,17 @@ import functools
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 import trio
 
 from recordd.core import Core
 from recordd.file_lock import LockTaken, take_lock
+from recordd.outbox import Outbox
 from recordd.session import Session
 from recordd.settings import ConfigurationError
-from recordd.transports.sending import linger, send_all_or_give_up
+from recordd.transports.sending import linger, send_all_or_give_up, send_in_pieces
 from recordd_protocol.errors import Reason, RecorddError, RequestError
 from recordd_protocol.framing import LineBuffer
 
@@ -70,16 +71,32 @@ async def open_unix_listener(path: str) -> AsyncIterator[trio.SocketListener]:
 
 async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
     """Serve one connection until it ends."""
-    async with trio.open_nursery() as nursery:
-        session = Session(core, nursery, "unix")
-        nursery.start_soon(_send_lines, stream, session, nursery.cancel_scope)
-        refusal = await _receive_lines(stream, session)
-        await session.finish()
-        if refusal is not None:
-            session.refuse_message(refusal)
-        session.outbox.close()
-    if refusal is not None or core.intake_closed:
+    outbox = Outbox(core.settings.outbox_bytes, functools.partial(_send_lines, stream))
+    refusal = None
+    with trio.CancelScope() as scope, core.watch(outbox, _UnixConnection(stream, scope)):
+        async with trio.open_nursery() as nursery:
+            session = Session(core, nursery, "unix", outbox)
+            nursery.start_soon(outbox.run)
+            refusal = await _receive_lines(stream, session)
+            await session.finish()
+            if refusal is not None:
+                session.refuse_message(refusal)
+            outbox.close()
+    if refusal is not None or core.is_stopping:
         await linger(stream)
+
+
+class _UnixConnection:
+    """What the core may do to a connection."""
+
+    def __init__(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        self._stream: Final = stream
+        self.scope: Final = scope
+
+    def stop_reading(self) -> None:
+        """Make what is already received the last there is; a cancellation could lose it."""
+        with contextlib.suppress(OSError):
+            self._stream.socket.shutdown(socket.SHUT_RD)
 
 
 async def refuse_unix(stream: trio.SocketStream, core: Core) -> None:
@@ -91,6 +108,13 @@ async def refuse_unix(stream: trio.SocketStream, core: Core) -> None:
         await send_all_or_give_up(stream, reply + b"\n", core.settings.send_timeout_ms / 1000)
 
 
+async def _send_lines(
+    stream: trio.SocketStream, messages: list[bytes], note_progress: Callable[[], None]
+) -> bool:
+    messages.append(b"")
+    return await send_in_pieces(stream, b"\n".join(messages), note_progress)
+
+
 async def _receive_lines(stream: trio.SocketStream, session: Session) -> RequestError | None:
     """Hand lines to the session until the peer is done; return what is wrong with the last.
 
@@ -99,27 +123,13 @@ async def _receive_lines(stream: trio.SocketStream, session: Session) -> Request
     limit = session.core.settings.max_message_bytes
     lines = LineBuffer(limit)
     try:
-        receive = functools.partial(stream.receive_some, _RECEIVE_BYTES)
-        while data := await session.core.take_in(receive):
+        while data := await stream.receive_some(_RECEIVE_BYTES):
             await session.receive(lines.feed(data))
             if lines.overflowed:
                 return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")
     except trio.BrokenResourceError:
         session.outbox.discard()
     return None
-
-
-async def _send_lines(
-    stream: trio.SocketStream, session: Session, connection: trio.CancelScope
-) -> None:
-    """Send what the outbox has until it is closed; a peer that takes nothing ends it all."""
-    timeout_s = session.core.settings.send_timeout_ms / 1000
-    while messages := await session.outbox.take():
-        messages.append(b"")
-        if not await send_all_or_give_up(stream, b"\n".join(messages), timeout_s):
-            session.outbox.discard()
-            connection.cancel()
-            return
 
 
 @contextlib.contextmanager

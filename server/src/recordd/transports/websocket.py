@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -12,6 +14,7 @@ import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
+from recordd.outbox import Outbox
 from recordd.session import Session
 from recordd.transports.http import BadRequest, Head, encode_response, read_head
 from recordd.transports.sending import linger, send_all_or_give_up
@@ -61,28 +64,49 @@ async def refuse_websocket(stream: trio.SocketStream, core: Core) -> None:
 
 async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) -> None:
     """Carry messages between the connection and a session until either is done."""
-    async with trio.open_nursery() as nursery:
-        session = Session(core, nursery, "websocket")
-        nursery.start_soon(_send_frames, connection, session, nursery.cancel_scope)
-        close_code = await _receive_frames(connection, session)
-        await session.finish()
-        session.outbox.close()
+    outbox = Outbox(core.settings.outbox_bytes, functools.partial(_send_frames, connection))
+    close_code = _CLOSE_NORMAL
+    with trio.CancelScope() as scope:
+        watched = _WebSocketConnection(scope)
+        with core.watch(outbox, watched):
+            async with trio.open_nursery() as nursery:
+                session = Session(core, nursery, "websocket", outbox)
+                nursery.start_soon(outbox.run)
+                close_code = await _receive_frames(connection, session, watched)
+                await session.finish()
+                outbox.close()
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
     with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
         await connection.aclose(close_code)
 
 
-async def _receive_frames(connection: trio_websocket.WebSocketConnection, session: Session) -> int:
+class _WebSocketConnection:
+    """What the core may do to a connection."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self.scope: Final = scope
+        self.is_stopped = False
+        self.receiving = trio.CancelScope()
+
+    def stop_reading(self) -> None:
+        """Take no more messages; those that were taken are handled to their end."""
+        self.is_stopped = True
+        self.receiving.cancel()
+
+
+async def _receive_frames(
+    connection: trio_websocket.WebSocketConnection, session: Session, watched: _WebSocketConnection
+) -> int:
     """Hand frames to the session; return the code to close with."""
     limit = session.core.settings.max_message_bytes
-    while True:
+    while not watched.is_stopped:
+        message: str | bytes = ""
         try:
-            message = await session.core.take_in(connection.get_message)
+            with trio.CancelScope() as watched.receiving:
+                message = await connection.get_message()
         except trio_websocket.ConnectionClosed:
             session.outbox.discard()
             return _CLOSE_NORMAL
-        if message is None:
-            return _CLOSE_GOING_AWAY
         if isinstance(message, bytes):
             return _CLOSE_UNSUPPORTED
         encoded = message.encode()
@@ -90,25 +114,23 @@ async def _receive_frames(connection: trio_websocket.WebSocketConnection, sessio
             text = f"a message has {len(encoded)} bytes, limit {limit}"
             session.refuse_message(RequestError(Reason.TOO_LARGE, text))
             return _CLOSE_TOO_LARGE
-        await session.receive((encoded,))
+        if not watched.receiving.cancelled_caught:
+            await session.receive((encoded,))
+    return _CLOSE_GOING_AWAY
 
 
 async def _send_frames(
     connection: trio_websocket.WebSocketConnection,
-    session: Session,
-    scope: trio.CancelScope,
-) -> None:
-    """Send what the outbox has until it is closed; a peer that takes nothing ends it all."""
-    timeout_s = session.core.settings.send_timeout_ms / 1000
-    while messages := await session.outbox.take():
-        try:
-            for message in messages:
-                with trio.fail_after(timeout_s):
-                    await connection.send_message(message.decode())
-        except (trio_websocket.ConnectionClosed, LocalProtocolError, trio.TooSlowError):
-            session.outbox.discard()
-            scope.cancel()
-            return
+    messages: list[bytes],
+    note_progress: Callable[[], None],
+) -> bool:
+    try:
+        for message in messages:
+            await connection.send_message(message.decode())
+            note_progress()
+    except (trio_websocket.ConnectionClosed, LocalProtocolError):
+        return False
+    return True
 
 
 async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:

@@ -1,14 +1,13 @@
-"""A daemon's core in this process: real parts, memory streams instead of sockets."""
+"""A daemon's core in this process: real parts, and socket pairs to speak to it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, cast
+from typing import Any
 
 import trio
-import trio.testing
 
 from recordd.backend import PersistenceBackend
 from recordd.core import Core, Extension, build_core
@@ -57,17 +56,18 @@ class CoreInMemory:
 
     def __init__(self, core: Core, nursery: trio.Nursery) -> None:
         self.core = core
+        self.opened: list[trio.socket.SocketType] = []
         self._nursery = nursery
 
     def connect(self) -> Peer:
-        near, far = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self._serve, far)
-        return Peer(near)
+        near, far = trio.socket.socketpair()
+        self.opened.append(near)
+        self._nursery.start_soon(self._serve, trio.SocketStream(far))
+        return Peer(trio.SocketStream(near))
 
-    async def _serve(self, stream: trio.abc.HalfCloseableStream) -> None:
+    async def _serve(self, stream: trio.SocketStream) -> None:
         async with stream:
-            # A memory stream does all that is asked of a socket stream here.
-            await serve_unix(cast("trio.SocketStream", stream), self.core)
+            await serve_unix(stream, self.core)
 
 
 @contextlib.asynccontextmanager
@@ -92,10 +92,13 @@ async def running_core(
         for hook in core.start_hooks:
             nursery.start_soon(hook)
         nursery.start_soon(core.writer.run)
+        running = CoreInMemory(core, nursery)
         try:
-            yield CoreInMemory(core, nursery)
+            yield running
         finally:
             nursery.cancel_scope.cancel()
+            for sock in running.opened:
+                sock.close()
     if stored is not None:
         with trio.CancelScope(shield=True):
             await stored.close()

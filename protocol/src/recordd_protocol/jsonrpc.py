@@ -24,6 +24,7 @@ _REFUSAL_BYTES: Final = 512
 """Room kept in a batch's answer for each call still out, beside its id: for any refusal."""
 
 _NO_PARAMS: Final = b"{}"
+_ID_STARTS: Final = b'"-0123456789n'
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -61,7 +62,7 @@ class JsonRpc:
                 message.decode()
             except UnicodeDecodeError as error:
                 return [_encode_error(b"null", _parse_error(error))]
-        if message.lstrip()[:1] == b"[":
+        if message[:1] != b"{" and message.lstrip()[:1] == b"[":
             return self._decode_batch(message)
         request = _read_request(message)
         if isinstance(request, bytes):
@@ -206,7 +207,7 @@ def _explain(message: bytes, error: Exception) -> bytes:
 
 
 def _flaw_of_id(raw: bytes) -> str | None:
-    if raw[:1] not in b'"-0123456789n':
+    if raw[0] not in _ID_STARTS:
         return "id: must be a string, a number or null"
     return "id: too long" if len(raw) > _MAX_ID_BYTES else None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable
@@ -73,6 +74,9 @@ async def run_daemon(
         SocketInUse, AddressInUse: an address is taken.
         ConfigurationError: an address cannot be listened on.
     """
+    # Rows and requests form no cycles; looking for some every 700 objects cost a tenth of
+    # the write rate.
+    gc.set_threshold(100_000, 50, 100)
     core = build_core(configuration, extensions)
     backend = core.extensions.get(PersistenceBackend)
     stop = _Stop()

@@ -10,8 +10,10 @@ shortest time the system knows, once a pass: long enough for the thread to get i
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -24,17 +26,25 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class GilTurns(trio.abc.Instrument):
-    """Install one per run; database calls count themselves in `calls_in_flight`."""
+    """Gives way once a pass of the loop while `call` is held; costs nothing otherwise."""
 
     def __init__(self) -> None:
-        self.calls_in_flight = 0
-
-    def install(self) -> None:
-        """Watch the running loop from now on, until it ends."""
+        self._calls = 0
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        trio.lowlevel.add_instrument(self)
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Hold this around a call to a database thread."""
+        if not self._calls:
+            trio.lowlevel.add_instrument(self)
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                trio.lowlevel.remove_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:
-        """Give way once a pass of the loop; called by Trio."""
-        if self.calls_in_flight:
-            time.sleep(_SHORTEST_SLEEP_S)
+        """Give way; called by Trio after each `epoll_wait`."""
+        time.sleep(_SHORTEST_SLEEP_S)

@@ -24,6 +24,7 @@ from recordd.outbox import Outbox
 from recordd.writes import WriteRequest
 from recordd_protocol.dialect import Call
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.rows import Row
 
 __all__ = ["Session"]
 
@@ -113,10 +114,10 @@ class Session:
 
     def _begin_read(self, call: Call, binding: Binding, params: Any) -> None:
         result = binding.handle(self._caller, params)
-        if hasattr(type(result), "__await__"):
-            self._begin_query(call, cast("Awaitable[object]", result))
-        else:
+        if type(result) is Row or not isinstance(result, Awaitable):
             self._send(call.answer(result))
+        else:
+            self._begin_query(call, result)
 
     async def _begin_read_later(self, call: Call, binding: Binding, params: Any) -> None:
         """Let the connection's own writes before it be committed first, so that it sees them."""

@@ -112,7 +112,16 @@ async def _send_lines(
     stream: trio.SocketStream, messages: list[bytes], note_progress: Callable[[], None]
 ) -> bool:
     messages.append(b"")
-    return await send_in_pieces(stream, b"\n".join(messages), note_progress)
+    data = b"\n".join(messages)
+    # What the socket takes at once needs no pass of the loop: Trio's send takes one in any
+    # case, which made a lone request a fifth slower.
+    try:
+        sent = os.write(stream.socket.fileno(), data)
+    except BlockingIOError:
+        sent = 0
+    except OSError:
+        return False
+    return sent == len(data) or await send_in_pieces(stream, data[sent:], note_progress)
 
 
 async def _receive_lines(stream: trio.SocketStream, session: Session) -> RequestError | None:

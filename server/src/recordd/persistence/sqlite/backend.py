@@ -78,7 +78,6 @@ class SqliteBackend:
         schema.refuse_newer(path)
         schema.create_private(path)
         open_vfs()
-        self._turns.install()
         self._writer = await SqliteWorker.open(path, self._turns, readonly=False)
         await self._writer.run(schema.prepare, path, self._options.synchronous)
         self._inode = os.stat(path).st_ino

@@ -74,13 +74,12 @@ class SqliteWorker:
         """
         if self._closed:
             raise BackendShutdown("the database is closed")
-        self._turns.calls_in_flight += 1
-        try:
-            return cast("T", await self._db.async_run(self._guard, function, args, kwargs))
-        except apsw.Error as error:
-            raise translate_error(error) from error
-        finally:
-            self._turns.calls_in_flight -= 1
+        with self._turns.call():
+            try:
+                result = await self._db.async_run(self._guard, function, args, kwargs)
+            except apsw.Error as error:
+                raise translate_error(error) from error
+        return cast("T", result)
 
     def _guard(
         self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]

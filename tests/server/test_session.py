@@ -9,6 +9,8 @@ import trio
 import trio.testing
 
 from recordd.persistence.memory import MemoryBackend
+from recordd.rules import read_rules
+from recordd.settings import Configuration
 from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, configure, running_core
 from tests.wire import request
@@ -191,6 +193,32 @@ async def test_drain_gives_each_connection_what_came_since_its_last(core: CoreIn
     assert reason_of(await second.call("record.drain", name="b")) == "not_found"
 
 
+async def test_a_drain_that_does_not_fit_gives_what_fits_and_keeps_the_rest() -> None:
+    table = read_rules(
+        [{"name": "ring", "buffer": "spmc_ring", "capacity": 10}],
+        default_retention_ms=None,
+        max_capacity=100,
+    )
+    settings = configure().settings
+    async with running_core(configuration=Configuration(settings, table, {})) as core:
+        peer = core.connect()
+        for n in range(5):
+            await peer.call("record.set", name="ring", value=str(n) + "x" * 300_000, ts=10 + n)
+        await peer.call("record.set", name="ring", value="late", ts=1)
+        seen: list[str] = []
+        while values := (await peer.call("record.drain", name="ring"))["values"]:
+            seen += values
+        assert [value[:4] for value in seen] == ["0xxx", "1xxx", "2xxx", "3xxx", "4xxx", "late"]
+
+
+async def test_a_late_value_is_not_drained_from_a_single_latest_buffer(core: CoreInMemory) -> None:
+    peer = core.connect()
+    await peer.call("record.set", name="a", value=1, ts=1000)
+    assert (await peer.call("record.drain", name="a"))["values"] == [1]
+    await peer.call("record.set", name="a", value=2, ts=500)
+    assert (await peer.call("record.drain", name="a"))["values"] == []
+
+
 async def test_a_list_is_paged_by_record_id(core: CoreInMemory) -> None:
     peer = core.connect()
     for n in range(5):
@@ -257,9 +285,6 @@ async def test_a_handlers_crash_is_internal_and_the_connection_goes_on(
 
 async def test_rules_decide_who_may_write_and_what_is_kept() -> None:
     configuration = configure()
-    from recordd.rules import read_rules
-    from recordd.settings import Configuration
-
     table = read_rules(
         [
             {"name": "ro.*", "writable": False},

@@ -205,3 +205,24 @@ async def test_an_unreadable_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BackendError):
         await make(tmp_path / "file" / "a.db").initialize()
+
+
+async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, rows=3000)
+    backend = make(path)
+    await backend.initialize()
+    waiting = backend.query(EVERYTHING, ALL)
+    given_up = backend.query(EVERYTHING, ALL)
+    await backend.delete("a")
+    while await backend.maintain(1 << 40):
+        pass
+    assert len((await waiting).rows) == 3000
+    given_up.close()
+    del waiting, given_up
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.close()
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT count(*) FROM log").fetchone() == (0,)
+    db.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -202,3 +203,43 @@ async def test_housekeeping_runs_between_batches_and_when_idle(autojump_clock: o
         await trio.sleep(10)
         assert len(seen) > count
         nursery.cancel_scope.cancel()
+
+
+async def test_housekeeping_that_fails_is_tried_again_and_stops_nothing(
+    autojump_clock: object,
+) -> None:
+    bench = Bench()
+    attempts: list[float] = []
+
+    async def fail(idle: bool) -> bool:
+        attempts.append(trio.current_time())
+        raise BackendError("the file is busy")
+
+    bench.writer.add_housekeeper(fail)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        for _ in range(3):
+            bench.write(b"1")
+            await trio.sleep(6)
+        nursery.cancel_scope.cancel()
+    assert bench.outcomes == [[1], [2], [3]]
+    assert len(attempts) == bench.writer.housekeeping_errors >= 3
+    assert min(b - a for a, b in itertools.pairwise(attempts)) >= 5
+
+
+async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
+    bench = Bench()
+    bench.backend.fault = FatalBackendError("fsync failed")
+    bench.write(b"1")
+    bench.put(Write([("a", b"2", None)], lambda rows, late: rows, if_rev=99))
+    bench.put(Deletion("a", lambda rows: rows))
+    bench.write(b"3")
+    with pytest.raises(FatalBackendError):
+        await bench.drain()
+    reasons = [outcome.reason for outcome in bench.outcomes if isinstance(outcome, RequestError)]
+    assert sorted(reason.word for reason in reasons) == [
+        "conflict",
+        "unavailable",
+        "unavailable",
+        "unavailable",
+    ]

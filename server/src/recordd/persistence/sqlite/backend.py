@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -46,6 +47,13 @@ _SLICE_ROWS: Final = 2000
 _MAX_TS: Final = 2**63 - 1
 
 
+class _Turn:
+    """When a query's turn came, counted in deletions. Lives as long as the query does."""
+
+    def __init__(self, deletions: int) -> None:
+        self.deletions: Final = deletions
+
+
 class SqliteBackend:
     """A `PersistenceBackend` over one file; see docs/persistence.md for its guarantees."""
 
@@ -65,9 +73,8 @@ class SqliteBackend:
         self._names: Final[dict[int, str]] = {}
         self._next_id = 1
         self._latest: Final[dict[int, tuple[int, int]]] = {}
-        self._reads_started = 0
-        self._reads_running: Final[set[int]] = set()
-        self._purge_after_read = 0
+        self._queries: Final[weakref.WeakSet[_Turn]] = weakref.WeakSet()
+        self._deletions = 0
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
 
@@ -136,9 +143,12 @@ class SqliteBackend:
             after=after,
             page=params.page,
         )
-        return self._query(plan)
+        turn = _Turn(self._deletions)
+        self._queries.add(turn)
+        return self._query(plan, turn)
 
-    async def _query(self, plan: reads.QueryPlan) -> Page:
+    async def _query(self, plan: reads.QueryPlan, turn: _Turn) -> Page:
+        """Read the page; `turn` is held until then, or until this is given up."""
         rows, more = await self._read(reads.read_page, plan, self._options.query_timeout_s)
         following = None
         if more and rows[-1].rev is not None:
@@ -181,7 +191,7 @@ class SqliteBackend:
         del self._ids[name], self._names[record]
         self._latest.pop(record, None)
         self._purge_rev = self._rev
-        self._purge_after_read = self._reads_started
+        self._deletions += 1
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int
@@ -216,7 +226,7 @@ class SqliteBackend:
             while tail.is_merging and len(tail) >= self._options.tail_rows:
                 await self._merge_slice()
             return True
-        if self._purge_rev is None or self._is_read_from_before_deletion():
+        if self._purge_rev is None or self._is_queried_from_before_deletion():
             return False
         if not await self._write(statements.purge_slice, tail.merged_rev, _SLICE_ROWS):
             self._purge_rev = None
@@ -251,12 +261,12 @@ class SqliteBackend:
             return True
         return self._tail.merged_rev < max(up_to_rev, self._purge_rev or 0)
 
-    def _is_read_from_before_deletion(self) -> bool:
-        """A query whose turn came before the deletion still shows the record's rows.
+    def _is_queried_from_before_deletion(self) -> bool:
+        """Tell whether a query whose turn came before a deletion still has to show its rows.
 
         Then the purge waits for the next housekeeping after it.
         """
-        return any(read <= self._purge_after_read for read in self._reads_running)
+        return any(turn.deletions < self._deletions for turn in self._queries)
 
     async def _merge_slice(self) -> None:
         entries, last = self._tail.next_slice(_SLICE_ROWS)
@@ -284,16 +294,10 @@ class SqliteBackend:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        self._reads_started += 1
-        read = self._reads_started
-        self._reads_running.add(read)
-        try:
-            with trio.move_on_after(self._options.query_timeout_s):
-                async with self._reader() as reader:
-                    with contextlib.suppress(trio.TooSlowError):
-                        return await reader.run(function, *args, **kwargs)
-        finally:
-            self._reads_running.discard(read)
+        with trio.move_on_after(self._options.query_timeout_s):
+            async with self._reader() as reader:
+                with contextlib.suppress(trio.TooSlowError):
+                    return await reader.run(function, *args, **kwargs)
         refusal = f"the query took longer than {self._options.query_timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)
 

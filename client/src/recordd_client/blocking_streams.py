@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -138,8 +139,10 @@ class _WebSocketStream:
 
     def __init__(self, sock: _Socket, address: Address, deadline: float) -> None:
         from wsproto import ConnectionType, WSConnection, events
+        from wsproto.utilities import LocalProtocolError
 
         self._events: Final = events
+        self._out_of_turn: Final = LocalProtocolError
         self._sock: Final = sock
         self._ws: Final[WSConnection] = WSConnection(ConnectionType.CLIENT)
         self._messages: Final[list[bytes]] = []
@@ -160,11 +163,10 @@ class _WebSocketStream:
         return self._messages.pop(0)
 
     def close(self) -> None:
-        try:
+        # A farewell to who may be gone already.
+        with contextlib.suppress(OSError, ConnectionLost, self._out_of_turn):
             goodbye = self._ws.send(self._events.CloseConnection(code=1000))
             self._sock.send_all(goodbye, time.monotonic() + 1)
-        except Exception:  # noqa: S110 - a farewell to who may be gone already
-            pass
         self._sock.close()
 
     def _pump(self, deadline: float) -> None:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,17 @@ def test_retention_deletes_what_is_past_its_rule_at_start(
         assert [
             r["value"] for r in wire.call("record.query", name="go.*", limit=None)["records"]
         ] == [4]
+
+
+def test_plain_http_tells_health_and_version(daemon: DaemonProcess) -> None:
+    def get(path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}{path}", timeout=10) as answer:
+            assert answer.headers["Content-Type"] == "application/json"
+            return json.load(answer)
+
+    with Wire(daemon.socket_path) as wire:
+        wire.call("hello", client="t")
+        health = get("/health")
+    assert (health["status"], health["clients"]) == ("ok", 2)
+    assert health["uptime_secs"] >= 0
+    assert get("/version") == {"aimx": "3.0"}

@@ -174,8 +174,7 @@ def _answer_plain(head: Head, core: Core) -> bytes:
         }
         return encode_response(200, msgspec.json.encode(state))
     if head.path == "/version":
-        version = {"aimx": PROTOCOL_VERSION, "recordd": core.server_version}
-        return encode_response(200, msgspec.json.encode(version))
+        return encode_response(200, msgspec.json.encode({"aimx": PROTOCOL_VERSION}))
     if head.path == "/ws":
         raise BadRequest(426, "this is a WebSocket: ask for an upgrade")
     raise BadRequest(404, "there is /ws, /health and /version")

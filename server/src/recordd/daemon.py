@@ -33,6 +33,7 @@ __all__ = ["AddressInUse", "configured_extensions", "run_daemon"]
 
 logger: Final = logging.getLogger(__name__)
 
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _Serve = Callable[[trio.SocketStream, Core], Awaitable[None]]
 
 
@@ -141,7 +142,11 @@ class _Stop:
     async def wait_for_signal(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # What the receiver finds it restores: a second signal, when all is closed and the
+        # interpreter takes its leave, must not make a kill of an orderly stop.
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
             task_status.started()
             async for _ in signals:
                 self.requested.set()

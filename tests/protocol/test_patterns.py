@@ -1,7 +1,5 @@
 """Patterns: their grammar against a slow and obvious matcher, and their cost."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +67,7 @@ def test_it_matches_what_the_obvious_matcher_matches(pattern: list[str], name: l
         assert compile_pattern(text).matches(".".join(name)) is _slow_match(pattern, name)
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize(
     "pattern",
     ["a*" * 500 + "b", "#.a." * 200 + "b", "*a" * 400, "#." * 300 + "#", "*a*.#." * 100 + "b"],
@@ -76,10 +75,8 @@ def test_it_matches_what_the_obvious_matcher_matches(pattern: list[str], name: l
 def test_a_hostile_pattern_costs_no_more_than_its_length_times_the_names(pattern: str) -> None:
     """A backtracking matcher would not come back from these in a lifetime."""
     compiled = compile_pattern(pattern)
-    started = time.perf_counter()
     for name in ("a" * 255, "a." * 127 + "a", "aa." * 85):
         compiled.matches(name)
-    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize("pattern", ["", "a b", "a.b#", "##", "#x", 'a"', "x" * 1025, "a\\"])

@@ -12,7 +12,7 @@ import msgspec
 
 from recordd_protocol.dialect import Call
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page, Row, join_rows
 
 __all__ = ["JsonRpc"]
 
@@ -215,11 +215,11 @@ def _flaw_of_id(raw: bytes) -> str | None:
 def _render(result: object) -> bytes:
     """Render a result; rows are spliced, never encoded again."""
     if isinstance(result, Row):
-        return result.json
+        return b"{%b}" % result.body
     if isinstance(result, Page):
         following = b"" if result.next is None else b',"next":%b' % _encode(result.next)
-        return b'{"records":[%b],"rev":%d,"epoch":%b%b}' % (
-            b",".join([row.json for row in result.rows]),
+        return b'{"records":%b,"rev":%d,"epoch":%b%b}' % (
+            join_rows(result.rows),
             result.rev,
             _encode(result.epoch),
             following,

@@ -1,10 +1,12 @@
-"""Rows on their way out: rendered once, spliced into every answer that carries them."""
+"""Rows on their way out: rendered once, spliced into every message that carries them."""
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Page", "Row", "order_of"]
+__all__ = ["Page", "Row", "RowKind", "join_rows", "order_of"]
 
 
 def order_of(ts: int, rev: int) -> int:
@@ -12,24 +14,36 @@ def order_of(ts: int, rev: int) -> int:
     return ts << 64 | rev
 
 
+class RowKind(enum.Enum):
+    """What a commit did to its record: a new latest value, a late one, or its end."""
+
+    LATEST = enum.auto()
+    LATE = enum.auto()
+    DELETED = enum.auto()
+
+
 class Row:
-    """One committed value of a record.
+    """One commit of a record.
 
     `value` is JSON text without line breaks, `ts` Unix milliseconds, `rev` the commit
-    number (None for a record that is not persisted). `json` is the row as JSON-RPC
-    answers show it. `order` sorts rows by (`ts`, `rev`), as one integer because tuples
-    compare three times slower; the latest row is the one with the greatest. Immutable
-    by agreement: rows are shared between all that read.
+    number (None for a record that is not persisted). `body` is the row as JSON-RPC
+    messages show it, less its braces. `order` sorts rows by (`ts`, `rev`), as one integer
+    because tuples compare three times slower; the latest row is the one with the
+    greatest. `kind` is what the commit did when it happened. Immutable by agreement: rows
+    are shared between all that read.
     """
 
-    __slots__ = ("json", "name", "order", "rev", "ts", "value")
+    __slots__ = ("body", "kind", "name", "order", "rev", "ts", "value")
 
-    def __init__(self, name: str, value: bytes, ts: int, rev: int | None) -> None:
+    def __init__(
+        self, name: str, value: bytes, ts: int, rev: int | None, kind: RowKind = RowKind.LATEST
+    ) -> None:
         self.name: Final = name
         self.value: Final = value
         self.ts: Final = ts
         self.rev: Final = rev
-        self.json: Final = b'{"name":"%b","value":%b,"ts":%d,"rev":%b}' % (
+        self.kind: Final = kind
+        self.body: Final = b'"name":"%b","value":%b,"ts":%d,"rev":%b' % (
             name.encode(),  # check_name lets nothing in that would need an escape
             value,
             ts,
@@ -38,7 +52,7 @@ class Row:
         self.order: Final = order_of(ts, rev or 0)
 
     def __repr__(self) -> str:
-        return f"Row({self.name!r}, ts={self.ts}, rev={self.rev})"
+        return f"Row({self.name!r}, ts={self.ts}, rev={self.rev}, {self.kind.name})"
 
 
 class Page:
@@ -58,3 +72,9 @@ class Page:
 
     def __repr__(self) -> str:
         return f"Page({len(self.rows)} rows, rev={self.rev}, next={self.next!r})"
+
+
+def join_rows(rows: Iterable[Row]) -> bytes:
+    """Return the rows as a JSON array."""
+    joined = b"},{".join([row.body for row in rows])
+    return b"[{%b}]" % joined if joined else b"[]"

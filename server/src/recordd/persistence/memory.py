@@ -171,7 +171,7 @@ def _cut(rows: list[Row], limits: PageLimits) -> tuple[list[Row], bool]:
     """Return as many rows as a page holds, at least one, and whether there are more."""
     size = 0
     for index, row in enumerate(rows):
-        size += len(row.json) + 1
+        size += len(row.body) + 3
         if index and (index >= limits.rows or size > limits.bytes):
             return rows[:index], True
     return rows, False

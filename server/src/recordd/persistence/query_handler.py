@@ -107,10 +107,10 @@ class StoredQueryHandler(QueryHandler):
     def _end_of_page(self, rows: list[Row], start: int) -> int:
         limits = self._page
         end = min(len(rows), start + limits.rows)
-        size = sum([len(row.json) + 1 for row in rows[start:end]])
+        size = sum([len(row.body) + 3 for row in rows[start:end]])
         while size > limits.bytes and end > start + 1:
             end -= 1
-            size -= len(rows[end].json) + 1
+            size -= len(rows[end].body) + 3
         return end
 
 

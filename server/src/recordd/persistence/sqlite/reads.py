@@ -105,7 +105,7 @@ def read_replay(
             name = plan.names.get(record)
             if name is not None:
                 row = Row(name, value.encode(), ts, rev)
-                size += len(row.json) + 1
+                size += len(row.body) + 3
                 if rows and (len(rows) >= max_rows or size > plan.page.bytes):
                     return rows, seen
                 rows.append(row)
@@ -200,7 +200,7 @@ def _fill_page(rows: Iterable[Row], limits: PageLimits) -> tuple[list[Row], bool
     page: list[Row] = []
     size = 0
     for row in rows:
-        size += len(row.json) + 1
+        size += len(row.body) + 3
         if page and (len(page) >= limits.rows or size > limits.bytes):
             return page, True
         page.append(row)

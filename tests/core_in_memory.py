@@ -84,10 +84,7 @@ async def running_core(
     core = build_core(configuration or configure(), extensions)
     stored = core.extensions.get(PersistenceBackend)
     if stored is not None:
-        loaded = await stored.initialize()
-        core.hub.rev, core.hub.epoch = loaded.rev, loaded.epoch
-        for record in loaded.records:
-            core.hub.load(record.latest, record.rows)
+        core.hub.restore(await stored.initialize())
     async with trio.open_nursery() as nursery:
         for hook in core.start_hooks:
             nursery.start_soon(hook)

@@ -45,17 +45,19 @@ def test_what_cannot_be_encoded_says_so(value: Any) -> None:
 
 
 def test_an_error_answer_becomes_the_exception_of_its_reason() -> None:
-    answer = calls.read_answer(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"gone"}}')
+    (answer,) = calls.read_answers(
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"gone"}}'
+    )
     with pytest.raises(NotFound, match="gone") as caught:
         answer.result_or_raise()
     assert isinstance(caught.value, Refused)
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("message", [b"", b"[]", b"nonsense", b'{"id":"x"}', b"\xff"])
+@pytest.mark.parametrize("message", [b"", b"[1]", b"nonsense", b'{"id":"x"}', b"\xff"])
 def test_what_is_no_answer_is_a_protocol_error(message: bytes) -> None:
     with pytest.raises(ProtocolError):
-        calls.read_answer(message)
+        calls.read_answers(message)
 
 
 def test_rows_that_do_not_fit_are_skipped_and_counted() -> None:

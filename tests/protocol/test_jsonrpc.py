@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 from recordd_protocol.rows import Page, Row
 
@@ -22,7 +23,7 @@ METHODS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 def converse(message: str | bytes, **limits: int) -> Any:
     """Answer a message as a server of METHODS would; None where there is no answer."""
-    dialect = JsonRpc(max_reply_bytes=1 << 20, max_batch_calls=100, **limits)
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=100, **limits)
     replies = []
     for call in dialect.decode(message.encode() if isinstance(message, str) else message):
         if isinstance(call, bytes):
@@ -139,7 +140,7 @@ def test_broken_messages(message: str | bytes, answer: Any) -> None:
     "id", ['"abc"', "12345678901234567890123", "1.50", "-0", '"\\u00fc"', "null"]
 )
 def test_an_id_comes_back_byte_for_byte(id: str) -> None:
-    dialect = JsonRpc(max_reply_bytes=1 << 20, max_batch_calls=100)
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=100)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":%b}' % id.encode())
     assert not isinstance(call, bytes)
     assert call.answer(1) == b'{"jsonrpc":"2.0","id":%b,"result":1}' % id.encode()
@@ -151,7 +152,7 @@ def test_a_batch_over_the_limit_is_refused_whole() -> None:
 
 
 def test_an_answer_over_the_limit_becomes_too_large() -> None:
-    dialect = JsonRpc(max_reply_bytes=1000, max_batch_calls=10)
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=1000, max_batch_calls=10)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":1}')
     assert not isinstance(call, bytes)
     reply = call.answer("x" * 2000)
@@ -160,7 +161,7 @@ def test_an_answer_over_the_limit_becomes_too_large() -> None:
 
 
 def test_the_answers_of_a_batch_keep_together_within_the_limit() -> None:
-    dialect = JsonRpc(max_reply_bytes=10_000, max_batch_calls=10)
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=10_000, max_batch_calls=10)
     message = "[" + ",".join('{"jsonrpc":"2.0","method":"m","id":%d}' % i for i in range(10)) + "]"
     replies = [
         call.answer("x" * 2000)
@@ -178,7 +179,7 @@ def test_the_answers_of_a_batch_keep_together_within_the_limit() -> None:
 
 
 def test_rows_are_spliced_as_they_are() -> None:
-    dialect = JsonRpc(max_reply_bytes=1000, max_batch_calls=10)
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=1000, max_batch_calls=10)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":1}')
     assert not isinstance(call, bytes)
     rows = [Row("ü", b'{ "a" :1.50}', 5, 7), Row("b", b"null", 6, None)]

@@ -15,6 +15,7 @@ from recordd.backend import (
     CleanupTarget,
     PageLimits,
     PersistenceBackend,
+    Purged,
     QueryParams,
 )
 from recordd.persistence import make_backend
@@ -176,33 +177,33 @@ async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
     backend: PersistenceBackend,
 ) -> None:
     await backend.store([row(1), row(2, "b"), row(3)])
-    await backend.delete("a")
+    await backend.delete("a", 4)
     assert revs((await backend.query(EVERYTHING, ask())).rows) == [2]
     assert await backend.at(1) is None
-    await backend.store([row(4)])
+    await backend.store([row(5)])
     await settle(backend)
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 4]
-    replayed = await backend.replay(EVERYTHING, after=0, as_of=4, limit=None, page=PAGE)
-    assert revs(replayed.rows) == [2, 4]
+    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 5]
+    replayed = await backend.replay(EVERYTHING, after=0, as_of=5, limit=None, page=PAGE)
+    assert revs(replayed.rows) == [2, 5]
 
 
 async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 6)])
     await settle(backend)
     deleted, done = await backend.cleanup([CleanupTarget("a", 40, None, True)], 100)
-    assert (deleted, done) == ({"a": 3}, 1)
+    assert (deleted, done) == ({"a": Purged(3, 3)}, 1)
     deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, True)], 100)
-    assert (deleted, done) == ({"a": 1}, 1)
+    assert (deleted, done) == ({"a": Purged(1, 4)}, 1)
     assert revs((await backend.query(EVERYTHING, ask())).rows) == [5]
     deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, False)], 100)
-    assert (deleted, done) == ({"a": 1}, 1)
+    assert (deleted, done) == ({"a": Purged(1, 5)}, 1)
 
 
 async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     await settle(backend)
     deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
-    assert deleted == {"a": 6}
+    assert deleted == {"a": Purged(6, 6)}
     assert revs((await backend.query(EVERYTHING, ask())).rows) == [7, 8, 9, 10]
 
 
@@ -213,9 +214,9 @@ async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
     await settle(backend)
     targets = [CleanupTarget(name, 1000, None, True) for name in ("a", "b")]
     deleted, done = await backend.cleanup(targets, 12)
-    assert (deleted, done) == ({"a": 9, "b": 3}, 1)
+    assert (deleted, done) == ({"a": Purged(9, 18), "b": Purged(3, 5)}, 1)
     deleted, done = await backend.cleanup(targets[done:], 12)
-    assert (deleted, done) == ({"b": 6}, 1)
+    assert (deleted, done) == ({"b": Purged(6, 17)}, 1)
 
 
 async def test_a_closed_backend_says_so(backend: PersistenceBackend) -> None:
@@ -284,8 +285,9 @@ async def _compare(
             elif step == "maintain":
                 await real.maintain(AS_OF if argument else 0)
             elif step == "delete" and argument in names:
-                await model.delete(str(argument))
-                await real.delete(str(argument))
+                last += 1
+                await model.delete(str(argument), last)
+                await real.delete(str(argument), last)
             elif step == "cleanup":
                 bounds: tuple[str, int, int] = argument  # type: ignore[assignment]
                 target = CleanupTarget(*bounds, True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from recordd.backend import Purged
 from recordd.hub import Hub
 from recordd.rules import read_rules
-from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Row
+from recordd_protocol.patterns import compile_pattern, compile_patterns
+from recordd_protocol.rows import Row, RowKind
 
 
 def make_hub() -> Hub:
@@ -18,10 +19,10 @@ def latest(hub: Hub, *patterns: str) -> list[tuple[str, bytes]]:
 
 def test_a_late_row_never_moves_the_latest_back() -> None:
     hub = make_hub()
-    hub.publish(Row("a", b"1", 50, 1))
-    hub.publish(Row("a", b"2", 40, 2))
+    hub.publish([Row("a", b"1", 50, 1)])
+    hub.publish([Row("a", b"2", 40, 2, RowKind.LATE)])
     assert latest(hub, "a") == [("a", b"1")]
-    hub.publish(Row("a", b"3", 50, 3))
+    hub.publish([Row("a", b"3", 50, 3)])
     assert latest(hub, "a") == [("a", b"3")]
     assert hub.rev == 3
 
@@ -29,9 +30,9 @@ def test_a_late_row_never_moves_the_latest_back() -> None:
 def test_latest_rows_come_by_time_whatever_was_asked_before() -> None:
     hub = make_hub()
     for rev, (name, ts) in enumerate([("x.a", 30), ("x.b", 10), ("y", 20), ("x.c", 20)], 1):
-        hub.publish(Row(name, b"1", ts, rev))
+        hub.publish([Row(name, b"1", ts, rev)])
     assert [name for name, _ in latest(hub, "#")] == ["x.b", "y", "x.c", "x.a"]
-    hub.publish(Row("x.b", b"2", 99, 5))
+    hub.publish([Row("x.b", b"2", 99, 5)])
     assert [name for name, _ in latest(hub, "#")] == ["y", "x.c", "x.a", "x.b"]
     assert [name for name, _ in latest(hub, "x.*")] == ["x.c", "x.a", "x.b"]
     assert [name for name, _ in latest(hub, "y", "x.a")] == ["y", "x.a"]
@@ -39,28 +40,30 @@ def test_latest_rows_come_by_time_whatever_was_asked_before() -> None:
 
 def test_a_list_given_out_does_not_change_afterwards() -> None:
     hub = make_hub()
-    hub.publish(Row("a", b"1", 1, 1))
+    hub.publish([Row("a", b"1", 1, 1)])
     rows = hub.latest(compile_patterns("#"))
-    hub.publish(Row("a", b"2", 2, 2))
-    hub.publish(Row("b", b"1", 3, 3))
+    hub.publish([Row("a", b"2", 2, 2)])
+    hub.publish([Row("b", b"1", 3, 3)])
     assert [row.value for row in rows] == [b"1"]
 
 
 def test_new_and_removed_records_are_noticed() -> None:
     hub = make_hub()
     assert latest(hub, "*") == []
-    hub.publish(Row("a", b"1", 1, 1))
+    hub.publish([Row("a", b"1", 1, 1)])
     assert latest(hub, "*") == [("a", b"1")]
-    hub.remove("a")
+    hub.remove(Row("a", b"null", 2, 2, RowKind.DELETED))
     assert latest(hub, "*") == []
     assert hub.find("a") is None
 
 
-def test_rows_that_retention_took_are_counted_and_the_last_takes_the_record() -> None:
+def test_rows_that_retention_took_are_counted_and_leave_a_gap() -> None:
     hub = make_hub()
     for rev in range(1, 4):
-        hub.publish(Row("a", b"1", rev, rev))
-    hub.forget_rows("a", 2)
-    assert hub.rows == 1
-    hub.forget_rows("a", 1)
-    assert hub.find("a") is None
+        hub.publish([Row("a", b"1", rev, rev)])
+    hub.publish([Row("b", b"1", 4, 4)])
+    hub.forget_rows("a", Purged(2, 2))
+    assert hub.rows == 2
+    assert hub.newest_gap(compile_pattern("*"), 0) == 2
+    assert hub.newest_gap(compile_pattern("*"), 2) == 0
+    assert hub.newest_gap(compile_pattern("b"), 0) == 0

@@ -31,8 +31,7 @@ async def make(
     await backend.initialize()
     rows = [Row("ab"[n % 2], b"%d" % n, 1000 + n, n) for n in range(1, 9)]
     await backend.store(rows)
-    for row in rows:
-        hub.publish(row)
+    hub.publish(rows)
     retention = Retention(
         hub, backend, WriteQueue(max_requests=1, max_bytes=1), RetentionPolicy(DAY_MS, keep_latest)
     )

@@ -123,13 +123,13 @@ async def test_a_rev_is_never_given_twice(tmp_path: Path) -> None:
     backend = make(path)
     await backend.initialize()
     await backend.store([row(1), row(2, "b"), row(3, "b")])
-    await backend.delete("b")
+    await backend.delete("b", 4)
     while await backend.maintain(1 << 40):
         pass
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
-    assert loaded.rev == 3
+    assert (loaded.rev, loaded.deleted_rev) == (4, 4)
     await backend.close()
 
 
@@ -138,7 +138,7 @@ async def test_deleted_rows_are_purged_also_when_the_daemon_stopped_before(tmp_p
     await fill(path, rows=50)
     backend = make(path)
     await backend.initialize()
-    await backend.delete("a")
+    await backend.delete("a", 51)
     await backend.close()
     backend = make(path)
     await backend.initialize()
@@ -214,7 +214,7 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
     await backend.initialize()
     waiting = backend.query(EVERYTHING, ALL)
     given_up = backend.query(EVERYTHING, ALL)
-    await backend.delete("a")
+    await backend.delete("a", 3001)
     while await backend.maintain(1 << 40):
         pass
     assert len((await waiting).rows) == 3000

@@ -56,7 +56,7 @@ class Bench:
 
     def write(self, *values: bytes, name: str = "a") -> None:
         items: list[WriteItem] = [(name, value, None) for value in values]
-        self.put(Write(items, lambda rows, late: [row.rev for row in rows]))
+        self.put(Write(items, lambda rows: [row.rev for row in rows]))
 
     async def drain(self) -> None:
         """Close the queue and run the writer to its end."""
@@ -138,7 +138,7 @@ async def test_a_deletion_takes_its_turn_between_writes() -> None:
     bench.put(Deletion("nope", lambda rows: rows))
     await bench.drain()
     first, deleted, second, missing = bench.outcomes
-    assert (first, deleted, second) == ([1], "deleted 1", [2])
+    assert (first, deleted, second) == ([1], "deleted 1", [3])
     assert isinstance(missing, RequestError)
     assert bench.hub.find("a") is not None
 
@@ -158,7 +158,7 @@ async def test_a_full_queue_makes_who_puts_wait_and_loses_nothing(limits: tuple[
     bench = Bench(*limits)
 
     async def put_one(n: int) -> None:
-        request = Write([("a", b"0123456789", n)], lambda rows, late: n)
+        request = Write([("a", b"0123456789", n)], lambda rows: n)
         request.deliver = bench.outcomes.append
         await bench.queue.put(request)
 
@@ -231,7 +231,7 @@ async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
     bench = Bench()
     bench.backend.fault = FatalBackendError("fsync failed")
     bench.write(b"1")
-    bench.put(Write([("a", b"2", None)], lambda rows, late: rows, if_rev=99))
+    bench.put(Write([("a", b"2", None)], lambda rows: rows, if_rev=99))
     bench.put(Deletion("a", lambda rows: rows))
     bench.write(b"3")
     with pytest.raises(FatalBackendError):

@@ -10,7 +10,7 @@ from recordd.hub import Hub
 from recordd.rules import read_rules
 from recordd.writes import Plan, Write
 from recordd_protocol.errors import Reason
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 NOW = 1_000_000
 
@@ -21,7 +21,7 @@ def make_hub(*rules: dict[str, Any], max_records: int = 100) -> Hub:
 
 
 def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> Write:
-    return Write(list(items), lambda rows, late: rows, if_rev=if_rev)
+    return Write(list(items), lambda rows: rows, if_rev=if_rev)
 
 
 def plan(hub: Hub, *writes: Write, storing: bool = True) -> Plan:
@@ -35,17 +35,21 @@ def test_rows_get_consecutive_revs_across_the_batch() -> None:
 
 def test_a_row_older_than_the_latest_is_late_within_the_batch_too() -> None:
     hub = make_hub()
-    hub.publish(Row("a", b"0", 50, 1))
+    hub.publish([Row("a", b"0", 50, 1)])
     made = plan(hub, write(("a", b"1", 60)), write(("a", b"2", 55)), write(("a", b"3", 60)))
-    assert [planned.late for planned in made.planned] == [[False], [True], [False]]
+    assert [row.kind for row in made.rows_to_store()] == [
+        RowKind.LATEST,
+        RowKind.LATE,
+        RowKind.LATEST,
+    ]
 
 
 @pytest.mark.parametrize(("latest_ts", "ts"), [(NOW - 5, NOW), (NOW + 500, NOW + 500)])
 def test_a_write_without_ts_always_becomes_the_latest(latest_ts: int, ts: int) -> None:
     hub = make_hub()
-    hub.publish(Row("a", b"0", latest_ts, 1))
+    hub.publish([Row("a", b"0", latest_ts, 1)])
     (planned,) = plan(hub, write(("a", b"1", None))).planned
-    assert (planned.rows[0].ts, planned.late) == (ts, [False])
+    assert (planned.rows[0].ts, planned.rows[0].kind) == (ts, RowKind.LATEST)
 
 
 def test_a_condition_sees_the_batch_before_it_and_fails_alone() -> None:

@@ -36,6 +36,7 @@ from recordd_client.errors import (
     Unavailable,
     VersionMismatch,
 )
+from recordd_client.following import Resync, Update
 from recordd_client.rows import Page, Row
 
 if TYPE_CHECKING:
@@ -63,10 +64,12 @@ __all__ = [
     "ProtocolError",
     "QueryTimeout",
     "Refused",
+    "Resync",
     "Row",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Update",
     "VersionMismatch",
     "connect",
     "open_client",

@@ -15,10 +15,12 @@ import trio
 from msgspec import UNSET, Raw, UnsetType
 
 from recordd_client import calls
-from recordd_client.addresses import find_address
+from recordd_client.addresses import Address, find_address
 from recordd_client.async_streams import MessageStream, open_stream
+from recordd_client.async_updates import AsyncUpdates, open_updates
 from recordd_client.calls import Call, WriteItem
 from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
+from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
     Counts,
@@ -27,6 +29,7 @@ from recordd_protocol.methods import (
     RecordInfo,
     Records,
     Stats,
+    Subscribe,
     Welcome,
     Written,
     WrittenMany,
@@ -65,7 +68,7 @@ async def open_client(
     async with trio.open_nursery() as nursery:
         try:
             stream = await open_stream(address, timeout_s, nursery)
-            client = AsyncClient(stream, timeout_s)
+            client = AsyncClient(stream, address, timeout_s)
             nursery.start_soon(client._read)
             nursery.start_soon(client._write)
             try:
@@ -98,8 +101,9 @@ class AsyncClient:
     `ConnectionLost`. A cancelled call may have taken effect or not.
     """
 
-    def __init__(self, stream: MessageStream, timeout_s: float) -> None:
+    def __init__(self, stream: MessageStream, address: Address, timeout_s: float) -> None:
         self._stream: Final = stream
+        self._address: Final = address
         self._timeout_s: Final = timeout_s
         self._ids: Final = itertools.count(1)
         self._pending: Final[dict[int, _Pending]] = {}
@@ -255,6 +259,56 @@ class AsyncClient:
         """Return the row of one commit number."""
         return await self._call(calls.at(rev, as_type))
 
+    @overload
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+    ) -> contextlib.AbstractAsyncContextManager[AsyncUpdates[Any]]: ...
+    @overload
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+        as_type: type[T],
+    ) -> contextlib.AbstractAsyncContextManager[AsyncUpdates[T]]: ...
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+        as_type: Any = Any,
+    ) -> contextlib.AbstractAsyncContextManager[AsyncUpdates[Any]]:
+        """Follow the records that match, from now on or from behind the rev `after`.
+
+        Use it in a `with` block; it iterates over `Update`s. It has a connection of its
+        own: a program that reads slowly holds up nothing else. When that is lost, it
+        connects again, for ever, and goes on where it was. What cannot be told any more is
+        not passed over in silence: `on_resync` is called, and current values come; without
+        it a warning is logged. `delivery="every"` brings each update, however slowly it is
+        read; `"latest"` leaves out older ones of what is not read in time and counts them.
+
+        Raises:
+            ConnectionFailed: the daemon cannot be reached at first.
+            Refused: it does not take the subscription.
+        """
+        params = Subscribe(name, snapshot, after, epoch, delivery)
+        return open_updates(self._address, self._timeout_s, Follower(params, as_type, on_resync))
+
     async def count(self, name: str = "#") -> Counts:
         """Return how many records match, and how many rows they have."""
         return await self._call(calls.count(name))
@@ -342,10 +396,10 @@ class AsyncClient:
         try:
             while True:
                 for message in await self._stream.receive():
-                    answer = calls.read_answer(message)
-                    pending = self._pending.get(answer.id or 0)
-                    if pending is not None:
-                        self._settle(pending, answer)
+                    for answer in calls.read_answers(message):
+                        pending = self._pending.get(answer.id or 0)
+                        if pending is not None:
+                            self._settle(pending, answer)
         except ClientError as error:
             self._lose(str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -111,7 +112,16 @@ class _WebSocketStream:
             raise _lost(f"the WebSocket is closed: {error.reason}") from None
 
     async def close(self) -> None:
-        await self._connection.aclose()
+        async with trio.open_nursery() as nursery:
+            # What nobody reads keeps the peer's farewell from being seen.
+            nursery.start_soon(self._drop_messages)
+            await self._connection.aclose()
+            nursery.cancel_scope.cancel()
+
+    async def _drop_messages(self) -> None:
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            while True:
+                await self._connection.get_message()
 
 
 def _lost(text: str) -> ConnectionLost:

@@ -11,10 +11,12 @@ from typing import Any, Final, TypeVar, overload
 from msgspec import UNSET, UnsetType
 
 from recordd_client import calls
-from recordd_client.addresses import find_address
+from recordd_client.addresses import Address, find_address
 from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
+from recordd_client.blocking_updates import Updates, open_updates
 from recordd_client.calls import Call, WriteItem
 from recordd_client.errors import CallTimeout, ConnectionLost
+from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
     Counts,
@@ -23,6 +25,7 @@ from recordd_protocol.methods import (
     RecordInfo,
     Records,
     Stats,
+    Subscribe,
     Welcome,
     Written,
     WrittenMany,
@@ -51,9 +54,10 @@ def connect(url: str | None = None, *, timeout_s: float = 10.0) -> Iterator[Clie
     Raises:
         ConnectionFailed: the daemon cannot be reached.
     """
-    stream = open_blocking_stream(find_address(url), timeout_s)
+    address = find_address(url)
+    stream = open_blocking_stream(address, timeout_s)
     try:
-        yield Client(stream, timeout_s)
+        yield Client(stream, address, timeout_s)
     finally:
         stream.close()
 
@@ -66,8 +70,9 @@ class Client:
     comes late is recognized and dropped.
     """
 
-    def __init__(self, stream: BlockingStream, timeout_s: float) -> None:
+    def __init__(self, stream: BlockingStream, address: Address, timeout_s: float) -> None:
         self._stream: Final = stream
+        self._address: Final = address
         self._timeout_s: Final = timeout_s
         self._ids: Final = itertools.count(1)
         self._lost: str | None = None
@@ -218,6 +223,56 @@ class Client:
         """Return the row of one commit number."""
         return self._call(calls.at(rev, as_type))
 
+    @overload
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+    ) -> contextlib.AbstractContextManager[Updates[Any]]: ...
+    @overload
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+        as_type: type[T],
+    ) -> contextlib.AbstractContextManager[Updates[T]]: ...
+    def subscribe(
+        self,
+        name: str,
+        *,
+        snapshot: bool = True,
+        after: int | None = None,
+        epoch: str | None = None,
+        delivery: Delivery = "latest",
+        on_resync: OnResync | None = None,
+        as_type: Any = Any,
+    ) -> contextlib.AbstractContextManager[Updates[Any]]:
+        """Follow the records that match, from now on or from behind the rev `after`.
+
+        Use it in a `with` block; it iterates over `Update`s. It has a connection of its
+        own: a program that reads slowly holds up nothing else. When that is lost, it
+        connects again, for ever, and goes on where it was. What cannot be told any more is
+        not passed over in silence: `on_resync` is called, and current values come; without
+        it a warning is logged. `delivery="every"` brings each update, however slowly it is
+        read; `"latest"` leaves out older ones of what is not read in time and counts them.
+
+        Raises:
+            ConnectionFailed: the daemon cannot be reached at first.
+            Refused: it does not take the subscription.
+        """
+        params = Subscribe(name, snapshot, after, epoch, delivery)
+        return open_updates(self._address, self._timeout_s, Follower(params, as_type, on_resync))
+
     def count(self, name: str = "#") -> Counts:
         """Return how many records match, and how many rows they have."""
         return self._call(calls.count(name))
@@ -265,9 +320,9 @@ class Client:
         try:
             self._send(request, deadline)
             while True:
-                answer = calls.read_answer(self._stream.receive(deadline))
-                if answer.id == call_id or (answer.id is None and answer.error is not None):
-                    return call.decode(answer.result_or_raise())
+                for answer in calls.read_answers(self._stream.receive(deadline)):
+                    if answer.id == call_id or (answer.id is None and answer.error is not None):
+                        return call.decode(answer.result_or_raise())
         except TimeoutError:
             text = f"{call.method}: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=call.is_write) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from typing import TYPE_CHECKING, Final, Protocol
@@ -111,7 +112,8 @@ class _Socket:
 
     def _arm(self, deadline: float) -> None:
         # Zero would mean non-blocking; what is too late may still take what is there.
-        self._sock.settimeout(max(0.001, deadline - time.monotonic()))
+        remaining_s = deadline - time.monotonic()
+        self._sock.settimeout(None if remaining_s == math.inf else max(0.001, remaining_s))
 
 
 class _UnixStream:

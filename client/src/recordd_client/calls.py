@@ -18,7 +18,7 @@ from recordd_client.rows import Row, decode_row
 from recordd_protocol import PROTOCOL_VERSION, methods
 from recordd_protocol.methods import METHODS
 
-__all__ = ["Answer", "Call", "WriteItem", "encode_request", "encode_value", "read_answer"]
+__all__ = ["Answer", "Call", "WriteItem", "encode_request", "encode_value", "read_answers"]
 
 T = TypeVar("T")
 
@@ -61,11 +61,12 @@ class _WireError(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """A message from the daemon: an answer, or what has no id."""
+    """A message from the daemon: an answer, or what has no id, such as an event (`params`)."""
 
     id: int | None = None
     result: msgspec.Raw = msgspec.Raw(b"")
     error: _WireError | None = None
+    params: methods.Event | None = None
 
     def result_or_raise(self) -> msgspec.Raw:
         """Return the raw result, or raise what the error means."""
@@ -75,6 +76,7 @@ class Answer(msgspec.Struct):
 
 
 _decode_answer: Final = msgspec.json.Decoder(Answer).decode
+_decode_answers: Final = msgspec.json.Decoder(list[Answer]).decode
 
 
 def encode_request(call: Call[Any], id: int) -> bytes:
@@ -85,14 +87,16 @@ def encode_request(call: Call[Any], id: int) -> bytes:
     )
 
 
-def read_answer(message: bytes | str) -> Answer:
-    """Read one message from the daemon.
+def read_answers(message: bytes | str) -> list[Answer]:
+    """Read one message from the daemon; several events may come as an array.
 
     Raises:
         ProtocolError: where it is none.
     """
     try:
-        return _decode_answer(message)
+        if message[:1] in (b"[", "["):
+            return _decode_answers(message)
+        return [_decode_answer(message)]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"the daemon sent no JSON-RPC: {error}") from None
 
@@ -120,6 +124,11 @@ def encode_value(value: Any) -> msgspec.Raw:
 def hello(client: str, auth_token: str | None) -> Call[methods.Welcome]:
     """Introduce the client."""
     return Call("hello", methods.Hello(client, PROTOCOL_VERSION, auth_token))
+
+
+def probe() -> Call[methods.Welcome]:
+    """Ask for any sign of life."""
+    return hello("recordd-client", None)
 
 
 def list_records(name: str, after: int, limit: int | None) -> Call[list[methods.RecordInfo]]:

@@ -3,16 +3,42 @@
 A dialect is pure: it turns one message (a line's or a text frame's bytes) into calls,
 and a call's outcome into bytes. Which dialect a message is written in, the message says
 itself; it is answered in kind. To add one, write a module with a `Dialect` and list it
-in `recordd.daemon`, before the one that claims everything.
+in `recordd.core`, before the one that claims everything.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from recordd_protocol.errors import RequestError
+from recordd_protocol.patterns import Pattern
+from recordd_protocol.rows import Row
 
-__all__ = ["Call", "Dialect"]
+__all__ = ["Call", "Dialect", "EventEncoder"]
+
+
+class EventEncoder(Protocol):
+    """Puts the events of one subscription into messages, in order."""
+
+    @property
+    def share_key(self) -> object:
+        """Encoders with equal keys would make the same messages of the same rows, now."""
+
+    def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
+        """Encode what was committed; before the first row `skipped` updates were left out.
+
+        Changes nothing: `advance` follows.
+        """
+
+    def encode_snapshot(self, rows: Sequence[Row], *, is_last: bool) -> list[bytes]:
+        """Encode current values; `is_last` where they end the opening burst."""
+
+    def encode_resync(self, rev: int, epoch: str, oldest_rev: int) -> list[bytes]:
+        """Tell that updates are lost and a snapshot of commit `rev` follows."""
+
+    def advance(self, updates: int) -> None:
+        """Count updates that were encoded, or left out."""
 
 
 class Call(Protocol):
@@ -40,6 +66,13 @@ class Call(Protocol):
 
     def refuse(self, error: RequestError) -> bytes | None:
         """Encode the refusal."""
+
+    @property
+    def subscription_id(self) -> str | None:
+        """What a subscription that this call opens is called; None: the daemon may choose."""
+
+    def encode_events(self, subscription_id: str, pattern: Pattern) -> EventEncoder:
+        """Return what encodes the events of the subscription that this call opened."""
 
 
 class Dialect(Protocol):

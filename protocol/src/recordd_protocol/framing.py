@@ -1,10 +1,18 @@
-"""Lines out of a byte stream: a pure buffer with a mandatory limit."""
+"""How messages are kept apart; and lines out of a byte stream, with a mandatory limit."""
 
 from __future__ import annotations
 
+import enum
 from typing import Final
 
-__all__ = ["LineBuffer"]
+__all__ = ["Framing", "LineBuffer"]
+
+
+class Framing(enum.Enum):
+    """What a transport makes of a message: a line of a stream, or a text frame of its own."""
+
+    LINE = enum.auto()
+    FRAME = enum.auto()
 
 
 class LineBuffer:

@@ -12,6 +12,9 @@ import msgspec
 
 from recordd_protocol.dialect import Call
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing
+from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row, join_rows
 
 __all__ = ["JsonRpc"]
@@ -47,8 +50,9 @@ class JsonRpc:
 
     name: Final = "jsonrpc"
 
-    def __init__(self, *, max_reply_bytes: int, max_batch_calls: int) -> None:
-        self._max_reply_bytes: Final = max_reply_bytes
+    def __init__(self, framing: Framing, *, max_reply_bytes: int, max_batch_calls: int) -> None:
+        self.framing: Final = framing
+        self.max_reply_bytes: Final = max_reply_bytes
         self._max_batch_calls: Final = max_batch_calls
 
     def claims(self, message: bytes) -> bool:
@@ -67,7 +71,7 @@ class JsonRpc:
         request = _read_request(message)
         if isinstance(request, bytes):
             return [request]
-        return [_JsonRpcCall(request, self._max_reply_bytes)]
+        return [_JsonRpcCall(request, self)]
 
     def refuse_message(self, error: RequestError) -> bytes:
         """Encode a refusal whose id could not be determined: null, §5."""
@@ -85,7 +89,7 @@ class JsonRpc:
             return [_encode_error(b"null", RequestError(Reason.TOO_LARGE, refusal))]
         requests = [_read_request(bytes(member)) for member in members]
         reserved = sum(_reserve_of(request) for request in requests)
-        batch = _BatchReply(len(requests), reserved, self._max_reply_bytes)
+        batch = _BatchReply(len(requests), reserved, self.max_reply_bytes)
         calls: list[Call | bytes] = []
         for request in requests:
             if isinstance(request, bytes):
@@ -93,22 +97,24 @@ class JsonRpc:
                 if (complete := batch.add(request)) is not None:
                     calls.append(complete)
             else:
-                calls.append(_JsonRpcCall(request, self._max_reply_bytes, batch))
+                calls.append(_JsonRpcCall(request, self, batch))
         return calls
 
 
 class _JsonRpcCall:
     """One request object of a message, and the batch that its answer joins, if any."""
 
-    __slots__ = ("_batch", "_id", "_max_reply_bytes", "method", "params")
+    __slots__ = ("_batch", "_dialect", "_id", "method", "params")
+
+    subscription_id: Final = None
 
     def __init__(
-        self, request: _Request, max_reply_bytes: int, batch: _BatchReply | None = None
+        self, request: _Request, dialect: JsonRpc, batch: _BatchReply | None = None
     ) -> None:
         self.method: Final = request.method
         self.params: Final = bytes(request.params) or _NO_PARAMS
         self._id: Final = bytes(request.id)
-        self._max_reply_bytes: Final = max_reply_bytes
+        self._dialect: Final = dialect
         self._batch: Final = batch
 
     @property
@@ -119,7 +125,7 @@ class _JsonRpcCall:
         if not self._id:
             return self._deliver(None)
         reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, _render(result))
-        room = self._max_reply_bytes
+        room = self._dialect.max_reply_bytes
         if self._batch is not None:
             room = self._batch.room + _REFUSAL_BYTES + len(self._id)
         if len(reply) > room:
@@ -129,6 +135,10 @@ class _JsonRpcCall:
 
     def refuse(self, error: RequestError) -> bytes | None:
         return self._deliver(_encode_error(self._id, error) if self._id else None)
+
+    def encode_events(self, subscription_id: str, pattern: Pattern) -> JsonRpcEvents:
+        dialect = self._dialect
+        return JsonRpcEvents(subscription_id, dialect.framing, dialect.max_reply_bytes)
 
     def _deliver(self, reply: bytes | None) -> bytes | None:
         return reply if self._batch is None else self._batch.add(reply, len(self._id))

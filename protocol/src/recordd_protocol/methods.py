@@ -24,6 +24,7 @@ __all__ = [
     "Drain",
     "Drained",
     "Edge",
+    "Event",
     "Get",
     "Hello",
     "List",
@@ -40,6 +41,10 @@ __all__ = [
     "Set",
     "SetMany",
     "Stats",
+    "Subscribe",
+    "Subscribed",
+    "Unsubscribe",
+    "Unsubscribed",
     "Welcome",
     "WriteItem",
     "Written",
@@ -233,6 +238,72 @@ class Drained(_Result, frozen=True):
     count: int
 
 
+class Subscribe(_Params, frozen=True):
+    """Which records: a pattern; where to start, and what a slow reader is to get.
+
+    `after` (a rev, of `epoch`) resumes: what was committed after it comes first. Without
+    it the current values come first, unless `snapshot` is false. `delivery` says what
+    becomes of updates that the reader is too slow for: `latest` leaves out all but the
+    newest of each record and says how many, `every` leaves out none.
+    """
+
+    name: str
+    snapshot: bool = True
+    after: int | None = None
+    epoch: str | None = None
+    delivery: Literal["latest", "every"] = "latest"
+
+
+class Subscribed(_Result, frozen=True, omit_defaults=True):
+    """The subscription's id, and where it starts.
+
+    `rev` is the newest commit that the opening burst reflects, or `after` where it
+    resumes; `snapshot` is how many values that burst has. With `resync` rows after `after`
+    are gone, from before `oldest_rev`, and current values come instead.
+    """
+
+    subscription: str
+    rev: int
+    epoch: str
+    snapshot: int
+    resync: bool = False
+    oldest_rev: int | UnsetType = UNSET
+
+
+class Event(_Result, frozen=True):
+    """What a `record.event` notification holds: one commit of a record that is followed.
+
+    `snapshot`: it is a current value of the opening burst, `last`: the final one. `late`:
+    it is older than the record's latest. `deleted`: the record is gone. `skipped` updates
+    were left out just before. With `resync` it is about no record: updates are lost, and
+    the current values as of `rev` follow.
+    """
+
+    subscription: str
+    name: str = ""
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    ts: int = 0
+    rev: int | None = None
+    snapshot: bool = False
+    last: bool = False
+    late: bool = False
+    deleted: bool = False
+    skipped: int = 0
+    resync: bool = False
+    epoch: str = ""
+    oldest_rev: int = 0
+
+
+class Unsubscribe(_Params, frozen=True):
+    """Which subscription, by its id."""
+
+    subscription: str
+
+
+class Unsubscribed(_Result, frozen=True):
+    """Nothing: no event of it comes after this answer."""
+
+
 class Delete(_Params, frozen=True):
     """Which record: an exact name."""
 
@@ -304,6 +375,12 @@ class Stats(_Result, frozen=True):
     write_queue_requests: int
     write_queue_bytes: int
     unanswered_write_errors: int
+    subscriptions: int
+    topics: int
+    updates_skipped: int
+    resyncs: int
+    slow_peers_closed: int
+    backlog_bytes: int
     housekeeping_errors: int
     retention: RetentionStats | None
     storage: dict[str, int | str]
@@ -334,6 +411,8 @@ METHODS: Final[dict[str, Method]] = {
         Method("record.at", At, Record, "Read the row of one commit number"),
         Method("record.count", Count, Counts, "Count records and rows"),
         Method("record.drain", Drain, Drained, "Read what came since the previous drain"),
+        Method("record.subscribe", Subscribe, Subscribed, "Follow the records that match"),
+        Method("record.unsubscribe", Unsubscribe, Unsubscribed, "Follow them no longer"),
         Method("record.delete", Delete, Deleted, "Delete a record and its history", is_write=True),
         Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
         Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),

@@ -23,6 +23,7 @@ __all__ = [
     "PageLimits",
     "PersistenceBackend",
     "PersistenceError",
+    "Purged",
     "QueryParams",
     "SerializationError",
 ]
@@ -62,18 +63,34 @@ class SerializationError(PersistenceError):
 
 
 class LoadedRecord(msgspec.Struct, frozen=True):
-    """A record as found at start: its latest row, and how many it has."""
+    """A record as found at start: its latest row, how many it has, and what it lost.
+
+    `purged_rev` is the newest rev among its rows that retention has deleted, 0 for none.
+    """
 
     latest: Row
     rows: int
+    purged_rev: int = 0
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What the backend holds at start. `rev` is the highest ever given, deleted ones too."""
+    """What the backend holds at start.
+
+    `rev` is the highest ever given, deleted ones too; `deleted_rev` that of the newest
+    deletion of a whole record, 0 for none.
+    """
 
     epoch: str
     rev: int
     records: list[LoadedRecord]
+    deleted_rev: int = 0
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What a cleanup deleted of one record: how many rows, and the newest rev among them."""
+
+    rows: int
+    newest_rev: int
 
 
 class PageLimits(msgspec.Struct, frozen=True):
@@ -140,7 +157,7 @@ class PersistenceBackend(Protocol):
         """
 
     async def store(self, rows: Sequence[Row]) -> None:
-        """Store rows with consecutive, ascending `rev`: all of them or none.
+        """Store rows with ascending `rev`, and their kinds: all of them or none.
 
         Raises:
             SerializationError: one of the rows cannot be stored; none was.
@@ -173,16 +190,19 @@ class PersistenceBackend(Protocol):
     async def at(self, rev: int) -> Row | None:
         """Return the row of one commit number, or None where there is none (any more)."""
 
-    async def delete(self, name: str) -> None:
-        """Delete a record and all its rows; a later record of the name is a new one."""
+    async def delete(self, name: str, rev: int) -> None:
+        """Delete a record and all its rows, as commit `rev`.
+
+        A later record of the name is a new one.
+        """
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int
-    ) -> tuple[dict[str, int], int]:
+    ) -> tuple[dict[str, Purged], int]:
         """Delete up to `limit` rows, target by target.
 
         Returns:
-            How many rows went, by record, and how many targets, from the first, are done.
+            What went, by record, and how many targets, from the first, are done.
         """
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from recordd.core import Core
+from recordd.subscriptions import Subscriptions
 
 __all__ = ["Caller"]
 
@@ -12,7 +13,8 @@ __all__ = ["Caller"]
 class Caller:
     """The core, and what belongs to one connection alone."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, subscriptions: Subscriptions) -> None:
         self.core: Final = core
+        self.subscriptions: Final = subscriptions
         self.drained: Final[dict[int, int]] = {}
         """How many values of each record (by id) this connection's drains have seen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 import trio
 
 from recordd.backend import PersistenceBackend
+from recordd.counters import Counters
 from recordd.extensions import Extensions, StartHook
 from recordd.hub import Hub
 from recordd.outbox import Outbox
@@ -18,21 +20,12 @@ from recordd.settings import Configuration, Settings
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
 from recordd_protocol.dialect import Dialect
+from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 
-__all__ = ["Connection", "Core", "CoreBuilder", "Counters", "Extension", "build_core"]
+__all__ = ["Connection", "Core", "CoreBuilder", "Extension", "build_core"]
 
-
-class Counters:
-    """What `server.stats` counts, since start."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.connections_total = 0
-        self.connections_refused = 0
-        self.requests = 0
-        self.request_errors = 0
-        self.unanswered_write_errors = 0
+logger: Final = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
@@ -52,7 +45,11 @@ class CoreBuilder:
     def __init__(self, configuration: Configuration) -> None:
         settings = configuration.settings
         self.settings: Final[Settings] = settings
-        self.hub: Final = Hub(configuration.rules, max_records=settings.max_records)
+        self.hub: Final = Hub(
+            configuration.rules,
+            max_records=settings.max_records,
+            backlog_bytes=settings.backlog_bytes,
+        )
         self.queue: Final = WriteQueue(
             max_requests=settings.write_queue_requests, max_bytes=settings.write_queue_bytes
         )
@@ -79,12 +76,9 @@ class Core:
         self.counters: Final = Counters()
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
-        self.dialects: Final[tuple[Dialect, ...]] = (
-            JsonRpc(
-                max_reply_bytes=self.settings.max_reply_bytes,
-                max_batch_calls=self.settings.max_batch_calls,
-            ),
-        )
+        self.dialects: Final = {
+            framing: _make_dialects(framing, self.settings) for framing in Framing
+        }
         for housekeeper in builder.housekeepers:
             self.writer.add_housekeeper(housekeeper)
 
@@ -119,6 +113,8 @@ class Core:
             await trio.sleep(timeout_s / 8)
             for outbox, connection in list(self._connections.items()):
                 if outbox.stuck_for_s() > timeout_s:
+                    logger.warning("closed: it took nothing for %g s while data waited", timeout_s)
+                    self.counters.slow_peers_closed += 1
                     outbox.discard()
                     connection.scope.cancel()
 
@@ -127,13 +123,6 @@ class Core:
         """Seconds since the core was built."""
         return time.monotonic() - self.started_at_s
 
-    def choose_dialect(self, message: bytes) -> Dialect:
-        """Return the dialect that a message says it is written in."""
-        for dialect in self.dialects:
-            if dialect.claims(message):
-                return dialect
-        raise AssertionError("the last dialect claims everything")
-
 
 def build_core(configuration: Configuration, extensions: Iterable[Extension]) -> Core:
     """Build the core with its extensions, in order."""
@@ -141,3 +130,14 @@ def build_core(configuration: Configuration, extensions: Iterable[Extension]) ->
     for extension in extensions:
         extension(builder)
     return Core(builder)
+
+
+def _make_dialects(framing: Framing, settings: Settings) -> tuple[Dialect, ...]:
+    """Return the dialects in the order in which a message is offered to them."""
+    return (
+        JsonRpc(
+            framing,
+            max_reply_bytes=settings.max_reply_bytes,
+            max_batch_calls=settings.max_batch_calls,
+        ),
+    )

@@ -99,9 +99,7 @@ async def _load(core: Core, backend: PersistenceBackend | None) -> None:
     if backend is None:
         return
     loaded = await backend.initialize()
-    core.hub.rev, core.hub.epoch = loaded.rev, loaded.epoch
-    for record in loaded.records:
-        core.hub.load(record.latest, record.rows)
+    core.hub.restore(loaded)
     logger.info("%d records at rev %d", len(core.hub), core.hub.rev)
 
 

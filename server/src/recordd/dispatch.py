@@ -15,7 +15,8 @@ __all__ = ["Binding", "Handler", "bind"]
 
 Handler = Callable[[Caller, Any], object]
 """Takes the caller and the typed parameters. Returns the result, an awaitable of it for
-what takes time, or a `WriteRequest` for the writer. Refuses with a `RequestError`."""
+what takes time, a `WriteRequest` for the writer, or the `Opening` of a subscription.
+Refuses with a `RequestError`."""
 
 
 class Binding:

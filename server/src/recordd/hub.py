@@ -2,140 +2,108 @@
 
 Only the writer changes it, after COMMIT; everybody reads it without waiting. All of it
 is synchronous, so whoever reads sees one moment.
+
+Every row published, deletions too, is one `tick`: the order of what happened, also for
+records that are not persisted and so have no rev.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
-import msgspec
+import trio
 
-from recordd.rules import Rule, RuleTable
-from recordd_protocol.methods import RecordInfo
-from recordd_protocol.names import entity_of
-from recordd_protocol.patterns import PatternSet
+from recordd.backend import Loaded, Purged
+from recordd.backlog import Backlog
+from recordd.records import RecordState
+from recordd.rules import RuleTable
+from recordd.topics import Topic, Topics
+from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Hub", "RecordState"]
+__all__ = ["Hub"]
 
 _MAX_VIEWS: Final = 32
 """Patterns whose matches are kept: dashboards ask for the same few again and again."""
 
+_MAX_TOMBSTONES: Final = 4096
+"""Deletions that are remembered by name; who missed an older one starts afresh."""
 
-class RecordState:
-    """One record: its rule, its latest row, and its buffer of recent values."""
-
-    __slots__ = ("buffer", "buffered", "latest", "name", "produced", "record_id", "rows", "rule")
-
-    def __init__(self, record_id: int, name: str, rule: Rule, latest: Row, rows: int) -> None:
-        self.record_id: Final = record_id
-        self.name: Final = name
-        self.rule: Final = rule
-        self.latest = latest
-        self.rows = rows
-        self.produced = 1
-        self.buffered = 1  # rows that ever came into the buffer: a drain's position
-        self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
-
-    def take(self, row: Row) -> None:
-        """Count a committed row; keep it as the latest if it is."""
-        self.produced += 1
-        if row.rev is not None:
-            self.rows += 1
-        # Rows without rev come in the order of their commits: a tie goes to the later.
-        if row.order >= self.latest.order:
-            self.latest = row
-        elif self.rule.buffer != "spmc_ring":
-            return  # a late row is history; only a ring shows every row that came
-        self.buffer.append(row)
-        self.buffered += 1
-
-    def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:
-        """Return the buffered rows after the first `seen`, oldest first, and the new `seen`.
-
-        At most `limit` rows, and not many more bytes than `max_bytes`: the rest is left.
-        """
-        unseen = min(self.buffered - seen, len(self.buffer))
-        seen = self.buffered - unseen
-        rows: list[Row] = []
-        size = 0
-        for row in list(self.buffer)[len(self.buffer) - unseen :][:limit]:
-            size += len(row.value) + 1
-            if rows and size > max_bytes:
-                break
-            rows.append(row)
-        return rows, seen + len(rows)
-
-    def as_info(self) -> RecordInfo:
-        """Return the metadata row of `record.list`."""
-        rule = self.rule
-        info = RecordInfo(
-            record_id=self.record_id,
-            record_key=self.name,
-            name=self.name,
-            type_id="application/json",
-            origin="passive",
-            buffer_type=rule.buffer,
-            producer_count=0,
-            consumer_count=0,
-            writable=rule.writable,
-            outbound_connector_count=0,
-            produced_count=self.produced,
-            entity=entity_of(self.name),
-            ts=self.latest.ts,
-            rev=self.latest.rev,
-        )
-        if rule.buffer == "spmc_ring":
-            return msgspec.structs.replace(info, buffer_capacity=rule.capacity)
-        return info
+DEFAULT_BACKLOG_BYTES: Final = 8 << 20
 
 
 class _View:
-    """The records that match some patterns, and their latest rows in order."""
+    """The records that match some patterns, and their latest rows in two orders."""
 
-    __slots__ = ("generation", "rows", "states", "version")
+    __slots__ = ("generation", "rows", "rows_tick", "snapshot", "snapshot_tick", "states")
 
     def __init__(self, states: list[RecordState], generation: int) -> None:
         self.states: Final = states
         self.generation: Final = generation
         self.rows: list[Row] = []
-        self.version = -1
+        self.rows_tick = -1
+        self.snapshot: list[Row] = []
+        self.snapshot_tick = -1
 
 
 class Hub:
     """The records by name. `rev` is the newest commit, within `epoch`."""
 
-    def __init__(self, rules: RuleTable, *, max_records: int) -> None:
+    def __init__(
+        self, rules: RuleTable, *, max_records: int, backlog_bytes: int = DEFAULT_BACKLOG_BYTES
+    ) -> None:
         self.rules: Final = rules
         self.max_records: Final = max_records
         self.rev = 0
         self.epoch = secrets.token_hex(8)  # storage, where there is one, brings its own
         self.rows = 0
         """Persisted rows of all records."""
+        self.tick = 0
+        self.topics: Final = Topics()
+        self.backlog: Final = Backlog(backlog_bytes)
+        self.before_commit = (0, 0)
+        """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
         self._next_id = 0
-        # `generation` counts changes to the set of records, `version` any change.
-        self._generation = 0
-        self._version = 0
+        self._generation = 0  # counts changes to the set of records
         self._views: Final[collections.OrderedDict[tuple[str, ...], _View]] = (
             collections.OrderedDict()
         )
+        # Records by their latest change, oldest first; and deletions, likewise.
+        self._changes: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
+        self._tombstones: Final[collections.OrderedDict[str, tuple[int, Row]]] = (
+            collections.OrderedDict()
+        )
+        self._forgotten_tick = 0
+        self._forgotten_rev = 0
+        self._purged_rev = 0
+        self._purges = 0
+        self._purged: Final = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def load(self, latest: Row, rows: int) -> None:
-        """Take over a record as storage has it at start.
+    def restore(self, loaded: Loaded) -> None:
+        """Take over what storage has at start.
 
         What a rule no longer persists stays in the history and is not taken for current.
         """
-        if self.rules.rule_for(latest.name).persist:
-            self.rows += rows
-            self._add(latest, rows)
+        self.rev, self.epoch = loaded.rev, loaded.epoch
+        self._forgotten_rev = loaded.deleted_rev
+        for record in loaded.records:
+            self._purged_rev = max(self._purged_rev, record.purged_rev)
+            if self.rules.rule_for(record.latest.name).persist:
+                self.rows += record.rows
+                self._add(record.latest, record.rows).purged_rev = record.purged_rev
+        for state in sorted(self._states.values(), key=lambda state: state.latest.rev or 0):
+            self._note_change(state)
+        self._forgotten_tick = self.tick
+        self.before_commit = (self.tick, self.rev)
 
     def find(self, name: str) -> RecordState | None:
         """Return the record's state, or None where it does not exist."""
@@ -155,46 +123,160 @@ class Hub:
         The list is shared: callers do not change it.
         """
         view = self._view(patterns)
-        if view.version != self._version:
+        if view.rows_tick != self.tick:
             # Sorting the states in place leaves the list nearly sorted for the next time.
             view.states.sort(key=_latest_order)
             view.rows = [state.latest for state in view.states if state.rule.persist]
-            view.version = self._version
+            view.rows_tick = self.tick
         return view.rows
 
-    def publish(self, row: Row) -> None:
-        """Make a committed row visible; a record comes to exist with its first."""
-        self._version += 1
+    def snapshot(self, topic: Topic) -> list[Row]:
+        """Return the latest row of each record that matches, oldest change first; shared."""
+        if topic.pattern.is_exact:
+            state = self._states.get(topic.pattern.text)
+            return [] if state is None else [state.latest]
+        view = self._view(topic.patterns)
+        if view.snapshot_tick != self.tick:
+            view.snapshot = [state.latest for state in sorted(view.states, key=_last_change)]
+            view.snapshot_tick = self.tick
+        return view.snapshot
+
+    def changes_after(self, tick: int, topic: Topic) -> list[tuple[int, Row]] | None:
+        """Return what has become of each record that matches and changed after `tick`.
+
+        Its latest row or its deletion, with the tick of it, oldest first. None where
+        `tick` is too long ago to know every deletion. Costs as much as has changed.
+        """
+        if tick < self._forgotten_tick:
+            return None
+        changes = [
+            (deleted, row)
+            for deleted, row in self._tombstones_after(tick)
+            if row.name not in self._states and topic.pattern.matches(row.name)
+        ]
+        for state in self._states_to_look_at(topic):
+            if state.changed <= tick:
+                break
+            if topic in self.topics.topics_of(state):
+                changes.append((state.changed, state.latest))
+        changes.sort(key=_tick_of)
+        return changes
+
+    def newest_gap(self, pattern: Pattern, after: int) -> int:
+        """Return the newest rev above `after` up to which the history may lack matching rows.
+
+        0 where it lacks none: every row that was committed after `after` is still there.
+        """
+        newest = self._forgotten_rev
+        for _, row in reversed(self._tombstones.values()):
+            if row.rev is not None and row.rev <= after:
+                break
+            if row.rev is not None and pattern.matches(row.name):
+                newest = max(newest, row.rev)
+                break
+        if self._purged_rev > max(after, newest):
+            purged = (state.purged_rev for state in self.match(PatternSet([pattern])))
+            newest = max(newest, max(purged, default=0))
+        return newest if newest > after else 0
+
+    def publish(self, rows: Sequence[Row]) -> None:
+        """Make the rows of one commit visible, and tell who follows their records.
+
+        A record comes to exist with its first row.
+        """
+        self._begin_commit(rows)
+        for row in rows:
+            self._take(row)
+        if self.topics:
+            self.topics.publish(rows, self._states)
+
+    def remove(self, deletion: Row) -> None:
+        """Forget a record whose deletion is committed, and tell who follows it."""
+        name = deletion.name
+        self._begin_commit((deletion,))
+        if deletion.rev is not None:
+            self.rev = deletion.rev
+        self.tick += 1
+        state = self._states[name]
+        self.rows -= state.rows
+        if self.topics:
+            self.topics.publish((deletion,), self._states)
+        del self._states[name], self._changes[name]
+        self._generation += 1
+        self._tombstones[name] = self.tick, deletion
+        self._tombstones.move_to_end(name)
+        if len(self._tombstones) > _MAX_TOMBSTONES:
+            _, (self._forgotten_tick, forgotten) = self._tombstones.popitem(last=False)
+            self._forgotten_rev = max(self._forgotten_rev, forgotten.rev or 0)
+
+    def forget_rows(self, name: str, purged: Purged) -> None:
+        """Count rows that retention has deleted."""
+        self._purged_rev = max(self._purged_rev, purged.newest_rev)
+        state = self._states.get(name)
+        if state is not None:
+            state.rows -= purged.rows
+            state.purged_rev = max(state.purged_rev, purged.newest_rev)
+            self.rows -= purged.rows
+
+    @contextlib.contextmanager
+    def purging(self) -> Iterator[None]:
+        """Hold this from before storage deletes rows until the hub was told of it."""
+        self._purges += 1
+        try:
+            yield
+        finally:
+            self._purges -= 1
+            self._purged.unpark_all()
+
+    async def wait_purged(self) -> None:
+        """Wait until the hub knows of every deletion that a look at storage can have seen."""
+        while self._purges:
+            await self._purged.park()
+
+    def _begin_commit(self, rows: Sequence[Row]) -> None:
+        self.before_commit = (self.tick, self.rev)
+        self.backlog.append(rows, tick_before=self.tick, rev_before=self.rev)
+
+    def _take(self, row: Row) -> None:
+        self.tick += 1
         if row.rev is not None:
             self.rev = row.rev
             self.rows += 1
         state = self._states.get(row.name)
         if state is None:
-            self._add(row, 0 if row.rev is None else 1)
+            state = self._add(row, 0 if row.rev is None else 1)
+            state.changed = self.tick
         else:
             state.take(row)
+            if state.latest is row:
+                state.changed = self.tick
+                self._changes.move_to_end(row.name)
 
-    def remove(self, name: str) -> None:
-        """Forget a record whose deletion is committed."""
-        self.rows -= self._states.pop(name).rows
-        self._generation += 1
-        self._version += 1
-
-    def forget_rows(self, name: str, count: int) -> None:
-        """Count rows that retention has deleted; a record without rows is gone."""
-        state = self._states.get(name)
-        if state is not None:
-            state.rows -= count
-            self.rows -= count
-            if state.rows == 0 and state.rule.persist:
-                self.remove(name)
-
-    def _add(self, latest: Row, rows: int) -> None:
+    def _add(self, latest: Row, rows: int) -> RecordState:
         rule = self.rules.rule_for(latest.name)
-        self._states[latest.name] = RecordState(self._next_id, latest.name, rule, latest, rows)
+        state = RecordState(self._next_id, latest.name, rule, latest, rows)
+        self._states[latest.name] = self._changes[latest.name] = state
         self._next_id += 1
         self._generation += 1
-        self._version += 1
+        return state
+
+    def _note_change(self, state: RecordState) -> None:
+        self.tick += 1
+        state.changed = self.tick
+        self._changes.move_to_end(state.name)
+
+    def _tombstones_after(self, tick: int) -> Iterator[tuple[int, Row]]:
+        for entry in reversed(self._tombstones.values()):
+            if entry[0] <= tick:
+                return
+            yield entry
+
+    def _states_to_look_at(self, topic: Topic) -> Iterable[RecordState]:
+        """Return the records that may match, newest change first."""
+        if topic.pattern.is_exact:
+            state = self._states.get(topic.pattern.text)
+            return () if state is None else (state,)
+        return reversed(self._changes.values())
 
     def _view(self, patterns: PatternSet) -> _View:
         view = self._views.get(patterns.key)
@@ -208,3 +290,8 @@ class Hub:
 
 
 _latest_order: Final = attrgetter("latest.order")
+_last_change: Final = attrgetter("changed")
+
+
+def _tick_of(change: tuple[int, Row]) -> int:
+    return change[0]

@@ -8,25 +8,29 @@ time, a query of the history, runs in a task of its own and holds nothing up.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from typing import Any, Final, cast
 
 import trio
 
 from recordd.caller import Caller
-from recordd.core import Core
+from recordd.core import Connection, Core
 from recordd.dispatch import Binding
 from recordd.methods import TABLE
-from recordd.outbox import Outbox
+from recordd.outbox import Outbox, OutboxLimits, Sender
+from recordd.subscription import Opening
+from recordd.subscriptions import Subscriptions
 from recordd.writes import WriteRequest
-from recordd_protocol.dialect import Call
+from recordd_protocol.dialect import Call, Dialect
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Row
 
-__all__ = ["Session"]
+__all__ = ["Session", "open_session"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -35,14 +39,42 @@ _TURN_S: Final = 0.005
 """How long one connection may keep the loop to itself while it has messages."""
 
 
+@contextlib.asynccontextmanager
+async def open_session(
+    core: Core, peer: str, sender: Sender, framing: Framing, connection: Connection
+) -> AsyncIterator[Session]:
+    """Run a session whose messages leave through `sender`; at the end, send what is left.
+
+    Cancelled, or when the daemon cuts the connection, it ends at once.
+    """
+    settings = core.settings
+    limits = OutboxLimits(
+        settings.outbox_bytes, settings.subscriber_updates, settings.subscriber_bytes
+    )
+    outbox = Outbox(limits, sender)
+    with connection.scope, core.watch(outbox, connection):
+        async with trio.open_nursery() as nursery:
+            session = Session(core, nursery, peer, outbox, framing)
+            nursery.start_soon(outbox.run)
+            try:
+                yield session
+            finally:
+                session.close()
+            outbox.close()
+
+
 class Session:
     """The state of one connection above its transport."""
 
-    def __init__(self, core: Core, nursery: trio.Nursery, peer: str, outbox: Outbox) -> None:
+    def __init__(
+        self, core: Core, nursery: trio.Nursery, peer: str, outbox: Outbox, framing: Framing
+    ) -> None:
         self.core: Final = core
         self.peer: Final = peer
         self.outbox: Final = outbox
-        self._caller: Final = Caller(core)
+        self._dialects: Final = core.dialects[framing]
+        self._subscriptions: Final = Subscriptions(core, nursery, outbox)
+        self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
         self._pending_writes = 0
         self._pending_queries = 0
@@ -59,14 +91,14 @@ class Session:
         self.outbox.hold()
         turn_ends = time.perf_counter() + _TURN_S
         for message in messages:
-            for call in self.core.choose_dialect(message).decode(message):
+            for call in self._choose_dialect(message).decode(message):
                 if isinstance(call, bytes):
                     self.core.counters.request_errors += 1
                     self.outbox.put(call)
                 elif (waiting := self._begin(call)) is not None:
                     await self._wait(waiting)
             if self.outbox.is_over:
-                await self._wait(self.outbox.wait_room())
+                await self._wait(self.outbox.wait_under())
             if time.perf_counter() > turn_ends:
                 self.outbox.release()
                 await trio.lowlevel.checkpoint()
@@ -74,16 +106,28 @@ class Session:
                 turn_ends = time.perf_counter() + _TURN_S
         await self.outbox.flush()
 
-    def refuse_message(self, error: RequestError) -> None:
-        """Answer a message that is too broken to be read, in the dialect of last resort."""
-        self.core.counters.request_errors += 1
-        if (reply := self.core.dialects[-1].refuse_message(error)) is not None:
-            self.outbox.put(reply)
+    async def finish(self, refusal: RequestError | None = None) -> None:
+        """End the subscriptions, and wait until every request has been answered.
 
-    async def finish(self) -> None:
-        """Wait until every request that was received has been answered."""
+        `refusal` is why the last message could not be read, in the dialect of last resort.
+        """
+        self.close()
         while self._pending_writes or self._pending_queries:
             await self._settled.park()
+        if refusal is not None:
+            self.core.counters.request_errors += 1
+            self._send(self._dialects[-1].refuse_message(refusal))
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        self._subscriptions.close_all()
+
+    def _choose_dialect(self, message: bytes) -> Dialect:
+        """Return the dialect that a message says it is written in."""
+        for dialect in self._dialects:
+            if dialect.claims(message):
+                return dialect
+        raise AssertionError("the last dialect claims everything")
 
     async def _wait(self, waiting: Awaitable[None]) -> None:
         """Wait in the middle of the messages; answers that are ready leave meanwhile."""
@@ -107,26 +151,51 @@ class Session:
                 return self._begin_write(call, binding, params)
             if self._pending_writes:
                 return self._begin_read_later(call, binding, params)
-            self._begin_read(call, binding, params)
+            return self._begin_read(call, binding, params)
         except Exception as error:
             self._refuse(call, error, binding)
         return None
 
-    def _begin_read(self, call: Call, binding: Binding, params: Any) -> None:
+    def _begin_read(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
         result = binding.handle(self._caller, params)
-        if type(result) is Row or not isinstance(result, Awaitable):
+        if type(result) is Row:
             self._send(call.answer(result))
-        else:
+        elif isinstance(result, Opening):
+            return self._begin_subscription(call, result)
+        elif isinstance(result, Awaitable):
             self._begin_query(call, result)
+        else:
+            self._send(call.answer(result))
+        return None
 
     async def _begin_read_later(self, call: Call, binding: Binding, params: Any) -> None:
         """Let the connection's own writes before it be committed first, so that it sees them."""
         while self._pending_writes:
             await self._settled.park()
         try:
-            self._begin_read(call, binding, params)
+            waiting = self._begin_read(call, binding, params)
         except Exception as error:
             self._refuse(call, error, binding)
+        else:
+            if waiting is not None:
+                await waiting
+
+    def _begin_subscription(self, call: Call, opening: Opening) -> Awaitable[None] | None:
+        if not call.wants_answer:
+            return None  # nobody would know its id
+        if self._subscriptions.is_opening:
+            return self._begin_subscription_later(call, opening)
+        answer, subscription = self._subscriptions.open(opening, call)
+        self._send(call.answer(answer))
+        self._subscriptions.start(subscription)
+        return None
+
+    async def _begin_subscription_later(self, call: Call, opening: Opening) -> None:
+        await self._subscriptions.wait_opened()
+        try:
+            self._begin_subscription(call, opening)
+        except RequestError as error:
+            self._refuse(call, error, TABLE[call.method])
 
     def _begin_write(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
         request = cast("WriteRequest", binding.handle(self._caller, params))
@@ -171,7 +240,7 @@ class Session:
             # So few at a time, and with room for the answer: bounds what a peer that
             # does not read can make us hold.
             async with self._queries:
-                await self.outbox.wait_room()
+                await self.outbox.wait_under()
                 self._send(call.answer(await query))
         except Exception as error:
             self._refuse(call, error, TABLE[call.method])

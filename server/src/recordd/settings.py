@@ -117,6 +117,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, _setting("records", "each holds its latest value in memory", ge=1)
     ] = 100_000
     max_subscriptions: Annotated[int, _setting("subscriptions", "of one connection", ge=0)] = 1024
+    subscriber_updates: Annotated[
+        int, _setting("updates", "unsent to one connection; past it they are conflated", ge=1)
+    ] = 1024
+    subscriber_bytes: Annotated[
+        int, _setting("bytes", "unsent before further updates of a connection are kept back", ge=1)
+    ] = 1 << 20
+    backlog_bytes: Annotated[
+        int, _setting("bytes", "newest commits in memory, for subscribers a little behind", ge=0)
+    ] = 8 << 20
     max_pending_queries: Annotated[
         int, _setting("requests", "history queries in flight on one connection", ge=1)
     ] = 64

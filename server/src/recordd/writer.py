@@ -26,6 +26,7 @@ from recordd.backend import (
     PersistenceError,
     SerializationError,
 )
+from recordd.deletion import delete_record, forget_record
 from recordd.hub import Hub
 from recordd.write_queue import WriteQueue
 from recordd.writes import Deletion, Plan, Write, WriteRequest
@@ -159,12 +160,10 @@ class Writer:
             self.rows_committed += len(rows)
 
     def _publish(self, plan: Plan) -> None:
-        publish = self._hub.publish
+        if rows := [row for planned in plan.planned for row in planned.rows]:
+            self._hub.publish(rows)
         for planned in plan.planned:
-            for row in planned.rows:
-                publish(row)
-        for planned in plan.planned:
-            planned.write.settle(planned.write.to_result(planned.rows, planned.late))
+            planned.write.settle(planned.write.to_result(planned.rows))
 
     async def _commit_deletion(self, deletion: Deletion) -> None:
         state = self._hub.find(deletion.name)
@@ -175,13 +174,14 @@ class Writer:
         rows = state.rows
         try:
             if rows and self._backend is not None:
-                await self._backend.delete(deletion.name)
+                await delete_record(self._hub, self._backend, deletion.name)
+            else:
+                forget_record(self._hub, deletion.name)
         except FatalBackendError:
             raise
         except PersistenceError as error:
             deletion.settle(error)
         else:
-            self._hub.remove(deletion.name)
             deletion.settle(deletion.to_result(rows))
 
 

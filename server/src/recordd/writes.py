@@ -12,7 +12,7 @@ from typing import Final
 
 from recordd.hub import Hub
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind, order_of
 
 __all__ = ["Deletion", "Outcome", "Plan", "Planned", "Write", "WriteItem", "WriteRequest"]
 
@@ -46,7 +46,7 @@ class Write(_Request):
     """Rows to be committed together, or not at all.
 
     `if_rev`: only if the latest row of the (one) record has this rev, 0 for no record.
-    `to_result` makes the method's result from the rows and which of them came late.
+    `to_result` makes the method's result from the rows.
     """
 
     __slots__ = ("if_rev", "items", "size_bytes", "to_result")
@@ -54,7 +54,7 @@ class Write(_Request):
     def __init__(
         self,
         items: list[WriteItem],
-        to_result: Callable[[list[Row], list[bool]], object],
+        to_result: Callable[[list[Row]], object],
         *,
         if_rev: int | None = None,
     ) -> None:
@@ -83,12 +83,11 @@ WriteRequest = Write | Deletion
 class Planned:
     """A write whose rows are decided."""
 
-    __slots__ = ("late", "rows", "write")
+    __slots__ = ("rows", "write")
 
-    def __init__(self, write: Write, rows: list[Row], late: list[bool]) -> None:
+    def __init__(self, write: Write, rows: list[Row]) -> None:
         self.write: Final = write
         self.rows: Final = rows
-        self.late: Final = late
 
 
 class Plan:
@@ -117,26 +116,22 @@ class Plan:
         if write.if_rev is not None:
             self._check_condition(write.items[0][0], write.if_rev)
         self._check_room(write.items)
-        rows, late = [], []
-        for name, value, ts in write.items:
-            row, is_late = self._plan_row(name, value, ts)
-            rows.append(row)
-            late.append(is_late)
-        return Planned(write, rows, late)
+        return Planned(write, [self._plan_row(*item) for item in write.items])
 
-    def _plan_row(self, name: str, value: bytes, ts: int | None) -> tuple[Row, bool]:
+    def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
         latest = self._find_latest(name)
         if ts is None:
             # The record's own clock never runs backwards: a write without ts must become
             # the latest, also when our clock was set back or a client's runs ahead.
             ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
-        row = Row(name, value, ts, self._assign_rev(name))
-        is_late = latest is not None and row.order < latest.order
+        rev = self._assign_rev(name)
+        # Rows without rev come in the order of their commits: a tie goes to the later.
+        if latest is not None and order_of(ts, rev or 0) < latest.order:
+            return Row(name, value, ts, rev, RowKind.LATE)
         if latest is None:
             self._created += 1
-        if not is_late:
-            self._latest[name] = row
-        return row, is_late
+        row = self._latest[name] = Row(name, value, ts, rev)
+        return row
 
     def _assign_rev(self, name: str) -> int | None:
         if not self._storing:

@@ -14,8 +14,15 @@ import msgspec
 
 from recordd_client.addresses import find_address
 from recordd_client.blocking import Client, connect
-from recordd_client.cli.output import FORMATS, print_objects, print_rows
+from recordd_client.cli.output import (
+    FORMATS,
+    STREAM_FORMATS,
+    print_objects,
+    print_rows,
+    print_updates,
+)
 from recordd_client.cli.times import format_time, parse_time
+from recordd_client.following import Resync
 
 __all__ = ["recordctl"]
 
@@ -164,6 +171,45 @@ def replay_log(
     """Print rows in the order of their commits."""
     with _connect(target) as db:
         print_rows(_replay(db, pattern, after, limit), format)
+
+
+@recordctl.command("watch")
+@click.argument("pattern", default="#")
+@click.option("--after", type=int, help="Commit number to resume behind.")
+@click.option("--no-snapshot", is_flag=True, help="Do not begin with the current values.")
+@click.option("--every", is_flag=True, help="Leave nothing out, however slowly it is read.")
+@click.option("--format", type=click.Choice(STREAM_FORMATS), default="text", show_default=True)
+@click.pass_obj
+def watch_records(
+    target: tuple[str | None, float],
+    pattern: str,
+    *,
+    after: int | None,
+    no_snapshot: bool,
+    every: bool,
+    format: str,
+) -> None:
+    """Print the current value of each record that matches PATTERN, and then every update.
+
+    Goes on until Ctrl-C, also when the daemon is away for a while.
+    """
+
+    def tell(resync: Resync) -> None:
+        text = f"updates are lost; the current values as of rev {resync.rev} follow"
+        click.echo(f"recordctl: {text}", err=True)
+
+    with (
+        _connect(target) as db,
+        db.subscribe(
+            pattern,
+            snapshot=not no_snapshot,
+            after=after,
+            delivery="every" if every else "latest",
+            on_resync=tell,
+            as_type=msgspec.Raw,
+        ) as updates,
+    ):
+        print_updates(updates, format)
 
 
 @recordctl.command("stats")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from recordd_client.cli.times import format_time
+from recordd_client.following import Update
 from recordd_client.rows import Row
 
-__all__ = ["FORMATS", "print_objects", "print_rows"]
+__all__ = ["FORMATS", "STREAM_FORMATS", "print_objects", "print_rows", "print_updates"]
 
 FORMATS: Final = ("table", "json", "ndjson", "csv")
+STREAM_FORMATS: Final = ("text", "ndjson", "csv")
 
 
 def print_rows(rows: Iterable[Row[msgspec.Raw]], format: str) -> None:
@@ -32,16 +34,26 @@ def print_rows(rows: Iterable[Row[msgspec.Raw]], format: str) -> None:
         )
 
 
+def print_updates(updates: Iterable[Update[msgspec.Raw]], format: str) -> None:
+    """Print updates as they come, each at once."""
+    if format == "text":
+        for update in updates:
+            sys.stdout.write(_show_update(update) + "\n")
+            sys.stdout.flush()
+    else:
+        for lines in _encode_stream(map(_to_object, updates), format):
+            sys.stdout.write(lines)
+            sys.stdout.flush()
+
+
 def print_objects(objects: Iterable[dict[str, Any]], format: str) -> None:
     """Print objects with the same keys; in CSV and tables, what is not a scalar is JSON."""
     write = sys.stdout.write
     if format == "json":
         write(msgspec.json.format(msgspec.json.encode(list(objects)).decode(), indent=2) + "\n")
-    elif format == "ndjson":
-        for item in objects:
-            write(msgspec.json.encode(item).decode() + "\n")
-    elif format == "csv":
-        _write_csv(objects)
+    elif format in STREAM_FORMATS:
+        for lines in _encode_stream(objects, format):
+            write(lines)
     else:
         listed = list(objects)
         columns = list(listed[0]) if listed else []
@@ -67,16 +79,41 @@ def print_table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def _write_csv(objects: Iterable[dict[str, Any]]) -> None:
+def _encode_stream(objects: Iterable[dict[str, Any]], format: str) -> Iterator[str]:
+    """Yield each object as NDJSON or CSV, a header before the first where there is one."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for number, item in enumerate(objects):
+        if format == "ndjson":
+            yield msgspec.json.encode(item).decode() + "\n"
+            continue
         if number == 0:
             writer.writerow(item)
         writer.writerow([_show(value) for value in item.values()])
-        sys.stdout.write(buffer.getvalue())
+        yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _to_object(update: Update[msgspec.Raw]) -> dict[str, Any]:
+    return {
+        "name": update.name,
+        "value": update.value,
+        "ts": update.ts,
+        "rev": update.rev,
+        "flags": _flags_of(update),
+    }
+
+
+def _show_update(update: Update[msgspec.Raw]) -> str:
+    value = "-" if update.value is None else _printable(_show_json(update.value))
+    notes = f"  ({', '.join(flags)})" if (flags := _flags_of(update)) else ""
+    return f"{format_time(update.ts)}  {update.name}  {value}{notes}"
+
+
+def _flags_of(update: Update[msgspec.Raw]) -> list[str]:
+    flags = [flag for flag in ("snapshot", "late", "deleted") if getattr(update, flag)]
+    return flags + [f"{update.skipped} skipped"] * (update.skipped > 0)
 
 
 def _show(value: Any) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from recordd.dispatch import Binding, bind
-from recordd.methods import graph, reading, server, writing
+from recordd.methods import following, graph, reading, server, writing
 
 __all__ = ["TABLE"]
 
 TABLE: Final[dict[str, Binding]] = bind(
-    {**server.HANDLERS, **reading.HANDLERS, **writing.HANDLERS, **graph.HANDLERS}
+    {
+        **server.HANDLERS,
+        **reading.HANDLERS,
+        **writing.HANDLERS,
+        **following.HANDLERS,
+        **graph.HANDLERS,
+    }
 )

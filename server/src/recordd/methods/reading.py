@@ -10,7 +10,7 @@ import msgspec
 from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.extension_points import QueryHandler
-from recordd.hub import RecordState
+from recordd.records import RecordState
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
     At,
@@ -49,7 +49,11 @@ def list_records(caller: Caller, params: List) -> list[RecordInfo]:
     )
     wanted = wanted[: params.limit]
     check_answer_size(caller, len(wanted), _MIN_INFO_BYTES)
-    return [state.as_info() for state in wanted]
+    topics = caller.core.hub.topics
+    return [
+        state.as_info(sum([topic.followers for topic in topics.topics_of(state)]))
+        for state in wanted
+    ]
 
 
 def count_records(caller: Caller, params: Count) -> Counts:

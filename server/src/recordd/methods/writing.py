@@ -15,7 +15,7 @@ from recordd.writes import Deletion, Write, WriteItem
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Delete, Deleted, Set, SetMany, Written, WrittenMany
 from recordd_protocol.names import check_name
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 from recordd_protocol.values import check_value
 
 __all__ = ["HANDLERS"]
@@ -80,11 +80,12 @@ def _check_writable(core: Core, name: str) -> None:
         raise RequestError(Reason.DENIED, f"name: record {name!r} is not writable")
 
 
-def _to_written(rows: list[Row], late: list[bool]) -> Written:
-    return Written(rev=rows[0].rev, ts=rows[0].ts, late=late[0])
+def _to_written(rows: list[Row]) -> Written:
+    row = rows[0]
+    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
 
 
-def _to_written_many(rows: list[Row], late: list[bool]) -> WrittenMany:
+def _to_written_many(rows: list[Row]) -> WrittenMany:
     revs = [row.rev for row in rows if row.rev is not None]
     return WrittenMany(first_rev=revs[0] if revs else None, last_rev=revs[-1] if revs else None)
 

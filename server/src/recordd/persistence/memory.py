@@ -16,6 +16,7 @@ from recordd.backend import (
     CleanupTarget,
     Loaded,
     PageLimits,
+    Purged,
     QueryParams,
 )
 from recordd.persistence.cursor import decode_cursor, encode_cursor
@@ -91,22 +92,23 @@ class MemoryBackend:
         self._check_open()
         return self._log.get(rev)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, rev: int) -> None:
         """Drop the rows of a record."""
         self._check_open()
+        self._rev = rev
         self._drop([rev for rev, row in self._log.items() if row.name == name])
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int
-    ) -> tuple[dict[str, int], int]:
+    ) -> tuple[dict[str, Purged], int]:
         """Drop rows that their rules have outlived."""
         self._check_open()
-        deleted: dict[str, int] = {}
+        deleted: dict[str, Purged] = {}
         for done, target in enumerate(targets):
             doomed = self._find_outlived(target)[:limit]
             self._drop(doomed)
             if doomed:
-                deleted[target.name] = len(doomed)
+                deleted[target.name] = Purged(len(doomed), max(doomed))
             limit -= len(doomed)
             if limit <= 0:
                 return deleted, done

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from recordd.backend import CleanupTarget, PersistenceBackend, PersistenceError
+from recordd.deletion import delete_record
 from recordd.extension_points import RetentionReporter
 from recordd.hub import Hub
 from recordd.write_queue import WriteQueue
@@ -101,12 +102,15 @@ class Retention(RetentionReporter):
                 return
             self._start()
         targets = self._targets or []
-        deleted, done = await self._backend.cleanup(targets[:_SLICE_RECORDS], _SLICE_ROWS)
-        for name, rows in deleted.items():
-            self._hub.forget_rows(name, rows)
-            self._deleted += rows
-            if self._hub.find(name) is None:
-                await self._backend.delete(name)
+        with self._hub.purging():
+            purged, done = await self._backend.cleanup(targets[:_SLICE_RECORDS], _SLICE_ROWS)
+            for name, what in purged.items():
+                self._hub.forget_rows(name, what)
+        for name, what in purged.items():
+            self._deleted += what.rows
+            state = self._hub.find(name)
+            if state is not None and state.rows == 0:
+                await delete_record(self._hub, self._backend, name)
         del targets[:done]
         if not targets:
             self._finish(None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import socket
 import stat
@@ -18,12 +17,11 @@ import trio
 
 from recordd.core import Core
 from recordd.file_lock import LockTaken, take_lock
-from recordd.outbox import Outbox
-from recordd.session import Session
+from recordd.session import Session, open_session
 from recordd.settings import ConfigurationError
 from recordd.transports.sending import linger, send_all_or_give_up, send_in_pieces
 from recordd_protocol.errors import Reason, RecorddError, RequestError
-from recordd_protocol.framing import LineBuffer
+from recordd_protocol.framing import Framing, LineBuffer
 
 __all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
 
@@ -71,17 +69,11 @@ async def open_unix_listener(path: str) -> AsyncIterator[trio.SocketListener]:
 
 async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
     """Serve one connection until it ends."""
-    outbox = Outbox(core.settings.outbox_bytes, functools.partial(_send_lines, stream))
     refusal = None
-    with trio.CancelScope() as scope, core.watch(outbox, _UnixConnection(stream, scope)):
-        async with trio.open_nursery() as nursery:
-            session = Session(core, nursery, "unix", outbox)
-            nursery.start_soon(outbox.run)
-            refusal = await _receive_lines(stream, session)
-            await session.finish()
-            if refusal is not None:
-                session.refuse_message(refusal)
-            outbox.close()
+    sender, connection = _LineSender(stream), _UnixConnection(stream)
+    async with open_session(core, "unix", sender, Framing.LINE, connection) as session:
+        refusal = await _receive_lines(stream, session)
+        await session.finish(refusal)
     if refusal is not None or core.is_stopping:
         await linger(stream)
 
@@ -89,9 +81,9 @@ async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
 class _UnixConnection:
     """What the core may do to a connection."""
 
-    def __init__(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    def __init__(self, stream: trio.SocketStream) -> None:
         self._stream: Final = stream
-        self.scope: Final = scope
+        self.scope: Final = trio.CancelScope()
 
     def stop_reading(self) -> None:
         """Make what is already received the last there is; a cancellation could lose it."""
@@ -104,24 +96,35 @@ async def refuse_unix(stream: trio.SocketStream, core: Core) -> None:
     refusal = RequestError(
         Reason.OVERLOADED, f"{core.settings.max_connections} connections are open: try again later"
     )
-    if (reply := core.dialects[-1].refuse_message(refusal)) is not None:
+    if (reply := core.dialects[Framing.LINE][-1].refuse_message(refusal)) is not None:
         await send_all_or_give_up(stream, reply + b"\n", core.settings.send_timeout_ms / 1000)
 
 
-async def _send_lines(
-    stream: trio.SocketStream, messages: list[bytes], note_progress: Callable[[], None]
-) -> bool:
-    messages.append(b"")
-    data = b"\n".join(messages)
-    # What the socket takes at once needs no pass of the loop: Trio's send takes one in any
-    # case, which made a lone request a fifth slower.
-    try:
-        sent = os.write(stream.socket.fileno(), data)
-    except BlockingIOError:
-        sent = 0
-    except OSError:
-        return False
-    return sent == len(data) or await send_in_pieces(stream, data[sent:], note_progress)
+class _LineSender:
+    """A `Sender`: each message is a line, or several whole ones."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream: Final = stream
+
+    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+        """Write what the socket takes at once.
+
+        That needs no pass of the loop: Trio's own send takes one in any case, which made a
+        lone request a fifth slower.
+        """
+        data = b"%b\n" % b"\n".join(messages)
+        try:
+            sent = os.write(self._stream.socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            raise trio.BrokenResourceError from None
+        # The line end is not part of a message, also where it is all that is left.
+        return [] if sent == len(data) else [data[sent:-1]]
+
+    async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
+        data = b"%b\n" % b"\n".join(messages)
+        return await send_in_pieces(self._stream, data, note_progress)
 
 
 async def _receive_lines(stream: trio.SocketStream, session: Session) -> RequestError | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -14,12 +13,12 @@ import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
-from recordd.outbox import Outbox
-from recordd.session import Session
+from recordd.session import Session, open_session
 from recordd.transports.http import BadRequest, Head, encode_response, read_head
 from recordd.transports.sending import linger, send_all_or_give_up
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing
 
 __all__ = ["refuse_websocket", "serve_websocket"]
 
@@ -64,17 +63,11 @@ async def refuse_websocket(stream: trio.SocketStream, core: Core) -> None:
 
 async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) -> None:
     """Carry messages between the connection and a session until either is done."""
-    outbox = Outbox(core.settings.outbox_bytes, functools.partial(_send_frames, connection))
-    close_code = _CLOSE_NORMAL
-    with trio.CancelScope() as scope:
-        watched = _WebSocketConnection(scope)
-        with core.watch(outbox, watched):
-            async with trio.open_nursery() as nursery:
-                session = Session(core, nursery, "websocket", outbox)
-                nursery.start_soon(outbox.run)
-                close_code = await _receive_frames(connection, session, watched)
-                await session.finish()
-                outbox.close()
+    close_code, refusal = _CLOSE_NORMAL, None
+    sender, watched = _FrameSender(connection), _WebSocketConnection()
+    async with open_session(core, "websocket", sender, Framing.FRAME, watched) as session:
+        close_code, refusal = await _receive_frames(connection, session, watched)
+        await session.finish(refusal)
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
     with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
         await connection.aclose(close_code)
@@ -83,8 +76,8 @@ async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) 
 class _WebSocketConnection:
     """What the core may do to a connection."""
 
-    def __init__(self, scope: trio.CancelScope) -> None:
-        self.scope: Final = scope
+    def __init__(self) -> None:
+        self.scope: Final = trio.CancelScope()
         self.is_stopped = False
         self.receiving = trio.CancelScope()
 
@@ -96,8 +89,8 @@ class _WebSocketConnection:
 
 async def _receive_frames(
     connection: trio_websocket.WebSocketConnection, session: Session, watched: _WebSocketConnection
-) -> int:
-    """Hand frames to the session; return the code to close with."""
+) -> tuple[int, RequestError | None]:
+    """Hand frames to the session; return the code to close with, and what was refused."""
     limit = session.core.settings.max_message_bytes
     while not watched.is_stopped:
         message: str | bytes = ""
@@ -106,31 +99,36 @@ async def _receive_frames(
                 message = await connection.get_message()
         except trio_websocket.ConnectionClosed:
             session.outbox.discard()
-            return _CLOSE_NORMAL
+            return _CLOSE_NORMAL, None
         if isinstance(message, bytes):
-            return _CLOSE_UNSUPPORTED
+            return _CLOSE_UNSUPPORTED, None
         encoded = message.encode()
         if len(encoded) > limit:
             text = f"a message has {len(encoded)} bytes, limit {limit}"
-            session.refuse_message(RequestError(Reason.TOO_LARGE, text))
-            return _CLOSE_TOO_LARGE
+            return _CLOSE_TOO_LARGE, RequestError(Reason.TOO_LARGE, text)
         if not watched.receiving.cancelled_caught:
             await session.receive((encoded,))
-    return _CLOSE_GOING_AWAY
+    return _CLOSE_GOING_AWAY, None
 
 
-async def _send_frames(
-    connection: trio_websocket.WebSocketConnection,
-    messages: list[bytes],
-    note_progress: Callable[[], None],
-) -> bool:
-    try:
-        for message in messages:
-            await connection.send_message(message.decode())
-            note_progress()
-    except (trio_websocket.ConnectionClosed, LocalProtocolError):
-        return False
-    return True
+class _FrameSender:
+    """A `Sender`: each message is a text frame."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self._connection: Final = connection
+
+    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+        """Leave all of it: the library has no way to send without waiting."""
+        return messages
+
+    async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
+        try:
+            for message in messages:
+                await self._connection.send_message(message.decode())
+                note_progress()
+        except (trio_websocket.ConnectionClosed, LocalProtocolError):
+            return False
+        return True
 
 
 async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:

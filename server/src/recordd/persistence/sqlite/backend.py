@@ -25,6 +25,7 @@ from recordd.backend import (
     FatalBackendError,
     Loaded,
     PageLimits,
+    Purged,
     QueryParams,
 )
 from recordd.gil_turns import GilTurns
@@ -34,7 +35,7 @@ from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker, open_vfs
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page, Row, RowKind
 
 __all__ = ["SqliteBackend"]
 
@@ -114,13 +115,14 @@ class SqliteBackend:
             if record is None:
                 record = created[row.name] = self._next_id + len(created)
             assert row.rev is not None, "only rows with a rev are stored"
-            log_rows.append((row.rev, record, row.ts, row.value.decode()))
+            is_late = row.kind is RowKind.LATE
+            log_rows.append((row.rev, record, row.ts, row.value.decode(), is_late))
         new = [(record, name) for name, record in created.items()]
         await self._write(statements.insert_rows, new, log_rows)
         self._next_id += len(created)
         self._ids.update(created)
         self._names.update(new)
-        for rev, record, ts, _ in log_rows:
+        for rev, record, ts, _, _ in log_rows:
             self._tail.append(record, ts, rev)
             self._latest[record] = max(self._latest.get(record, (-1, -1)), (ts, rev))
         self._rev = log_rows[-1][0]
@@ -184,10 +186,10 @@ class SqliteBackend:
             return None
         return Row(name, found[2].encode(), found[1], rev)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, rev: int) -> None:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
         record = self._ids[name]
-        await self._write(statements.mark_deleted, record, self._rev)
+        await self._write(statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev)
         del self._ids[name], self._names[record]
         self._latest.pop(record, None)
         self._purge_rev = self._rev
@@ -195,14 +197,13 @@ class SqliteBackend:
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int
-    ) -> tuple[dict[str, int], int]:
+    ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._ids.get(target.name, -1), target) for target in targets]
         return await self._write(
             statements.clean_up,
             known,
             merged_rev=self._tail.merged_rev,
-            last_rev=self._rev,
             limit=limit,
         )
 

@@ -50,13 +50,23 @@ def load(db: apsw.Connection) -> FoundState:
         ).fetchall(),
     )
     latest, rows = _find_latest(db, merged_rev, unmerged)
-    ids: dict[str, int] = dict(db.execute("SELECT name, id FROM record WHERE name IS NOT NULL"))
+    ids: dict[str, int] = {}
+    purged: dict[int, int] = {}
+    for record, name, purged_rev in cast(
+        "list[tuple[int, str, int]]",
+        db.execute("SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL").fetchall(),
+    ):
+        ids[name] = record
+        purged[record] = purged_rev
+    deleted_rev = meta.get(Meta.DELETED_REV, 0)
+    last_rev = db.execute("SELECT max(rev) FROM log").get or 0
     return FoundState(
         loaded=Loaded(
             epoch=meta[Meta.EPOCH],
-            rev=max(db.execute("SELECT max(rev) FROM log").get or 0, meta.get(Meta.DELETED_REV, 0)),
+            rev=max(last_rev, deleted_rev, *purged.values()),
+            deleted_rev=deleted_rev,
             records=[
-                LoadedRecord(_read_row(db, name, latest[record]), rows[record])
+                LoadedRecord(_read_row(db, name, latest[record]), rows[record], purged[record])
                 for name, record in sorted(ids.items(), key=lambda item: item[1])
                 if record in latest
             ],

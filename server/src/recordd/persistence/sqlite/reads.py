@@ -19,7 +19,7 @@ import trio
 
 from recordd.backend import PageLimits
 from recordd.persistence.sqlite.tail import Entries
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["QueryPlan", "ReplayPlan", "read_page", "read_replay", "read_row"]
 
@@ -95,16 +95,16 @@ def read_replay(
     scanned = 0
     with db:
         log = db.execute(
-            "SELECT rev, record, ts, value FROM log WHERE rev > ? AND rev <= ? ORDER BY rev",
+            "SELECT rev, record, ts, value, late FROM log WHERE rev > ? AND rev <= ? ORDER BY rev",
             (plan.after, plan.as_of),
         )
-        for rev, record, ts, value in log:
+        for rev, record, ts, value, late in log:
             scanned += 1
             if scanned % 256 == 0:
                 _check_deadline(deadline)
             name = plan.names.get(record)
             if name is not None:
-                row = Row(name, value.encode(), ts, rev)
+                row = Row(name, value.encode(), ts, rev, RowKind.LATE if late else RowKind.LATEST)
                 size += len(row.body) + 3
                 if rows and (len(rows) >= max_rows or size > plan.page.bytes):
                     return rows, seen

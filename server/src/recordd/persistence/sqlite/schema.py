@@ -54,6 +54,12 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (record, ts, rev)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- What the commit was when it happened; nothing later could tell.
+    ALTER TABLE log ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
+    -- The newest rev among the record's rows that retention has deleted.
+    ALTER TABLE record ADD COLUMN purged_rev INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Entry N takes a file from version N to N + 1. Entries that shipped are never edited."""
 
@@ -69,7 +75,7 @@ class Meta:
     EPOCH: Final = "epoch"
     MERGED_REV: Final = "merged_rev"
     DELETED_REV: Final = "deleted_rev"
-    """The newest commit when rows were last deleted: history up to here may have holes."""
+    """The newest deletion of a record: the history before it lacks rows of that record."""
 
 
 def lock_database(path: str) -> int:

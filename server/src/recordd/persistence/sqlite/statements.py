@@ -12,18 +12,18 @@ from typing import Final, cast
 
 import apsw
 
-from recordd.backend import CleanupTarget
+from recordd.backend import CleanupTarget, Purged
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
 __all__ = ["LogRow", "clean_up", "insert_rows", "mark_deleted", "merge_slice", "purge_slice"]
 
-LogRow = tuple[int, int, int, str]
-"""`rev`, record id, `ts`, value."""
+LogRow = tuple[int, int, int, str, bool]
+"""`rev`, record id, `ts`, value, whether it came late."""
 
 _CHUNKS: Final = (256, 64, 16, 4, 1)
 _INSERT_LOG: Final = {
-    n: "INSERT INTO log (rev, record, ts, value) VALUES " + ",".join(["(?,?,?,?)"] * n)
+    n: "INSERT INTO log (rev, record, ts, value, late) VALUES " + ",".join(["(?,?,?,?,?)"] * n)
     for n in _CHUNKS
 }
 # OR IGNORE: after a crash in the middle of a run, its first slices are there already.
@@ -62,13 +62,16 @@ def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> No
             db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
 
 
-def mark_deleted(db: apsw.Connection, record: int, last_rev: int) -> None:
-    """Take a record's name away; its rows, now nobody's, are purged in slices later."""
+def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:
+    """Take a record's name away; its rows, now nobody's, are purged in slices later.
+
+    They are purged when the index has come to `last_rev`, the last row's there is.
+    """
     with db:
         db.execute(
             "UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record)
         )
-        db.execute(_SET_META, (Meta.DELETED_REV, last_rev))
+        db.execute(_SET_META, (Meta.DELETED_REV, deletion_rev))
 
 
 def purge_slice(db: apsw.Connection, merged_rev: int, limit: int) -> bool:
@@ -93,28 +96,27 @@ def clean_up(
     targets: Sequence[tuple[int, CleanupTarget]],
     *,
     merged_rev: int,
-    last_rev: int,
     limit: int,
-) -> tuple[dict[str, int], int]:
+) -> tuple[dict[str, Purged], int]:
     """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`."""
-    deleted: dict[str, int] = {}
+    deleted: dict[str, Purged] = {}
     done = 0
     with db:
         for record, target in targets:
             entries = _find_outlived(db, record, target, merged_rev, limit)
             if entries:
                 _delete_rows(db, record, entries)
+                newest_rev = max(rev for _, rev in entries)
                 db.execute(
-                    "UPDATE record SET row_count = row_count - ? WHERE id = ?",
-                    (len(entries), record),
+                    "UPDATE record SET row_count = row_count - ?,"
+                    " purged_rev = max(purged_rev, ?) WHERE id = ?",
+                    (len(entries), newest_rev, record),
                 )
-                deleted[target.name] = len(entries)
+                deleted[target.name] = Purged(len(entries), newest_rev)
             limit -= len(entries)
             if limit <= 0:
                 break
             done += 1
-        if deleted:
-            db.execute(_SET_META, (Meta.DELETED_REV, last_rev))
     return deleted, done
 
 

@@ -1,0 +1,197 @@
+"""Updates for Trio programs: a task keeps the connection, the program iterates."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Generic, TypeVar
+
+import trio
+
+from recordd_client import calls
+from recordd_client.addresses import Address
+from recordd_client.async_streams import MessageStream, open_stream
+from recordd_client.errors import (
+    CallTimeout,
+    ClientError,
+    ConnectionLost,
+    Refused,
+)
+from recordd_client.following import KEEPALIVE_S, Follower, Update, make_backoff
+
+__all__ = ["AsyncUpdates", "open_updates"]
+
+T = TypeVar("T")
+
+_CLOSE_S: Final = 1.0
+_SUBSCRIBE_ID: Final = 1
+_PROBE_ID: Final = 2
+
+
+class AsyncUpdates(Generic[T]):
+    """The updates of a subscription, in order. Get one from `AsyncClient.subscribe`."""
+
+    def __init__(
+        self, follower: Follower[T], received: trio.MemoryReceiveChannel[list[Update[T]]]
+    ) -> None:
+        self._follower: Final = follower
+        self._received: Final = received
+        self._ready: Final[collections.deque[Update[T]]] = collections.deque()
+        self._failure: ClientError | None = None
+
+    @property
+    def unfit(self) -> int:
+        """Updates left out because their value did not fit the type that was asked for."""
+        return self._follower.unfit
+
+    def __aiter__(self) -> AsyncUpdates[T]:
+        return self
+
+    async def __anext__(self) -> Update[T]:
+        """Return the next update; cancelled, it is the next one of the next call.
+
+        Raises:
+            Refused: the daemon does not take the subscription any more.
+        """
+        while not self._ready:
+            try:
+                self._ready.extend(await self._received.receive())
+            except trio.EndOfChannel:
+                raise self._failure or StopAsyncIteration from None
+        return self._ready.popleft()
+
+
+@contextlib.asynccontextmanager
+async def open_updates(
+    address: Address, timeout_s: float, follower: Follower[T]
+) -> AsyncIterator[AsyncUpdates[T]]:
+    """Subscribe on a connection of its own; at the end, or cancelled, disconnect.
+
+    Raises:
+        ConnectionFailed, Refused: it could not be opened; later ones end the iteration.
+    """
+    # No room: what the program has not taken stays in the socket, and pushes back.
+    send, receive = trio.open_memory_channel[list[Update[T]]](0)
+    updates = AsyncUpdates(follower, receive)
+    keeper = _Keeper(address, timeout_s, follower, updates, send)
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(keeper.run)
+            if updates._failure is None:
+                yield updates
+            else:
+                failure = updates._failure
+        except Exception as error:
+            failure = error  # the nursery would wrap it in a group, which is no caller's concern
+        keeper.stop()
+    if failure is not None:
+        raise failure
+
+
+class _Keeper(Generic[T]):
+    """Keeps a connection, and another one when that is lost, and passes on what comes."""
+
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float,
+        follower: Follower[T],
+        updates: AsyncUpdates[T],
+        send: trio.MemorySendChannel[list[Update[T]]],
+    ) -> None:
+        self._address: Final = address
+        self._timeout_s: Final = timeout_s
+        self._follower: Final = follower
+        self._updates: Final = updates
+        self._send: Final = send
+        self._is_open = False
+        self._was_ever_open = False
+        self._is_stopped = False
+        self._conversation = trio.CancelScope()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run until stopped, or until the daemon refuses; report when it is open at first."""
+        self._task_status = task_status
+        backoff = make_backoff()
+        with self._send:
+            while not self._is_stopped:
+                self._is_open = False
+                failure = await self._converse()
+                is_lasting = isinstance(failure, Refused) and not failure.retryable
+                if is_lasting or not self._was_ever_open:
+                    self._updates._failure = failure
+                    if not self._was_ever_open:
+                        task_status.started()
+                    return
+                if self._is_open:
+                    backoff = make_backoff()
+                if not self._is_stopped:
+                    with trio.CancelScope() as self._conversation:
+                        await trio.sleep(next(backoff))
+
+    def stop(self) -> None:
+        """End the conversation; the task that a WebSocket needs for its farewell goes on."""
+        self._is_stopped = True
+        self._conversation.cancel()
+
+    async def _converse(self) -> ClientError:
+        """Follow over one connection; return why it ended."""
+        failure: ClientError = ConnectionLost("the connection ended", outcome_unknown=False)
+        async with trio.open_nursery() as nursery:  # a WebSocket's own task runs here
+            stream: MessageStream | None = None
+            try:
+                with trio.CancelScope() as self._conversation:
+                    stream = await open_stream(self._address, self._timeout_s, nursery)
+                    await self._subscribe(stream)
+                    while True:
+                        await self._pass_on(await self._receive(stream))
+            except ClientError as error:
+                failure = error
+            finally:
+                if stream is not None:
+                    with trio.move_on_after(_CLOSE_S):
+                        await stream.close()
+            nursery.cancel_scope.cancel()
+        return failure
+
+    async def _subscribe(self, stream: MessageStream) -> None:
+        call = self._follower.subscribe()
+        with trio.move_on_after(self._timeout_s):
+            await stream.send([calls.encode_request(call, _SUBSCRIBE_ID)])
+            while not self._is_open:
+                answers = [a for m in await stream.receive() for a in calls.read_answers(m)]
+                for number, answer in enumerate(answers):
+                    if answer.id == _SUBSCRIBE_ID or answer.error is not None:
+                        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
+                        self._note_open()
+                        early = answers[number + 1 :]
+                        break
+        if not self._is_open:
+            text = f"record.subscribe: no answer within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=False)
+        await self._pass_on(early)
+
+    def _note_open(self) -> None:
+        self._is_open = True
+        if not self._was_ever_open:
+            self._was_ever_open = True
+            self._task_status.started()
+
+    async def _receive(self, stream: MessageStream) -> list[calls.Answer]:
+        """Wait for messages; after a long silence, make sure that somebody is there."""
+        messages: Sequence[bytes | str] | None = None
+        with trio.move_on_after(KEEPALIVE_S):
+            messages = await stream.receive()
+        if messages is None:
+            await stream.send([calls.encode_request(calls.probe(), _PROBE_ID)])
+            with trio.move_on_after(self._timeout_s):
+                messages = await stream.receive()
+        if messages is None:
+            raise ConnectionLost("the daemon does not answer", outcome_unknown=False)
+        return [answer for message in messages for answer in calls.read_answers(message)]
+
+    async def _pass_on(self, answers: Sequence[calls.Answer]) -> None:
+        if found := list(self._follower.read(answers)):
+            await self._send.send(found)

@@ -1,0 +1,168 @@
+"""Updates for programs without an event loop. It does not import Trio."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
+
+from recordd_client import calls
+from recordd_client.addresses import Address
+from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
+from recordd_client.errors import (
+    CallTimeout,
+    ClientError,
+    ConnectionLost,
+    Refused,
+)
+from recordd_client.following import KEEPALIVE_S, Follower, Update, make_backoff
+
+__all__ = ["Updates", "open_updates"]
+
+T = TypeVar("T")
+
+_SUBSCRIBE_ID: Final = 1
+_PROBE_ID: Final = 2
+
+
+class Updates(Generic[T]):
+    """The updates of a subscription, in order. Get one from `Client.subscribe`."""
+
+    def __init__(self, address: Address, timeout_s: float, follower: Follower[T]) -> None:
+        self._address: Final = address
+        self._timeout_s: Final = timeout_s
+        self._follower: Final = follower
+        self._ready: Final[collections.deque[Update[T]]] = collections.deque()
+        self._backoff = make_backoff()
+        self._stream: BlockingStream | None = None
+        self._heard_at = 0.0
+        self._probed_at: float | None = None
+
+    @property
+    def unfit(self) -> int:
+        """Updates left out because their value did not fit the type that was asked for."""
+        return self._follower.unfit
+
+    def __iter__(self) -> Updates[T]:
+        return self
+
+    def __next__(self) -> Update[T]:
+        """Wait for the next update and return it.
+
+        Raises:
+            Refused: the daemon does not take the subscription any more.
+        """
+        update = self.wait(math.inf)
+        assert update is not None, "for ever has no end"
+        return update
+
+    def wait(self, timeout_s: float) -> Update[T] | None:
+        """Return the next update, or None where none comes in time.
+
+        Raises:
+            Refused: the daemon does not take the subscription any more.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._ready:
+            try:
+                self._receive(deadline)
+            except TimeoutError:
+                return None
+            except ClientError as error:
+                self.close()
+                if isinstance(error, Refused) and not error.retryable:
+                    raise
+                self._sleep(deadline)
+        return self._ready.popleft()
+
+    def open(self) -> None:
+        """Connect and subscribe.
+
+        Raises:
+            ConnectionFailed: the daemon cannot be reached.
+            Refused: it does not take the subscription.
+        """
+        stream = self._stream = open_blocking_stream(self._address, self._timeout_s)
+        call = self._follower.subscribe()
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
+            is_open = False
+            while not is_open:
+                answers = calls.read_answers(stream.receive(deadline))
+                for answer in answers:
+                    if answer.id == _SUBSCRIBE_ID or answer.error is not None:
+                        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
+                        is_open = True
+        except TimeoutError:
+            text = f"record.subscribe: no answer within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=False) from None
+        self._backoff = make_backoff()
+        self._note_heard()
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _receive(self, deadline: float) -> None:
+        """Take one message; connect first where there is no connection.
+
+        Raises:
+            TimeoutError: none came in time.
+        """
+        if self._stream is None:
+            self.open()
+            return
+        try:
+            message = self._stream.receive(min(deadline, self._next_probe()))
+        except TimeoutError:
+            if time.monotonic() >= deadline:
+                raise
+            self._probe()
+            return
+        self._note_heard()
+        self._ready.extend(self._follower.read(calls.read_answers(message)))
+
+    def _next_probe(self) -> float:
+        """Return when silence has to be looked into."""
+        if self._probed_at is not None:
+            return self._probed_at + self._timeout_s
+        return self._heard_at + KEEPALIVE_S
+
+    def _probe(self) -> None:
+        """After a long silence, make sure that somebody is there."""
+        if self._probed_at is not None or self._stream is None:
+            raise ConnectionLost("the daemon does not answer", outcome_unknown=False)
+        self._probed_at = time.monotonic()
+        request = calls.encode_request(calls.probe(), _PROBE_ID)
+        try:
+            self._stream.send(request, self._probed_at + self._timeout_s)
+        except TimeoutError:
+            raise ConnectionLost("the daemon takes nothing", outcome_unknown=False) from None
+
+    def _note_heard(self) -> None:
+        self._heard_at = time.monotonic()
+        self._probed_at = None
+
+    def _sleep(self, deadline: float) -> None:
+        time.sleep(max(0.0, min(next(self._backoff), deadline - time.monotonic())))
+
+
+@contextlib.contextmanager
+def open_updates(address: Address, timeout_s: float, follower: Follower[T]) -> Iterator[Updates[T]]:
+    """Subscribe on a connection of its own; at the end, disconnect.
+
+    Raises:
+        ConnectionFailed, Refused: it could not be opened.
+    """
+    updates = Updates(address, timeout_s, follower)
+    try:
+        updates.open()
+        yield updates
+    finally:
+        updates.close()

@@ -1,0 +1,170 @@
+"""Following records: what a subscription was told, and where to go on when it is cut off.
+
+Pure, so both clients share it: they carry calls and events, this decides what they mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from recordd_client.calls import Answer, Call
+from recordd_client.errors import InvalidValue
+from recordd_client.rows import decode_row
+from recordd_protocol.methods import Event, Record, Subscribe, Subscribed
+
+__all__ = ["KEEPALIVE_S", "Delivery", "Follower", "OnResync", "Resync", "Update", "make_backoff"]
+
+T = TypeVar("T")
+
+Delivery = Literal["latest", "every"]
+
+logger: Final = logging.getLogger("recordd_client")
+
+KEEPALIVE_S: Final = 30.0
+"""After this long a silence, ask the daemon whether it is there: a lost peer tells nothing."""
+
+_SHORTEST_DELAY_S: Final = 0.1
+_LONGEST_DELAY_S: Final = 5.0
+
+
+class Update(msgspec.Struct, Generic[T], frozen=True):
+    """One commit of a record that is followed.
+
+    `value` is None where the record was `deleted`. `ts` in Unix ms; `rev` the commit number
+    (None: the record is not persisted). `snapshot`: a current value that opens the stream,
+    `last`: the final one of those. `late`: older than the record's latest. `skipped`
+    updates were left out just before, because they were not read in time.
+    """
+
+    name: str
+    value: T | None
+    ts: int
+    rev: int | None
+    snapshot: bool = False
+    last: bool = False
+    late: bool = False
+    deleted: bool = False
+    skipped: int = 0
+
+
+class Resync(msgspec.Struct, frozen=True):
+    """Updates are lost for good; the current values as of `rev` come next.
+
+    What is known of records that are not among them is out of date: they are gone.
+    History is whole from `oldest_rev` on.
+    """
+
+    rev: int
+    epoch: str
+    oldest_rev: int
+
+
+OnResync = Callable[[Resync], object]
+
+
+class Follower(Generic[T]):
+    """One subscription over as many connections as it takes.
+
+    `rev` within `epoch` is where it stands: everything up to there was told.
+    """
+
+    def __init__(self, params: Subscribe, as_type: Any, on_resync: OnResync | None) -> None:
+        self.rev = params.after
+        self.epoch = params.epoch
+        self.unfit = 0
+        """Updates left out because their value did not fit the type that was asked for."""
+        self._params: Final = params
+        self._as_type: Final = as_type
+        self._on_resync: Final = on_resync or _log_resync
+        self._was_open = False
+        # Within an opening burst, which comes by rev, there is no position to resume from:
+        # the burst comes again, and its values up to `_told_rev` are left out.
+        self._burst_rev = 0
+        self._told_rev = -1
+
+    def subscribe(self) -> Call[Subscribed]:
+        """Return the call that opens the subscription, or resumes it."""
+        params = msgspec.structs.replace(
+            self._params,
+            after=self.rev,
+            epoch=None if self.rev is None else self.epoch,
+            snapshot=self._was_open or self._params.snapshot,
+        )
+        return Call("record.subscribe", params)
+
+    def note_subscribed(self, answer: Subscribed) -> None:
+        """Take the answer."""
+        if answer.resync:
+            oldest = 0 if answer.oldest_rev is msgspec.UNSET else answer.oldest_rev
+            self._resync(Resync(answer.rev, answer.epoch, oldest))
+        elif self._told_rev >= 0 and answer.epoch != self.epoch:
+            self._resync(Resync(answer.rev, answer.epoch, 0))
+        self._was_open = True
+        self.epoch = answer.epoch
+        self._burst_rev = answer.rev
+        if self.rev is None and not answer.snapshot:
+            self.rev = answer.rev
+
+    def read(self, answers: Iterable[Answer]) -> Iterator[Update[T]]:
+        """Yield the updates in what came from the daemon."""
+        for answer in answers:
+            if (event := answer.params) is not None and (update := self._take(event)) is not None:
+                yield update
+
+    def _take(self, event: Event) -> Update[T] | None:
+        if event.resync:
+            self._resync(Resync(event.rev or 0, event.epoch, event.oldest_rev))
+            self._burst_rev = event.rev or 0
+            return None
+        if event.snapshot and self.rev is None:
+            was_told = event.rev is not None and event.rev <= self._told_rev
+            self._told_rev = max(self._told_rev, event.rev or 0)
+            if event.last:
+                self.rev, self._told_rev = self._burst_rev, -1
+            return None if was_told else self._decode(event)
+        self.rev = self.rev if event.rev is None else event.rev
+        return self._decode(event)
+
+    def _decode(self, event: Event) -> Update[T] | None:
+        value = None
+        if not event.deleted:
+            try:
+                record = Record(event.name, event.value, event.ts, event.rev)
+                value = decode_row(record, self._as_type).value
+            except InvalidValue:
+                self.unfit += 1
+                return None
+        return Update(
+            event.name,
+            value,
+            event.ts,
+            event.rev,
+            snapshot=event.snapshot,
+            last=event.last,
+            late=event.late,
+            deleted=event.deleted,
+            skipped=event.skipped,
+        )
+
+    def _resync(self, resync: Resync) -> None:
+        self.rev = None
+        self.epoch = resync.epoch
+        self._told_rev = -1
+        self._on_resync(resync)
+
+
+def make_backoff() -> Iterator[float]:
+    """Yield how many seconds to wait before each attempt: exponential, with jitter, bounded."""
+    delay = _SHORTEST_DELAY_S
+    while True:
+        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - it keeps clients apart
+        delay = min(2 * delay, _LONGEST_DELAY_S)
+
+
+def _log_resync(resync: Resync) -> None:
+    logger.warning("updates are lost; current values as of rev %d follow", resync.rev)

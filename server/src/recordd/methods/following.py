@@ -1,0 +1,42 @@
+"""The methods that follow records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from recordd.caller import Caller
+from recordd.dispatch import Handler
+from recordd.subscription import Opening
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Subscribe, Unsubscribe, Unsubscribed
+from recordd_protocol.patterns import compile_pattern
+
+__all__ = ["HANDLERS"]
+
+
+def subscribe(caller: Caller, params: Subscribe) -> Opening:
+    """Say what is to be followed; the session opens it and answers."""
+    if params.after is not None and not 0 <= params.after < 2**63:
+        raise RequestError(Reason.INVALID_PARAMS, "after: must be between 0 and 2^63 - 1")
+    return Opening(
+        pattern=compile_pattern(params.name),
+        snapshot=params.snapshot,
+        after=params.after,
+        epoch=params.epoch,
+        every=params.delivery == "every",
+    )
+
+
+def unsubscribe(caller: Caller, params: Unsubscribe) -> Unsubscribed:
+    """End a subscription of this connection."""
+    if not caller.subscriptions.close(params.subscription):
+        text = f"there is no subscription {params.subscription[:100]!r} on this connection"
+        raise RequestError(Reason.NOT_FOUND, text)
+    return Unsubscribed()
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "record.subscribe": subscribe,
+    "record.unsubscribe": unsubscribe,
+}

@@ -1,0 +1,105 @@
+"""One record as the hub knows it."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from recordd.rules import Rule
+from recordd_protocol.methods import RecordInfo
+from recordd_protocol.names import entity_of
+from recordd_protocol.rows import Row, RowKind
+
+if TYPE_CHECKING:
+    from recordd.topics import Topic
+
+__all__ = ["RecordState"]
+
+
+class RecordState:
+    """One record: its rule, its latest row, its recent values, and who follows it."""
+
+    __slots__ = (
+        "buffer",
+        "buffered",
+        "changed",
+        "latest",
+        "name",
+        "produced",
+        "purged_rev",
+        "record_id",
+        "rows",
+        "rule",
+        "topics",
+        "topics_version",
+    )
+
+    def __init__(self, record_id: int, name: str, rule: Rule, latest: Row, rows: int) -> None:
+        self.record_id: Final = record_id
+        self.name: Final = name
+        self.rule: Final = rule
+        self.latest = latest
+        self.rows = rows
+        self.produced = 1
+        self.buffered = 1  # rows that ever came into the buffer: a drain's position
+        self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
+        self.changed = 0
+        """The hub's tick when `latest` became the latest."""
+        self.purged_rev = 0
+        """The newest rev among the rows that retention has taken."""
+        self.topics: tuple[Topic, ...] = ()
+        """The live wildcard topics that match, as of their `topics_version`."""
+        self.topics_version = -1
+
+    def take(self, row: Row) -> None:
+        """Count a committed row; keep it as the latest unless it came late."""
+        self.produced += 1
+        if row.rev is not None:
+            self.rows += 1
+        if row.kind is RowKind.LATEST:
+            self.latest = row
+        elif self.rule.buffer != "spmc_ring":
+            return  # a late row is history; only a ring shows every row that came
+        self.buffer.append(row)
+        self.buffered += 1
+
+    def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:
+        """Return the buffered rows after the first `seen`, oldest first, and the new `seen`.
+
+        At most `limit` rows, and not many more bytes than `max_bytes`: the rest is left.
+        """
+        unseen = min(self.buffered - seen, len(self.buffer))
+        seen = self.buffered - unseen
+        rows: list[Row] = []
+        size = 0
+        for row in list(self.buffer)[len(self.buffer) - unseen :][:limit]:
+            size += len(row.value) + 1
+            if rows and size > max_bytes:
+                break
+            rows.append(row)
+        return rows, seen + len(rows)
+
+    def as_info(self, consumers: int) -> RecordInfo:
+        """Return the metadata row of `record.list`; `consumers` are the subscriptions to it."""
+        rule = self.rule
+        info = RecordInfo(
+            record_id=self.record_id,
+            record_key=self.name,
+            name=self.name,
+            type_id="application/json",
+            origin="passive",
+            buffer_type=rule.buffer,
+            producer_count=0,
+            consumer_count=consumers,
+            writable=rule.writable,
+            outbound_connector_count=0,
+            produced_count=self.produced,
+            entity=entity_of(self.name),
+            ts=self.latest.ts,
+            rev=self.latest.rev,
+        )
+        if rule.buffer == "spmc_ring":
+            return msgspec.structs.replace(info, buffer_capacity=rule.capacity)
+        return info

@@ -1,0 +1,394 @@
+"""One subscription: where it stands, and how it comes from there to the live stream.
+
+Theory of operation. A subscription passes through these phases:
+
+    OPENING ──► REPLAYING ◄──► READING       resync: back to OPENING
+                  │    └────► CONFLATING     past the room: from LIVE back to REPLAYING
+                  └──► LIVE ◄──┘             (delivery "every") or CONFLATING ("latest")
+
+OPENING puts the current values, captured at one moment. REPLAYING puts exactly what was
+committed since, from the hub's backlog; READING does so from storage, further back than
+the backlog goes. CONFLATING, where exactness is not owed, puts only the newest row of each
+record that has changed, and tells how many updates that leaves out. Each puts as much as
+the outbox has room for; when nothing is left the subscription is LIVE, and commits are
+pushed to it. All steps but the reading itself are synchronous: no commit falls between.
+
+The position is a tick of the hub, or, further back than the backlog, a rev. What is left
+out is known without having been looked at: the topic counts what was published since the
+`_Base`, the subscription what of that it got or was told of.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from recordd.counters import Counters
+from recordd.hub import Hub
+from recordd.outbox import Outbox, Room
+from recordd.topics import Burst
+from recordd_protocol.dialect import EventEncoder
+from recordd_protocol.methods import Subscribed
+from recordd_protocol.patterns import Pattern
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["Opening", "Subscription"]
+
+_EVENT_BYTES: Final = 128
+"""What an event has beside its row, about: it decides how many are put at once."""
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What is to be followed, from where, and whether every update has to come."""
+
+    pattern: Pattern
+    snapshot: bool
+    after: int | None
+    epoch: str | None
+    every: bool
+
+
+class _Phase(enum.Enum):
+    OPENING = enum.auto()
+    REPLAYING = enum.auto()
+    READING = enum.auto()
+    CONFLATING = enum.auto()
+    LIVE = enum.auto()
+    CLOSED = enum.auto()
+
+
+class _Base(msgspec.Struct, frozen=True):
+    """The moment from which on updates are accounted for."""
+
+    tick: int
+    rev: int
+
+
+class Subscription:
+    """A `Follower` of one topic, sending to one outbox."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        encoder: EventEncoder,
+        opening: Opening,
+        *,
+        counters: Counters,
+        on_behind: Callable[[Subscription], None],
+    ) -> None:
+        """Take up the position; nothing is put before the first `feed_nowait`.
+
+        `on_behind` is called when it is not live any more: somebody has to feed it.
+        """
+        self.encoder: Final = encoder
+        self.topic: Final = hub.topics.follow(opening.pattern)
+        self.unreported = 0
+        self._hub: Final = hub
+        self._outbox: Final = outbox
+        self._counters: Final = counters
+        self._on_behind: Final = on_behind
+        self._every: Final = opening.every
+        self._phase = _Phase.REPLAYING
+        self._snapshot: Sequence[Row] = ()
+        self._put_of_snapshot = 0
+        self._base = _Base(hub.tick, hub.rev)
+        self._accounted = self.topic.published
+        self._tick: int | None = hub.tick
+        self._rev = hub.rev
+        self._after: int | str = hub.rev  # where to go on reading storage
+        self._exact_until = 0
+        self._transients_until = hub.tick  # rows without rev that it has, or has in a newer form
+        self.is_resync = False
+        self._choose_start(opening)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether current values are still to be put."""
+        return self._phase is _Phase.OPENING
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether storage has to be asked for what follows `after`: see `take_page`."""
+        return self._phase is _Phase.READING
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has to be fed: it is neither live nor closed."""
+        return self._phase not in (_Phase.LIVE, _Phase.CLOSED)
+
+    @property
+    def after(self) -> int | str:
+        """Where to go on reading storage: a rev, or the `next` of the last page."""
+        return self._after
+
+    def describe(self, subscription_id: str) -> Subscribed:
+        """Return the answer to the call that opened it, as of the same moment."""
+        answer = Subscribed(
+            subscription=subscription_id,
+            rev=self._hub.rev,
+            epoch=self._hub.epoch,
+            snapshot=len(self._snapshot),
+        )
+        if self.is_resync:
+            return msgspec.structs.replace(answer, resync=True, oldest_rev=self._oldest_rev())
+        return answer
+
+    def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
+        """Take the events of a commit; see `Follower.push`."""
+        outbox = self._outbox
+        if not outbox.takes(burst.updates, burst.size):
+            self._fall_behind(burst.updates)
+            return None
+        outbox.put_updates(burst.messages, burst.updates, burst.size)
+        if self.unreported:
+            self._report(self.unreported)
+            self.unreported = 0
+        self.encoder.advance(burst.updates)
+        return outbox
+
+    def feed_nowait(self) -> bool:
+        """Put what memory holds and the outbox has room for; return whether that was anything.
+
+        The caller flushes the outbox. Afterwards it is live, or `is_reading`, or waits for
+        room.
+        """
+        put_something = False
+        while self._phase in _FEEDERS and _FEEDERS[self._phase](self):
+            put_something = True
+        return put_something
+
+    def take_page(self, page: Page) -> None:
+        """Put rows that storage has after `after`, and go on from there.
+
+        As many as there is room for, at least one; the others are asked for again.
+        """
+        if not self.is_reading:
+            return None  # closed meanwhile
+        if self._hub.newest_gap(self.topic.pattern, self._rev):
+            return self.start_afresh()
+        rows = page.rows[: max(1, self._count_fitting(page.rows))]
+        self._put(rows)
+        self._accounted += sum([row.rev is not None and row.rev > self._base.rev for row in rows])
+        if len(rows) < len(page.rows) or page.next is not None:
+            if rows:
+                self._rev = rows[-1].rev or self._rev
+            self._after = self._rev if len(rows) < len(page.rows) else page.next or self._rev
+        else:
+            self._after = self._rev = page.rev
+        self._phase = _Phase.REPLAYING
+        return None
+
+    def start_afresh(self) -> None:
+        """Tell that updates are lost, and begin with the current values."""
+        if self._phase is _Phase.CLOSED:
+            return
+        hub = self._hub
+        messages = self.encoder.encode_resync(hub.rev, hub.epoch, self._oldest_rev())
+        self._outbox.put_updates(messages, 1, sum(map(len, messages)))
+        self.encoder.advance(1)
+        self._counters.resyncs += 1
+        self._take_position(hub.tick, hub.rev)
+        self._transients_until = hub.tick
+        self._accounted = self.topic.published
+        self.unreported = 0
+        self._exact_until = 0
+        self._capture(hub.snapshot(self.topic))
+
+    def close(self) -> None:
+        """End it: it holds nothing any more, and is told nothing."""
+        if self._phase is not _Phase.CLOSED:
+            self._phase = _Phase.CLOSED
+            self.topic.live.pop(self, None)
+            self._hub.topics.leave(self.topic)
+            self._snapshot = ()
+
+    def _choose_start(self, opening: Opening) -> None:
+        hub = self._hub
+        after = opening.after
+        if after is None:
+            if opening.snapshot:
+                self._capture(hub.snapshot(self.topic))
+            return
+        is_foreign = opening.epoch not in (None, hub.epoch) or after > hub.rev
+        if is_foreign or hub.newest_gap(opening.pattern, after):
+            self.is_resync = True
+            self._counters.resyncs += 1
+            self._capture(hub.snapshot(self.topic))
+            return
+        self._exact_until = hub.rev
+        self._tick, self._rev, self._after = None, after, after
+        self._transients_until = -1
+
+    def _oldest_rev(self) -> int:
+        return self._hub.newest_gap(self.topic.pattern, 0) + 1
+
+    def _capture(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self._snapshot = rows
+            self._put_of_snapshot = 0
+            self._phase = _Phase.OPENING
+        else:
+            self._phase = _Phase.REPLAYING
+
+    def _take_position(self, tick: int, rev: int) -> None:
+        self._tick, self._rev, self._after = tick, rev, rev
+        self._base = _Base(tick, rev)
+
+    def _fall_behind(self, updates: int) -> None:
+        """Leave the live stream, just before a commit with so many updates."""
+        del self.topic.live[self]
+        self._take_position(*self._hub.before_commit)
+        self._transients_until = self._base.tick
+        self._accounted = self.topic.published - updates - self.unreported
+        self.unreported = 0
+        # One large commit does not make a slow reader: who had taken all gets all of it.
+        is_slow = not self._outbox.is_empty
+        self._phase = _Phase.CONFLATING if is_slow and not self._every else _Phase.REPLAYING
+        self._on_behind(self)
+
+    def _put_snapshot(self) -> bool:
+        start = self._put_of_snapshot
+        part = self._snapshot[start : start + max(1, self._outbox.room.updates)]
+        part = part[: self._count_fitting(part)]
+        if not part:
+            return False
+        self._put_of_snapshot += len(part)
+        is_last = self._put_of_snapshot == len(self._snapshot)
+        messages = self.encoder.encode_snapshot(part, is_last=is_last)
+        self._outbox.put_updates(messages, len(part), sum(map(len, messages)))
+        self.encoder.advance(len(part))
+        if is_last:
+            self._snapshot = ()
+            self._phase = _Phase.REPLAYING
+        return True
+
+    def _put_backlog(self) -> bool:
+        if self._tick is None:
+            return self._enter_backlog()
+        if self._tick == self._hub.tick:
+            return self._go_live()
+        rows = self._hub.backlog.rows_after(self._tick)
+        if rows is None:
+            self._leave_backlog()
+            return True
+        matches = self.topic.pattern.matches
+        room = self._outbox.room
+        taken: list[Row] = []
+        tick, rev, size = self._tick, self._rev, 0
+        for row in rows:
+            if matches(row.name) and (row.rev is not None or tick >= self._transients_until):
+                size += len(row.body) + _EVENT_BYTES
+                if not self._fits(len(taken) + 1, size, room):
+                    break
+                taken.append(row)
+                self._accounted += tick >= self._base.tick
+            tick += 1
+            rev = row.rev or rev
+        has_moved = tick > self._tick
+        self._tick, self._rev, self._after = tick, rev, rev
+        self._put(taken)
+        return has_moved
+
+    def _enter_backlog(self) -> bool:
+        """Turn a position by rev into one by tick; or read on, or conflate.
+
+        Records that are not persisted were in no page that was read: their current values
+        come now, where they have changed.
+        """
+        hub = self._hub
+        tick = hub.tick if self._rev >= hub.rev else hub.backlog.find_tick(self._rev)
+        if tick is None:
+            self._leave_backlog()
+            return True
+        changed = [
+            state
+            for row in hub.snapshot(self.topic)
+            if row.rev is None
+            and (state := hub.find(row.name)) is not None
+            and state.changed > self._transients_until
+        ]
+        self._accounted += sum([state.changed > self._base.tick for state in changed])
+        self._tick = tick
+        self._transients_until = hub.tick
+        self._capture([state.latest for state in changed])
+        return True
+
+    def _leave_backlog(self) -> None:
+        """Go on where the backlog does not reach."""
+        if self._every or self._rev < self._exact_until:
+            self._phase = _Phase.READING
+            if self._tick is not None:
+                self._transients_until = max(self._transients_until, self._tick)
+                self._tick = None
+        else:
+            self._phase = _Phase.CONFLATING
+            self._tick = self._base.tick if self._tick is None else self._tick
+
+    def _put_changes(self) -> bool:
+        assert self._tick is not None, "conflating starts from a tick"
+        found = self._hub.changes_after(self._tick, self.topic)
+        if found is None:
+            self.start_afresh()
+            return True
+        changes = [
+            (tick, row)
+            for tick, row in found
+            if (row.rev > self._rev if row.rev is not None else tick > self._transients_until)
+        ]
+        if not changes:
+            return self._go_live()
+        rows = [row for _, row in changes]
+        part = rows[: self._count_fitting(rows)]
+        if not part:
+            return False
+        missed = self.topic.published - self._accounted - len(rows)
+        self._put(part, missed)
+        self._accounted += missed + len(part)
+        self._tick = changes[len(part) - 1][0]
+        self._rev = self._after = part[-1].rev or self._rev
+        return len(part) < len(rows) or self._go_live()
+
+    def _go_live(self) -> bool:
+        self._phase = _Phase.LIVE
+        self.unreported += self.topic.published - self._accounted
+        self.topic.live[self] = None
+        return True
+
+    def _put(self, rows: Sequence[Row], skipped: int = 0) -> None:
+        if rows:
+            messages = self.encoder.encode(rows, skipped)
+            self._outbox.put_updates(messages, len(rows), sum(map(len, messages)))
+            if skipped:
+                self._report(skipped)
+            self.encoder.advance(len(rows))
+
+    def _report(self, skipped: int) -> None:
+        self.encoder.advance(skipped)
+        self._counters.updates_skipped += skipped
+
+    def _count_fitting(self, rows: Sequence[Row]) -> int:
+        """Return how many of the rows, from the first, there is room for."""
+        room = self._outbox.room
+        size = 0
+        for number, row in enumerate(rows, 1):
+            size += len(row.body) + _EVENT_BYTES
+            if not self._fits(number, size, room):
+                return number - 1
+        return len(rows)
+
+    def _fits(self, updates: int, size: int, room: Room) -> bool:
+        if updates == 1 and self._outbox.is_empty:
+            return True  # one of any size
+        return updates <= room.updates and size <= room.bytes
+
+
+_FEEDERS: Final[dict[_Phase, Callable[[Subscription], bool]]] = {
+    _Phase.OPENING: Subscription._put_snapshot,
+    _Phase.REPLAYING: Subscription._put_backlog,
+    _Phase.CONFLATING: Subscription._put_changes,
+}
+"""What each phase does of which memory knows all; True where it came further."""

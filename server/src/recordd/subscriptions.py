@@ -1,0 +1,161 @@
+"""One connection's subscriptions, and the task that feeds those which are behind."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+import trio
+
+from recordd.core import Core
+from recordd.extension_points import QueryHandler
+from recordd.outbox import Outbox
+from recordd.subscription import Opening, Subscription
+from recordd_protocol.dialect import Call
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Replay, Subscribed
+
+__all__ = ["Subscriptions"]
+
+logger: Final = logging.getLogger(__name__)
+
+_RETRY_AFTER_S: Final = 1.0
+"""How long to leave storage alone that could not be read."""
+
+
+class Subscriptions:
+    """The subscriptions of a connection, by id."""
+
+    def __init__(self, core: Core, nursery: trio.Nursery, outbox: Outbox) -> None:
+        self._core: Final = core
+        self._nursery: Final = nursery
+        self._outbox: Final = outbox
+        self._by_id: Final[dict[str, Subscription]] = {}
+        self._ids: Final = itertools.count(1)
+        self._behind: Final[dict[Subscription, None]] = {}
+        self._feeding: trio.CancelScope | None = None
+        self._opened: Final = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether an opening burst waits for room: it holds rows, so it comes alone."""
+        return any(subscription.is_opening for subscription in self._behind)
+
+    async def wait_opened(self) -> None:
+        """Wait until no opening burst waits for room."""
+        while self.is_opening:
+            await self._opened.park()
+
+    def open(self, opening: Opening, call: Call) -> tuple[Subscribed, Subscription]:
+        """Take up a subscription; `start` it when its answer is on the way.
+
+        Raises:
+            RequestError: `overloaded` past the limit, `denied` for an id that is in use.
+        """
+        limit = self._core.settings.max_subscriptions
+        if len(self._by_id) >= limit:
+            text = f"{limit} subscriptions are open on this connection, which is the limit"
+            raise RequestError(Reason.OVERLOADED, text)
+        # Not decimal, as the ids are which AimX clients choose: theirs are never taken.
+        subscription_id = call.subscription_id or f"s{next(self._ids)}"
+        if subscription_id in self._by_id:
+            raise RequestError(Reason.DENIED, f"subscription {subscription_id!r} is in use")
+        encoder = call.encode_events(subscription_id, opening.pattern)
+        subscription = Subscription(
+            self._core.hub,
+            self._outbox,
+            encoder,
+            opening,
+            counters=self._core.counters,
+            on_behind=self._feed_later,
+        )
+        self._by_id[subscription_id] = subscription
+        return subscription.describe(subscription_id), subscription
+
+    def start(self, subscription: Subscription) -> None:
+        """Let its events come; those that memory holds go at once, as far as there is room."""
+        subscription.feed_nowait()
+        if subscription.is_behind:
+            self._feed_later(subscription)
+
+    def close(self, subscription_id: str) -> bool:
+        """End a subscription at once; False where there is none of that id."""
+        subscription = self._by_id.pop(subscription_id, None)
+        if subscription is None:
+            return False
+        self._behind.pop(subscription, None)
+        self._leave(subscription)
+        return True
+
+    def close_all(self) -> None:
+        """End every subscription at once."""
+        for subscription in self._by_id.values():
+            self._leave(subscription)
+        self._by_id.clear()
+        self._behind.clear()
+        if self._feeding is not None:
+            self._feeding.cancel()
+
+    def _leave(self, subscription: Subscription) -> None:
+        subscription.close()
+        self._opened.unpark_all()
+
+    def _feed_later(self, subscription: Subscription) -> None:
+        self._behind[subscription] = None
+        if self._feeding is None:
+            self._feeding = trio.CancelScope()
+            self._nursery.start_soon(self._feed_all, self._feeding)
+
+    async def _feed_all(self, scope: trio.CancelScope) -> None:
+        """Feed those that are behind, in turn, while there is room; then end."""
+        with scope:
+            while self._behind:
+                await self._outbox.wait_room()
+                if self._behind:
+                    subscription = next(iter(self._behind))
+                    await self._feed(subscription)
+                    self._requeue(subscription)
+                await trio.lowlevel.checkpoint()
+        self._feeding = None
+
+    def _requeue(self, subscription: Subscription) -> None:
+        """Let the others have their turn."""
+        self._behind.pop(subscription, None)
+        if subscription.is_behind:
+            self._behind[subscription] = None
+        self._opened.unpark_all()
+
+    async def _feed(self, subscription: Subscription) -> None:
+        has_come_further = subscription.feed_nowait()
+        self._outbox.flush_nowait()
+        if subscription.is_reading:
+            try:
+                await self._read_storage(subscription)
+            except RequestError as error:
+                logger.error("a subscription waits for storage: %s", error)
+                await trio.sleep(_RETRY_AFTER_S)
+        elif not has_come_further:
+            await self._outbox.wait_empty()
+
+    async def _read_storage(self, subscription: Subscription) -> None:
+        handler = self._core.extensions.get(QueryHandler)
+        if handler is None:
+            return subscription.start_afresh()
+        page = handler.replay(
+            Replay(
+                after=subscription.after,
+                name=subscription.topic.pattern.text,
+                limit=self._core.settings.subscriber_updates,
+            )
+        )
+        found = await page if isinstance(page, Awaitable) else page
+        # A row that was deleted while the page was read: the hub knows of it then.
+        await self._core.hub.wait_purged()
+        subscription.take_page(found)
+        self._outbox.flush_nowait()
+        return None

@@ -17,7 +17,7 @@ from typing import Final
 
 import apsw
 
-from benchmarks import imports, latest, requests
+from benchmarks import fanout, imports, latest, requests
 from benchmarks.report import Figure, format_table
 
 __all__ = ["main"]
@@ -28,6 +28,8 @@ BENCHMARKS: Final[Mapping[str, Callable[[bool, Path], list[Figure]]]] = {
     "echo": requests.measure_echo,
     "set": requests.measure_set,
     "import": imports.measure,
+    "fanout": fanout.measure,
+    "slow": fanout.measure_slow,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,18 +15,40 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["call", "encode_request", "run_until_left", "running_daemon"]
+__all__ = [
+    "Daemon",
+    "call",
+    "encode_request",
+    "run_until_left",
+    "running_daemon",
+    "running_full_daemon",
+]
 
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 60.0
 
 
+class Daemon(msgspec.Struct, frozen=True):
+    """A daemon that runs: its Unix socket, its port on 127.0.0.1 (0: none), its process."""
+
+    path: str
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
 def running_daemon(folder: Path) -> Iterator[str]:
-    """Run `recordd serve` on `folder`, Unix socket only; give the socket's path.
+    """Run a daemon on `folder`, Unix socket only; give the socket's path."""
+    with running_full_daemon(folder, listen="") as daemon:
+        yield daemon.path
 
-    Its settings are the defaults, whatever the environment says, but for retention: rows
-    loaded with old times must stay.
+
+@contextlib.contextmanager
+def running_full_daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
+    """Run `recordd serve` on `folder`, on a Unix socket and a free port.
+
+    Its settings are the defaults, whatever the environment says, but for those given and
+    for retention: rows loaded with old times must stay.
 
     Raises:
         RuntimeError: when it does not start, or has refused a request by the end.
@@ -39,9 +62,10 @@ def running_daemon(folder: Path) -> Iterator[str]:
         *("--retention", "off"),
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
-    environment["RECORDD_LISTEN"] = ""
-    with run_until_left(command, path, environment):
-        yield path
+    settings = {"listen": "127.0.0.1:0", **settings}
+    environment |= {f"RECORDD_{key.upper()}": value for key, value in settings.items()}
+    with run_until_left(command, path, environment) as pid:
+        yield Daemon(path, _find_port(path) if settings["listen"] else 0, pid)
         if refused := call(path, "server.stats")["request_errors"]:
             raise RuntimeError(f"{refused} requests were refused: their timings mean nothing")
 
@@ -49,8 +73,10 @@ def running_daemon(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def run_until_left(
     command: Sequence[str], path: str, environment: Mapping[str, str] | None = None
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Run a server that listens on the Unix socket `path`; SIGTERM and wait at the end.
+
+    Gives its process id.
 
     Raises:
         RuntimeError: when it ends before it listens, or does not listen in time.
@@ -61,7 +87,7 @@ def run_until_left(
     ):
         try:
             _wait_until_it_listens(process, path)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait(_STOP_TIMEOUT_S)
@@ -94,6 +120,16 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], path: str) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"did not start:\n{Path(f'{path}.log').read_text()}")
         time.sleep(0.01)
+
+
+def _find_port(path: str) -> int:
+    """Return the port that the system gave; the log has it once the daemon listens there."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if found := re.search(r"listening on ws://[^:]+:(\d+)/ws", Path(f"{path}.log").read_text()):
+            return int(found[1])
+        time.sleep(0.01)
+    raise RuntimeError("the daemon does not say on which port it listens")
 
 
 def _listens(path: str) -> bool:

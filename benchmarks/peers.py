@@ -1,13 +1,14 @@
-"""What the daemon is measured against: a bare echo server, bare SQLite, AimDB's table, Redis."""
+"""What the daemon is measured against: bare servers, bare SQLite, AimDB's table, Redis."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ __all__ = [
     "build_aimdb_table",
     "insert_bare",
     "query_aimdb_table",
+    "running_bare_fanout",
     "running_echo_server",
     "running_redis",
 ]
@@ -114,15 +116,44 @@ def running_redis(folder: Path) -> Iterator[str | None]:
 def running_echo_server(folder: Path) -> Iterator[str]:
     """Run the least that a Trio server can do; give its socket's path."""
     path = str(folder / "echo")
-    with run_until_left([sys.executable, "-m", "benchmarks.peers", path], path):
+    with run_until_left([sys.executable, "-m", "benchmarks.peers", "echo", path], path):
         yield path
 
 
-async def _serve_echo(path: str) -> None:
+@contextlib.contextmanager
+def running_bare_fanout(folder: Path) -> Iterator[str]:
+    """Run the least that a Trio server can do for many subscribers; give its socket's path.
+
+    It answers each request with a line, and then gives a burst of requests, as it came,
+    to every other connection.
+    """
+    path = str(folder / "fanout")
+    with run_until_left([sys.executable, "-m", "benchmarks.peers", "fanout", path], path):
+        yield path
+
+
+async def _serve(path: str, handler: Callable[[trio.SocketStream], Awaitable[None]]) -> None:
     sock = trio.socket.socket(socket.AF_UNIX)
     await sock.bind(path)
-    sock.listen()
-    await trio.serve_listeners(_echo, [trio.SocketListener(sock)])
+    sock.listen(128)
+    await trio.serve_listeners(handler, [trio.SocketListener(sock)])
+
+
+class _Fanout:
+    def __init__(self) -> None:
+        self._socks: dict[int, trio.SocketStream] = {}
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        fd = stream.socket.fileno()
+        self._socks[fd] = stream
+        while data := await stream.receive_some(1 << 20):
+            if b'"record.set"' in data:
+                message = data.replace(b'"id":', b'"ts":')
+                for other in self._socks:
+                    if other != fd:
+                        os.write(other, message)
+            await stream.send_all(b"{}\n" * data.count(b"\n"))
+        del self._socks[fd]
 
 
 async def _echo(stream: trio.SocketStream) -> None:
@@ -131,4 +162,5 @@ async def _echo(stream: trio.SocketStream) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(_serve_echo, sys.argv[1])
+    kind, path = sys.argv[1:]
+    trio.run(_serve, path, _echo if kind == "echo" else _Fanout().serve)

@@ -26,6 +26,12 @@ class Address(msgspec.Struct, frozen=True):
     port: int = 0
     target: str = ""
 
+    @property
+    def host_header(self) -> str:
+        """Host and port as HTTP writes them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
 
 def find_address(url: str | None) -> Address:
     """Read a URL; without one, `RECORDD_CONNECT` or the daemon's default socket.

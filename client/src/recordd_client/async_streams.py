@@ -54,17 +54,21 @@ async def open_stream(address: Address, timeout_s: float, nursery: trio.Nursery)
 async def _connect(address: Address, nursery: trio.Nursery) -> MessageStream:
     if address.path is not None:
         return _UnixStream(await trio.open_unix_socket(address.path))
-    return _WebSocketStream(
-        await trio_websocket.connect_websocket(
+    tcp = await trio.open_tcp_stream(address.host, address.port)
+    try:
+        connection = await trio_websocket.wrap_client_stream(
             nursery,
-            address.host,
-            address.port,
+            tcp,
+            address.host_header,
             address.target,
-            use_ssl=False,
             max_message_size=MAX_MESSAGE_BYTES,
             receive_buffer_size=65_536,
         )
-    )
+    except BaseException:
+        # Cancelled in the middle of the handshake, the library leaves the socket open.
+        await trio.aclose_forcefully(tcp)
+        raise
+    return _WebSocketStream(connection, tcp)
 
 
 class _UnixStream:
@@ -95,8 +99,11 @@ class _UnixStream:
 
 
 class _WebSocketStream:
-    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+    def __init__(
+        self, connection: trio_websocket.WebSocketConnection, tcp: trio.SocketStream
+    ) -> None:
         self._connection: Final = connection
+        self._tcp: Final = tcp
 
     async def send(self, messages: Sequence[bytes]) -> None:
         try:
@@ -112,11 +119,14 @@ class _WebSocketStream:
             raise _lost(f"the WebSocket is closed: {error.reason}") from None
 
     async def close(self) -> None:
-        async with trio.open_nursery() as nursery:
-            # What nobody reads keeps the peer's farewell from being seen.
-            nursery.start_soon(self._drop_messages)
-            await self._connection.aclose()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                # What nobody reads keeps the peer's farewell from being seen.
+                nursery.start_soon(self._drop_messages)
+                await self._connection.aclose()
+                nursery.cancel_scope.cancel()
+        finally:
+            await trio.aclose_forcefully(self._tcp)
 
     async def _drop_messages(self) -> None:
         with contextlib.suppress(trio_websocket.ConnectionClosed):

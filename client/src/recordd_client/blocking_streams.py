@@ -150,7 +150,7 @@ class _WebSocketStream:
         self._messages: Final[list[bytes]] = []
         self._parts: Final[list[str]] = []
         self._is_open = False
-        request = events.Request(host=f"{address.host}:{address.port}", target=address.target)
+        request = events.Request(host=address.host_header, target=address.target)
         self._sock.send_all(self._ws.send(request), deadline)
         while not self._is_open:
             self._pump(deadline)

@@ -8,13 +8,20 @@ from pathlib import Path
 import apsw
 import pytest
 
-from recordd.backend import BackendError, BackendOptions, FatalBackendError, QueryParams
+from recordd.backend import (
+    BackendError,
+    BackendOptions,
+    CleanupTarget,
+    FatalBackendError,
+    QueryParams,
+)
 from recordd.persistence.sqlite import statements
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.rows import Row, RowKind
 from tests.server.rows import PAGE, revs, row
 
 EVERYTHING = compile_patterns("#")
@@ -54,6 +61,44 @@ async def test_a_newer_file_is_refused_and_left_as_it_was(tmp_path: Path, versio
     with pytest.raises(BackendError, match="newer recordd"):
         await make(path).initialize()
     assert path.read_bytes() == before
+
+
+async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, rows=10)
+    db = apsw.Connection(str(path), vfs=VFS)
+    db.execute("ALTER TABLE log DROP COLUMN late")
+    db.execute("ALTER TABLE record DROP COLUMN purged_rev")
+    db.pragma("user_version", 1)
+    db.close()
+    backend = make(path)
+    loaded = await backend.initialize()
+    assert (loaded.rev, loaded.records[0].purged_rev) == (10, 0)
+    await backend.store([Row("a", b"11", 5, 11, RowKind.LATE)])
+    page = await backend.replay(EVERYTHING, after=9, as_of=11, limit=None, page=PAGE)
+    assert [(r.rev, r.kind) for r in page.rows] == [(10, RowKind.LATEST), (11, RowKind.LATE)]
+    await backend.close()
+    with sqlite3.connect(path) as plain:
+        assert plain.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    plain.close()
+
+
+async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, rows=10)
+    backend = make(path)
+    await backend.initialize()
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
+    await backend.store([row(11, "b")])
+    await backend.delete("b", 12)
+    await backend.close()
+    backend = make(path)
+    loaded = await backend.initialize()
+    assert (loaded.rev, loaded.deleted_rev) == (12, 12)
+    assert [record.purged_rev for record in loaded.records] == [6]
+    await backend.close()
 
 
 async def test_a_file_of_another_program_is_refused_and_left_as_it_was(tmp_path: Path) -> None:

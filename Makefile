@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill soak peers lint format types bench bench-quick clean
+.PHONY: help install demo test kill soak fuzz peers lint format types bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -31,6 +31,9 @@ kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 
 soak: $(STAMP)  ## twenty seconds of followers that come and go under load, nothing missed
 	RECORDD_SOAK_S=20 $(BIN)/python -m pytest tests/process/test_soak.py
+
+fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
+	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py
 
 peers: $(STAMP)  ## clients that others wrote, against the running daemon (needs npm)
 	$(BIN)/python -m tests.peers.run

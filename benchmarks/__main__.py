@@ -17,7 +17,7 @@ from typing import Final
 
 import apsw
 
-from benchmarks import fanout, imports, latest, requests
+from benchmarks import dialects, fanout, imports, latest, requests
 from benchmarks.report import Figure, format_table
 
 __all__ = ["main"]
@@ -30,6 +30,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[bool, Path], list[Figure]]]] = {
     "import": imports.measure,
     "fanout": fanout.measure,
     "slow": fanout.measure_slow,
+    "aimx": dialects.measure,
 }
 
 

@@ -36,13 +36,18 @@ class Peer:
 
     async def receive(self) -> Any:
         """Return the next answer, parsed; None at the end of the stream."""
+        line = await self.receive_raw()
+        return json.loads(line) if line else None
+
+    async def receive_raw(self) -> bytes:
+        """Return the next line as it came; empty at the end of the stream."""
         while b"\n" not in self._received:
             data = await self.stream.receive_some(65_536)
             if not data:
-                return None
+                return b""
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
-        return json.loads(line)
+        return line
 
     async def call(self, method: str, **params: Any) -> Any:
         """Return the result, or the whole answer where it is an error."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from recordd_protocol.dialect import Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
@@ -26,10 +27,10 @@ def converse(message: str | bytes, **limits: int) -> Any:
     dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=100, **limits)
     replies = []
     for call in dialect.decode(message.encode() if isinstance(message, str) else message):
-        if isinstance(call, bytes):
-            replies.append(call)
-            continue
-        if call.method in METHODS:
+        if isinstance(call, Malformed):
+            reply = call.reply
+        elif call.method in METHODS:
+            assert isinstance(call.params, bytes)
             reply = call.answer(METHODS[call.method](json.loads(call.params)))
         else:
             reply = call.refuse(RequestError(Reason.METHOD_NOT_FOUND, "no such method"))
@@ -142,7 +143,7 @@ def test_broken_messages(message: str | bytes, answer: Any) -> None:
 def test_an_id_comes_back_byte_for_byte(id: str) -> None:
     dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=100)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":%b}' % id.encode())
-    assert not isinstance(call, bytes)
+    assert not isinstance(call, Malformed)
     assert call.answer(1) == b'{"jsonrpc":"2.0","id":%b,"result":1}' % id.encode()
 
 
@@ -154,7 +155,7 @@ def test_a_batch_over_the_limit_is_refused_whole() -> None:
 def test_an_answer_over_the_limit_becomes_too_large() -> None:
     dialect = JsonRpc(Framing.LINE, max_reply_bytes=1000, max_batch_calls=10)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":1}')
-    assert not isinstance(call, bytes)
+    assert not isinstance(call, Malformed)
     reply = call.answer("x" * 2000)
     assert reply is not None
     assert json.loads(reply)["error"]["data"]["reason"] == "too_large"
@@ -166,7 +167,7 @@ def test_the_answers_of_a_batch_keep_together_within_the_limit() -> None:
     replies = [
         call.answer("x" * 2000)
         for call in dialect.decode(message.encode())
-        if not isinstance(call, bytes)
+        if not isinstance(call, Malformed)
     ]
     *early, last = replies
     assert early == [None] * 9
@@ -181,7 +182,7 @@ def test_the_answers_of_a_batch_keep_together_within_the_limit() -> None:
 def test_rows_are_spliced_as_they_are() -> None:
     dialect = JsonRpc(Framing.LINE, max_reply_bytes=1000, max_batch_calls=10)
     (call,) = dialect.decode(b'{"jsonrpc":"2.0","method":"m","id":1}')
-    assert not isinstance(call, bytes)
+    assert not isinstance(call, Malformed)
     rows = [Row("ü", b'{ "a" :1.50}', 5, 7), Row("b", b"null", 6, None)]
     assert (
         call.answer(Page(rows, rev=9, epoch="e", next="5.7.9"))

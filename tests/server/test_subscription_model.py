@@ -23,6 +23,7 @@ from recordd.persistence.memory import MemoryBackend
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
 from recordd.writes import Deletion, Write
+from recordd_protocol.dialect import Malformed
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 from recordd_protocol.patterns import Pattern, compile_pattern
@@ -102,7 +103,7 @@ class Reader:
         self.nursery.start_soon(_run_outbox, self.outbox, self.scope)
         dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=1)
         (call,) = dialect.decode(request("record.subscribe", 1))
-        assert not isinstance(call, bytes)
+        assert not isinstance(call, Malformed)
         opening = Opening(self.pattern, True, self.rev, None, self.every)
         answer, subscription = self.subscriptions.open(opening, call)
         if self.rev is None or answer.resync:

@@ -336,6 +336,14 @@ class AsyncClient:
         names: _Strings = await self._call(calls.without_params("graph.topo_order"))
         return names
 
+    async def profiling_reset(self) -> None:
+        """Count from zero what records report of themselves."""
+        await self._call(calls.without_params("profiling.reset"))
+
+    async def buffer_metrics_reset(self) -> None:
+        """Count from zero what records report of themselves."""
+        await self._call(calls.without_params("buffer_metrics.reset"))
+
     async def stats(self) -> Stats:
         """Return the daemon's counters, sizes and queue depths."""
         stats: Stats = await self._call(calls.without_params("server.stats"))

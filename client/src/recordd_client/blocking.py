@@ -300,6 +300,14 @@ class Client:
         names: _Strings = self._call(calls.without_params("graph.topo_order"))
         return names
 
+    def profiling_reset(self) -> None:
+        """Count from zero what records report of themselves."""
+        self._call(calls.without_params("profiling.reset"))
+
+    def buffer_metrics_reset(self) -> None:
+        """Count from zero what records report of themselves."""
+        self._call(calls.without_params("buffer_metrics.reset"))
+
     def stats(self) -> Stats:
         """Return the daemon's counters, sizes and queue depths."""
         stats: Stats = self._call(calls.without_params("server.stats"))

@@ -9,13 +9,22 @@ in `recordd.core`, before the one that claims everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row
 
-__all__ = ["Call", "Dialect", "EventEncoder"]
+__all__ = ["Call", "Dialect", "EventEncoder", "Malformed"]
+
+
+class Malformed(NamedTuple):
+    """A message, or a member of one, that cannot be read: why, and the answer if there is one."""
+
+    text: str
+    reply: bytes | None = None
 
 
 class EventEncoder(Protocol):
@@ -54,8 +63,8 @@ class Call(Protocol):
         """Name of the method, as in `recordd_protocol.methods.METHODS`."""
 
     @property
-    def params(self) -> bytes:
-        """The parameters as JSON text of one object."""
+    def params(self) -> bytes | msgspec.Struct:
+        """The parameters: JSON text of one object, or the method's type already."""
 
     @property
     def wants_answer(self) -> bool:
@@ -85,11 +94,10 @@ class Dialect(Protocol):
     def claims(self, message: bytes) -> bool:
         """Tell whether the message is written in this dialect."""
 
-    def decode(self, message: bytes) -> list[Call | bytes]:
+    def decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
         """Return the calls of a message in order; bytes among them are answers to send as is.
 
-        Never raises for what the message holds: bad input comes back as an answer, or
-        as nothing where the dialect has none.
+        Never raises for what the message holds: bad input comes back as `Malformed`.
         """
 
     def refuse_message(self, error: RequestError) -> bytes | None:

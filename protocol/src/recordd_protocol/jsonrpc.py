@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from recordd_protocol.dialect import Call
+from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
@@ -59,43 +59,40 @@ class JsonRpc:
         """Claim every message: what no other dialect tags as its own is JSON-RPC."""
         return True
 
-    def decode(self, message: bytes) -> list[Call | bytes]:
+    def decode(self, message: bytes) -> list[Call | Malformed]:
         """Return the calls of a request or a batch; see `Dialect.decode`."""
         if not message.isascii():
             try:
                 message.decode()
             except UnicodeDecodeError as error:
-                return [_encode_error(b"null", _parse_error(error))]
+                return [_malformed(b"null", _parse_error(error))]
         if message[:1] != b"{" and message.lstrip()[:1] == b"[":
             return self._decode_batch(message)
         request = _read_request(message)
-        if isinstance(request, bytes):
-            return [request]
-        return [_JsonRpcCall(request, self)]
+        return [request if isinstance(request, Malformed) else _JsonRpcCall(request, self)]
 
     def refuse_message(self, error: RequestError) -> bytes:
         """Encode a refusal whose id could not be determined: null, §5."""
         return _encode_error(b"null", error)
 
-    def _decode_batch(self, message: bytes) -> list[Call | bytes]:
+    def _decode_batch(self, message: bytes) -> list[Call | Malformed]:
         try:
             members = _decode_batch(message)
         except (msgspec.MsgspecError, RecursionError) as error:
-            return [_encode_error(b"null", _parse_error(error))]
+            return [_malformed(b"null", _parse_error(error))]
         if not members:
-            return [_encode_error(b"null", _invalid_request("empty batch"))]
+            return [_malformed(b"null", _invalid_request("empty batch"))]
         if len(members) > self._max_batch_calls:
             refusal = f"batch of {len(members)} calls, limit {self._max_batch_calls}"
-            return [_encode_error(b"null", RequestError(Reason.TOO_LARGE, refusal))]
+            return [_malformed(b"null", RequestError(Reason.TOO_LARGE, refusal))]
         requests = [_read_request(bytes(member)) for member in members]
         reserved = sum(_reserve_of(request) for request in requests)
         batch = _BatchReply(len(requests), reserved, self.max_reply_bytes)
-        calls: list[Call | bytes] = []
+        calls: list[Call | Malformed] = []
         for request in requests:
-            if isinstance(request, bytes):
+            if isinstance(request, Malformed):
                 # The last one in completes the array, unless calls are still out.
-                if (complete := batch.add(request)) is not None:
-                    calls.append(complete)
+                calls.append(Malformed(request.text, batch.add(request.reply)))
             else:
                 calls.append(_JsonRpcCall(request, self, batch))
         return calls
@@ -176,18 +173,18 @@ class _BatchReply:
         return b"[%b]" % b",".join(self._replies)
 
 
-def _reserve_of(request: _Request | bytes) -> int:
-    return _REFUSAL_BYTES + (0 if isinstance(request, bytes) else len(bytes(request.id)))
+def _reserve_of(request: _Request | Malformed) -> int:
+    return _REFUSAL_BYTES + (0 if isinstance(request, Malformed) else len(bytes(request.id)))
 
 
-def _read_request(message: bytes) -> _Request | bytes:
-    """Return the request object in `message`, or the answer that says why it is none."""
+def _read_request(message: bytes) -> _Request | Malformed:
+    """Return the request object in `message`, or why there is none."""
     try:
         request = _decode_request(message)
     except (msgspec.MsgspecError, RecursionError) as error:
         return _explain(message, error)
     if request.id and (flaw := _flaw_of_id(bytes(request.id))):
-        return _encode_error(b"null", _invalid_request(flaw))
+        return _malformed(b"null", _invalid_request(flaw))
     if request.params and (params := bytes(request.params))[:1] != b"{":
         echoed_id = bytes(request.id) or b"null"
         if params == b"null":
@@ -196,24 +193,24 @@ def _read_request(message: bytes) -> _Request | bytes:
             if not request.id:
                 return request  # a notification is never answered; its handler refuses it
             refusal = "params: must be an object: parameters go by name, not by position"
-            return _encode_error(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
+            return _malformed(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
         else:
-            return _encode_error(echoed_id, _invalid_request("params: must be an object"))
+            return _malformed(echoed_id, _invalid_request("params: must be an object"))
     return request
 
 
-def _explain(message: bytes, error: Exception) -> bytes:
+def _explain(message: bytes, error: Exception) -> Malformed:
     """Tell JSON that is no request from text that is no JSON, and find the id if there is one."""
     try:
         parsed = _decode_id(message)
     except msgspec.ValidationError:  # JSON, but no object
-        return _encode_error(b"null", _invalid_request("a request must be an object"))
+        return _malformed(b"null", _invalid_request("a request must be an object"))
     except (msgspec.MsgspecError, RecursionError):
-        return _encode_error(b"null", _parse_error(error))
+        return _malformed(b"null", _parse_error(error))
     echoed_id = bytes(parsed.get("id", b"null"))
     if _flaw_of_id(echoed_id):
         echoed_id = b"null"
-    return _encode_error(echoed_id, _invalid_request(str(error)))
+    return _malformed(echoed_id, _invalid_request(str(error)))
 
 
 def _flaw_of_id(raw: bytes) -> str | None:
@@ -228,6 +225,10 @@ def _render(result: object) -> bytes:
         return b"{%b}" % result.body
     if isinstance(result, Page):
         following = b"" if result.next is None else b',"next":%b' % _encode(result.next)
+        if result.total is not None:
+            following = b',"total":%d' % result.total
+            if result.total > len(result.rows):
+                following += b',"truncated":true'
         return b'{"records":%b,"rev":%d,"epoch":%b%b}' % (
             join_rows(result.rows),
             result.rev,
@@ -235,6 +236,10 @@ def _render(result: object) -> bytes:
             following,
         )
     return _encode(result)
+
+
+def _malformed(id: bytes, error: RequestError) -> Malformed:
+    return Malformed(error.message, _encode_error(id, error))
 
 
 def _encode_error(id: bytes, error: RequestError) -> bytes:

@@ -45,6 +45,7 @@ __all__ = [
     "Subscribed",
     "Unsubscribe",
     "Unsubscribed",
+    "WasReset",
     "Welcome",
     "WriteItem",
     "Written",
@@ -176,7 +177,8 @@ class Query(_Params, frozen=True):
     """Which rows: latest `limit` per record that matches, within `start`..`end`, both inclusive.
 
     Without a time range `limit` defaults to 1; with one it must be stated. None means all.
-    `after` is the `next` of the previous page.
+    `after` is the `next` of the previous page. With `paged` false there is one answer, with
+    the newest rows that it has room for.
     """
 
     name: str | list[str] = "#"
@@ -184,15 +186,21 @@ class Query(_Params, frozen=True):
     start: int | None = None
     end: int | None = None
     after: str | None = None
+    paged: bool = True
 
 
 class Records(_Result, frozen=True):
-    """Rows and where the next page starts; `rev` is the newest commit that they reflect."""
+    """Rows and where the next page starts; `rev` is the newest commit that they reflect.
+
+    Without pages `total` says how many rows there are, and `truncated` that not all are here.
+    """
 
     records: list[Record]
     rev: int
     epoch: str
     next: str | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    truncated: bool = False
 
 
 class Replay(_Params, frozen=True):
@@ -356,6 +364,12 @@ class RetentionStats(_Result, frozen=True):
     last_error: str | None
 
 
+class WasReset(_Result, frozen=True):
+    """The counters start anew."""
+
+    reset: bool
+
+
 class Stats(_Result, frozen=True):
     """Counters, sizes and queue depths, since the daemon started unless said otherwise."""
 
@@ -417,6 +431,8 @@ METHODS: Final[dict[str, Method]] = {
         Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
         Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),
         Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),
+        Method("profiling.reset", NoParams, WasReset, "Count from zero what records report"),
+        Method("buffer_metrics.reset", NoParams, WasReset, "Count from zero what records report"),
         Method("server.stats", NoParams, Stats, "Read counters, sizes and queue depths"),
         Method("rpc.discover", NoParams, dict[str, Any], "Read the OpenRPC document"),
     )

@@ -59,16 +59,26 @@ class Page:
     """One answer's worth of rows, and where the next one starts.
 
     `rev` is the newest commit that the rows reflect, within `epoch`. `next` is an
-    opaque string to pass back as `after`, or None on the last page.
+    opaque string to pass back as `after`, or None on the last page. `total`, where there
+    are to be no pages, is how many rows there are; if it is more, the oldest are left out.
     """
 
-    __slots__ = ("epoch", "next", "rev", "rows")
+    __slots__ = ("epoch", "next", "rev", "rows", "total")
 
-    def __init__(self, rows: list[Row], *, rev: int, epoch: str, next: str | None = None) -> None:
+    def __init__(
+        self,
+        rows: list[Row],
+        *,
+        rev: int,
+        epoch: str,
+        next: str | None = None,
+        total: int | None = None,
+    ) -> None:
         self.rows: Final = rows
         self.rev: Final = rev
         self.epoch: Final = epoch
         self.next: Final = next
+        self.total: Final = total
 
     def __repr__(self) -> str:
         return f"Page({len(self.rows)} rows, rev={self.rev}, next={self.next!r})"

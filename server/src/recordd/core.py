@@ -19,6 +19,7 @@ from recordd.outbox import Outbox
 from recordd.settings import Configuration, Settings
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
+from recordd_protocol.aimx import Aimx
 from recordd_protocol.dialect import Dialect
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
@@ -135,6 +136,7 @@ def build_core(configuration: Configuration, extensions: Iterable[Extension]) ->
 def _make_dialects(framing: Framing, settings: Settings) -> tuple[Dialect, ...]:
     """Return the dialects in the order in which a message is offered to them."""
     return (
+        Aimx(framing, max_reply_bytes=settings.max_reply_bytes),
         JsonRpc(
             framing,
             max_reply_bytes=settings.max_reply_bytes,

@@ -30,12 +30,14 @@ class Binding:
         self.is_write: Final = method.is_write
         self._decode: Final = msgspec.json.Decoder(method.params).decode
 
-    def decode_params(self, params: bytes) -> Any:
-        """Return the typed parameters.
+    def decode_params(self, params: bytes | msgspec.Struct) -> Any:
+        """Return the typed parameters; those that are typed already as they are.
 
         Raises:
             RequestError: `invalid_params`, naming the parameter.
         """
+        if not isinstance(params, bytes):
+            return params
         try:
             return self._decode(params)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

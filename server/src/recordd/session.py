@@ -12,8 +12,8 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import trio
 
@@ -25,7 +25,7 @@ from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
 from recordd.writes import WriteRequest
-from recordd_protocol.dialect import Call, Dialect
+from recordd_protocol.dialect import Call, Dialect, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Row
@@ -35,8 +35,16 @@ __all__ = ["Session", "open_session"]
 logger: Final = logging.getLogger(__name__)
 
 
-_TURN_S: Final = 0.005
+_TURN_S: Final = 0.002
 """How long one connection may keep the loop to itself while it has messages."""
+
+
+@runtime_checkable
+class Closeable(Protocol):
+    """An awaitable that wants to be told when nobody will await it, as a coroutine does."""
+
+    def close(self) -> None:
+        """Give it up."""
 
 
 @contextlib.asynccontextmanager
@@ -93,8 +101,9 @@ class Session:
         for message in messages:
             for call in self._choose_dialect(message).decode(message):
                 if isinstance(call, bytes):
-                    self.core.counters.request_errors += 1
                     self.outbox.put(call)
+                elif isinstance(call, Malformed):
+                    self._note_malformed(call)
                 elif (waiting := self._begin(call)) is not None:
                     await self._wait(waiting)
             if self.outbox.is_over:
@@ -121,6 +130,11 @@ class Session:
     def close(self) -> None:
         """End the subscriptions."""
         self._subscriptions.close_all()
+
+    def _note_malformed(self, malformed: Malformed) -> None:
+        self.core.counters.request_errors += 1
+        logger.debug("%s: malformed: %a", self.peer, malformed.text[:200])
+        self._send(malformed.reply)
 
     def _choose_dialect(self, message: bytes) -> Dialect:
         """Return the dialect that a message says it is written in."""
@@ -228,7 +242,7 @@ class Session:
     def _begin_query(self, call: Call, query: Awaitable[object]) -> None:
         limit = self.core.settings.max_pending_queries
         if self._pending_queries >= limit:
-            if isinstance(query, Coroutine):
+            if isinstance(query, Closeable):
                 query.close()
             text = f"{limit} queries are pending on this connection: wait for one"
             raise RequestError(Reason.OVERLOADED, text)

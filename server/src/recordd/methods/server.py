@@ -12,7 +12,7 @@ from recordd.extension_points import RetentionReporter
 from recordd.openrpc import describe_api
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Hello, NoParams, Stats, Welcome
+from recordd_protocol.methods import Hello, NoParams, Stats, WasReset, Welcome
 
 __all__ = ["HANDLERS"]
 
@@ -70,6 +70,14 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
     )
 
 
+def reset_counters(caller: Caller, params: NoParams) -> WasReset:
+    """Count the values of every record from zero again."""
+    hub = caller.core.hub
+    for state in filter(None, map(hub.find, hub.names())):
+        state.produced = 0
+    return WasReset(reset=True)
+
+
 def discover(caller: Caller, params: NoParams) -> dict[str, Any]:
     """Return the OpenRPC document."""
     return describe_api(caller.core.server_version)
@@ -81,6 +89,8 @@ def _major(version: str) -> str:
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     "hello": greet,
+    "profiling.reset": reset_counters,
+    "buffer_metrics.reset": reset_counters,
     "server.stats": show_stats,
     "rpc.discover": discover,
 }

@@ -33,8 +33,11 @@ def with_persistence(
 
     def install(builder: CoreBuilder) -> None:
         page = PageLimits(builder.settings.page_rows, builder.settings.max_reply_bytes - 4096)
+        timeout_s = builder.settings.query_timeout_ms / 1000
         builder.extensions.insert(PersistenceBackend, backend)
-        builder.extensions.insert(QueryHandler, StoredQueryHandler(builder.hub, backend, page))
+        builder.extensions.insert(
+            QueryHandler, StoredQueryHandler(builder.hub, backend, page, timeout_s=timeout_s)
+        )
         if retention is not None:
             job = Retention(builder.hub, backend, builder.queue, retention)
             builder.extensions.insert(RetentionReporter, job)

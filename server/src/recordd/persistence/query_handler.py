@@ -12,6 +12,7 @@ from recordd.backend import PageLimits, PersistenceBackend, QueryParams
 from recordd.extension_points import QueryHandler
 from recordd.hub import Hub
 from recordd.persistence.cursor import decode_cursor, encode_cursor
+from recordd.persistence.whole_query import WholeQuery, keep_newest
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Query, Replay
 from recordd_protocol.patterns import PatternSet, compile_patterns
@@ -29,10 +30,13 @@ _MAX_WILDCARDS: Final = 8
 class StoredQueryHandler(QueryHandler):
     """Latest-per-record is what the hub holds, so it costs no look at the history."""
 
-    def __init__(self, hub: Hub, backend: PersistenceBackend, page: PageLimits) -> None:
+    def __init__(
+        self, hub: Hub, backend: PersistenceBackend, page: PageLimits, *, timeout_s: float
+    ) -> None:
         self._hub: Final = hub
         self._backend: Final = backend
         self._page: Final = page
+        self._timeout_s: Final = timeout_s
 
     def query(self, params: Query) -> Page | Awaitable[Page]:
         """Answer from memory where one latest row per record is asked for; else ask storage."""
@@ -44,19 +48,23 @@ class StoredQueryHandler(QueryHandler):
         _check_not_negative(limit=limit, start=params.start, end=params.end)
         if limit == 0:
             return Page([], rev=self._hub.rev, epoch=self._hub.epoch)
+        if not params.paged and params.after is not None:
+            raise _invalid("after: there is no page to go on behind where paged is false")
         if limit == 1 and not ranged:
+            if not params.paged:
+                return self._newest_of_latest(patterns)
             return self._latest(patterns, params.after)
-        return self._backend.query(
-            patterns,
-            QueryParams(
-                as_of=self._hub.rev,
-                limit_per_record=limit,
-                start_ms=params.start,
-                end_ms=params.end,
-                after=params.after,
-                page=self._page,
-            ),
+        wanted = QueryParams(
+            as_of=self._hub.rev,
+            limit_per_record=limit,
+            start_ms=params.start,
+            end_ms=params.end,
+            after=params.after,
+            page=self._page,
         )
+        if params.paged:
+            return self._backend.query(patterns, wanted)
+        return WholeQuery(self._backend, patterns, wanted, timeout_s=self._timeout_s)
 
     def replay(self, params: Replay) -> Awaitable[Page]:
         """Ask storage for a stretch of the log."""
@@ -103,6 +111,11 @@ class StoredQueryHandler(QueryHandler):
             following = encode_cursor(last.ts, last.rev or 0, self._hub.rev)
         page = rows if end - start == len(rows) else rows[start:end]
         return Page(page, rev=self._hub.rev, epoch=self._hub.epoch, next=following)
+
+    def _newest_of_latest(self, patterns: PatternSet) -> Page:
+        rows = self._hub.latest(patterns)
+        newest = keep_newest(rows, self._page.bytes)
+        return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))
 
     def _end_of_page(self, rows: list[Row], start: int) -> int:
         limits = self._page

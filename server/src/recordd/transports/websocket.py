@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import parse_qs
 
 import msgspec
 import trio
@@ -43,6 +44,7 @@ async def serve_websocket(stream: trio.SocketStream, core: Core) -> None:
                 head.check_host(settings.allowed_hosts)
                 if head.path == "/ws" and head.wants_websocket:
                     head.check_origin(settings.allowed_origins)
+                    _check_version(head)
                 else:
                     await _respond(stream, _answer_plain(head, core), core)
                     return
@@ -176,6 +178,19 @@ def _answer_plain(head: Head, core: Core) -> bytes:
     if head.path == "/ws":
         raise BadRequest(426, "this is a WebSocket: ask for an upgrade")
     raise BadRequest(404, "there is /ws, /health and /version")
+
+
+def _check_version(head: Head) -> None:
+    """Refuse a client that asks for another major version of AimX; one that asks for none may.
+
+    Raises:
+        BadRequest: 426, with the words that AimDB's clients look for.
+    """
+    for version in parse_qs(head.query, keep_blank_values=True).get("v", ()):
+        if version.split(".", 1)[0] != PROTOCOL_VERSION.split(".", 1)[0]:
+            raise BadRequest(
+                426, f"incompatible AimX protocol version (server speaks {PROTOCOL_VERSION})"
+            )
 
 
 def _encode_refusal(error: BadRequest) -> bytes:

@@ -1,0 +1,339 @@
+"""AimX 3.0, the protocol of AimDB, as a dialect: one flat object a message, tagged `t`.
+
+AimDB's decoder borrows `t`, `method`, `topic`, `sub` and `err` from its input and drops a
+frame in which one of them has an escape, so what is written there never needs one. It
+reads `"ok":null` as absent, and its caller waits for ever: null is refused instead.
+Malformed frames and unknown tags have no answer (`aimdb-core`, `session/aimx/codec.rs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from recordd_protocol import methods
+from recordd_protocol.aimx_events import AimxEvents
+from recordd_protocol.dialect import Call, Malformed
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing
+from recordd_protocol.patterns import Pattern
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["Aimx"]
+
+_MAX_TEXT_BYTES: Final = 300
+_MAX_INT: Final = 2**63 - 1
+_NO_PARAMS: Final = b"{}"
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Tag(msgspec.Struct):
+    """What tells the dialects apart."""
+
+    t: Raw = Raw(b"")
+    jsonrpc: Raw = Raw(b"")
+
+
+class _Frame(msgspec.Struct):
+    """An incoming frame; which members it needs, its tag says. Others are ignored."""
+
+    t: str
+    id: int = -1
+    method: str = ""
+    topic: str | None = None
+    sub: str | None = None
+    params: Raw = Raw(b"")
+    payload: Raw = Raw(b"null")
+
+
+_decode_tag: Final = msgspec.json.Decoder(_Tag).decode
+_decode_frame: Final = msgspec.json.Decoder(_Frame).decode
+
+
+class Aimx:
+    """The dialect, on one kind of transport, with the limit that its answers keep."""
+
+    name: Final = "aimx"
+
+    def __init__(self, framing: Framing, *, max_reply_bytes: int) -> None:
+        self.framing: Final = framing
+        self.max_reply_bytes: Final = max_reply_bytes
+        self._decoders: Final[dict[str, Callable[[_Frame], Call | Malformed | bytes]]] = {
+            "req": self._decode_request,
+            "sub": self._decode_subscribe,
+            "unsub": self._decode_unsubscribe,
+            "write": self._decode_write,
+            "ping": _answer_ping,
+        }
+
+    def claims(self, message: bytes) -> bool:
+        """Claim what has a `t` and does not say that it is JSON-RPC."""
+        if message.startswith(b'{"t":'):
+            return True
+        if message.startswith(b'{"jsonrpc":') or b'"t"' not in message:
+            return False
+        try:
+            tag = _decode_tag(message)
+        except (msgspec.MsgspecError, RecursionError):
+            return False
+        return bool(tag.t) and not tag.jsonrpc
+
+    def decode(self, message: bytes) -> list[Call | Malformed | bytes]:
+        """Return what a frame asks; see `Dialect.decode`."""
+        try:
+            if not message.isascii():
+                message.decode()
+            frame = _decode_frame(message)
+            return [self._decoders[frame.t](frame)]
+        except KeyError:
+            return [Malformed(f"unknown tag {frame.t[:20]!a}")]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return [Malformed(str(error))]
+
+    def refuse_message(self, error: RequestError) -> None:
+        """Say nothing: there is no id to say it to."""
+
+    def encode_reply(self, id: int, ok: bytes) -> bytes:
+        """Return a reply, or its refusal where it would be too long or read as no reply."""
+        if ok == b"null":
+            text = "the value is null, which AimX cannot tell from no value"
+            return self.encode_refusal(id, RequestError(Reason.INTERNAL, text))
+        reply = b'{"t":"reply","id":%d,"ok":%b}' % (id, ok)
+        if len(reply) > self.max_reply_bytes:
+            text = f"the answer has {len(reply)} bytes, limit {self.max_reply_bytes}"
+            return self.encode_refusal(id, RequestError(Reason.TOO_LARGE, text))
+        return reply
+
+    def encode_refusal(self, id: int, error: RequestError) -> bytes:
+        """Return the refusal; `msg` says more than AimX has words for."""
+        text = error.message
+        if len(text) > _MAX_TEXT_BYTES // 6:  # an escape takes six bytes
+            text = text.encode("ascii", "backslashreplace").decode()[:_MAX_TEXT_BYTES]
+        word = error.reason.aimx.encode()
+        return b'{"t":"reply","id":%d,"err":"%b","msg":%b}' % (id, word, _encode(text))
+
+    def _decode_request(self, frame: _Frame) -> Call | Malformed:
+        if frame.id < 0 or not frame.method:
+            return Malformed("req: needs an unsigned id and a method")
+        reader = _READERS.get(frame.method)
+        try:
+            if reader is None:
+                text = f"there is no method {frame.method[:100]!r}"
+                raise RequestError(Reason.METHOD_NOT_FOUND, text)
+            params = bytes(frame.params)
+            return _Request(self, frame, reader(params if params[:1] == b"{" else _NO_PARAMS))
+        except msgspec.ValidationError as error:
+            refusal = RequestError(Reason.INVALID_PARAMS, str(error).replace("`$.", "`"))
+        except RequestError as error:
+            refusal = error
+        return Malformed(refusal.message, self.encode_refusal(frame.id, refusal))
+
+    def _decode_subscribe(self, frame: _Frame) -> Call | Malformed:
+        if frame.id < 0 or frame.topic is None:
+            return Malformed("sub: needs an unsigned id and a topic")
+        return _Subscribe(self, frame.id, methods.Subscribe(frame.topic))
+
+    def _decode_unsubscribe(self, frame: _Frame) -> Call | Malformed:
+        if frame.sub is None:
+            return Malformed("unsub: needs a sub")
+        return _Unanswered("record.unsubscribe", methods.Unsubscribe(frame.sub))
+
+    def _decode_write(self, frame: _Frame) -> Call | Malformed:
+        if frame.topic is None:
+            return Malformed("write: needs a topic")
+        value = frame.payload
+        if self.framing is Framing.LINE and bytes(value)[:1] == b"{":
+            value = _decode_wrapped(value).value or value
+        return _Unanswered("record.set", methods.Set(frame.topic, value))
+
+
+def _answer_ping(frame: _Frame) -> bytes:
+    return b'{"t":"pong"}'
+
+
+class _Call:
+    """What all calls of the dialect have in common."""
+
+    __slots__ = ("method", "params")
+
+    wants_answer = True
+    subscription_id: str | None = None
+
+    def __init__(self, method: str, params: msgspec.Struct) -> None:
+        self.method: Final = method
+        self.params: Final = params
+
+    def encode_events(self, subscription_id: str, pattern: Pattern) -> AimxEvents:
+        raise AssertionError("only `sub` opens a subscription")
+
+
+class _Request(_Call):
+    """A `req`."""
+
+    __slots__ = ("_dialect", "_id")
+
+    def __init__(self, dialect: Aimx, frame: _Frame, params: msgspec.Struct) -> None:
+        super().__init__(frame.method, params)
+        self._dialect: Final = dialect
+        self._id: Final = frame.id
+
+    def answer(self, result: object) -> bytes:
+        return self._dialect.encode_reply(self._id, _render(result, self.params))
+
+    def refuse(self, error: RequestError) -> bytes:
+        return self._dialect.encode_refusal(self._id, error)
+
+
+class _Subscribe(_Call):
+    """A `sub`: success is told by events, and over WebSocket by `subscribed` before them."""
+
+    __slots__ = ("_dialect", "_id", "subscription_id")
+
+    def __init__(self, dialect: Aimx, id: int, params: methods.Subscribe) -> None:
+        super().__init__("record.subscribe", params)
+        self.subscription_id = str(id)
+        self._dialect: Final = dialect
+        self._id: Final = id
+
+    def answer(self, result: object) -> bytes | None:
+        if self._dialect.framing is Framing.LINE:
+            return None
+        return b'{"t":"subscribed","sub":"%d"}' % self._id
+
+    def refuse(self, error: RequestError) -> bytes:
+        return self._dialect.encode_refusal(self._id, error)
+
+    def encode_events(self, subscription_id: str, pattern: Pattern) -> AimxEvents:
+        return AimxEvents(subscription_id, self._dialect.framing, pattern)
+
+
+class _Unanswered(_Call):
+    """An `unsub` or a `write`."""
+
+    __slots__ = ()
+
+    wants_answer = False
+
+    def answer(self, result: object) -> None:
+        """Say nothing."""
+
+    def refuse(self, error: RequestError) -> None:
+        """Say nothing."""
+
+
+# Parameters as AimDB reads them: what is unknown is ignored, and so is what it would not
+# take for a number or a name.
+
+
+class _Wrapped(msgspec.Struct):
+    value: Raw = Raw(b"")
+
+
+class _Get(methods.Get, frozen=True, forbid_unknown_fields=False):
+    pass
+
+
+class _Set(methods.Set, frozen=True, forbid_unknown_fields=False):
+    pass
+
+
+class _Loose(msgspec.Struct):
+    name: Any = None
+    client: Any = None
+    version: Any = None
+    auth_token: Any = None
+    limit: Any = None
+    start: Any = None
+    end: Any = None
+
+
+_decode_wrapped: Final = msgspec.json.Decoder(_Wrapped).decode
+_decode_loose: Final = msgspec.json.Decoder(_Loose).decode
+
+
+def _read_hello(params: bytes) -> methods.Hello:
+    loose = _decode_loose(params)
+    # Without a version AimDB refuses; an empty one agrees with nothing either.
+    return methods.Hello(
+        _text(loose.client) or "", _text(loose.version) or "", _text(loose.auth_token)
+    )
+
+
+def _read_query(params: bytes) -> methods.Query:
+    loose = _decode_loose(params)
+    limit = _unsigned(loose.limit)
+    return methods.Query(
+        "#" if _text(loose.name) is None else loose.name,
+        1 if limit is None else limit,
+        _unsigned(loose.start),
+        _unsigned(loose.end),
+        paged=False,
+    )
+
+
+def _read_drain(params: bytes) -> methods.Drain:
+    loose = _decode_loose(params)
+    if (name := _text(loose.name)) is None:
+        raise RequestError(Reason.INVALID_PARAMS, "name: missing, or no text")
+    return methods.Drain(name, _unsigned(loose.limit))
+
+
+def _read_list(params: bytes) -> methods.List:
+    return methods.List()
+
+
+def _read_nothing(params: bytes) -> methods.NoParams:
+    return methods.NoParams()
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _unsigned(value: Any) -> int | None:
+    """Return an unsigned integer; None for anything else."""
+    return min(value, _MAX_INT) if type(value) is int and value >= 0 else None
+
+
+_READERS: Final[dict[str, Callable[[bytes], msgspec.Struct]]] = {
+    "hello": _read_hello,
+    "record.get": msgspec.json.Decoder(_Get).decode,
+    "record.set": msgspec.json.Decoder(_Set).decode,
+    "record.list": _read_list,
+    "record.drain": _read_drain,
+    "record.query": _read_query,
+    "graph.nodes": _read_nothing,
+    "graph.edges": _read_nothing,
+    "graph.topo_order": _read_nothing,
+    "profiling.reset": _read_nothing,
+    "buffer_metrics.reset": _read_nothing,
+}
+"""The methods of AimX, and how their parameters are read."""
+
+
+def _render(result: object, params: msgspec.Struct) -> bytes:
+    """Render a result in AimX's shape; values are spliced."""
+    if isinstance(result, Row):
+        return result.value
+    if isinstance(result, Page):
+        return _render_page(result)
+    if isinstance(result, methods.Written):
+        assert isinstance(params, methods.Set), "only a set is answered with Written"
+        return b'{"status":"success","value":%b}' % bytes(params.value)
+    return _encode(result)
+
+
+def _render_page(page: Page) -> bytes:
+    rows = b",".join(
+        [
+            b'{"topic":"%b","payload":%b,"ts":%d}' % (row.name.encode(), row.value, row.ts)
+            for row in page.rows
+        ]
+    )
+    total = len(page.rows) if page.total is None else page.total
+    truncated = b',"truncated":true' if total > len(page.rows) else b""
+    return b'{"records":[%b],"total":%d%b}' % (rows, total, truncated)

@@ -1,0 +1,72 @@
+"""A query of the history in one answer: the newest rows that it has room for."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from recordd.backend import PersistenceBackend, QueryParams
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.patterns import PatternSet
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["WholeQuery", "keep_newest"]
+
+
+class WholeQuery:
+    """An awaitable of a `Page` with a `total`. Which moment it shows, its making decides."""
+
+    def __init__(
+        self,
+        backend: PersistenceBackend,
+        patterns: PatternSet,
+        params: QueryParams,
+        *,
+        timeout_s: float,
+    ) -> None:
+        self._backend: Final = backend
+        self._patterns: Final = patterns
+        self._params: Final = params
+        self._timeout_s: Final = timeout_s
+        self._first: Final = backend.query(patterns, params)
+
+    def close(self) -> None:
+        """Give it up before it was awaited."""
+        self._first.close()
+
+    def __await__(self) -> Generator[Any, Any, Page]:
+        return self._read().__await__()
+
+    async def _read(self) -> Page:
+        """Read all pages and keep the newest rows: time follows the history, memory the answer."""
+        with trio.move_on_after(self._timeout_s):
+            page = await self._first
+            rows = collections.deque(page.rows)
+            total = len(rows)
+            while page.next is not None:
+                following = msgspec.structs.replace(self._params, after=page.next)
+                page = await self._backend.query(self._patterns, following)
+                total += len(page.rows)
+                rows.extend(page.rows)
+                rows = collections.deque(keep_newest(rows, self._params.page.bytes))
+            newest = keep_newest(rows, self._params.page.bytes)
+            return Page(newest, rev=page.rev, epoch=page.epoch, total=total)
+        refusal = f"the query took longer than {self._timeout_s:g} s; ask for less"
+        raise RequestError(Reason.TIMEOUT, refusal)
+
+
+def keep_newest(rows: Sequence[Row], max_bytes: int) -> list[Row]:
+    """Return the last rows that have no more than `max_bytes` together."""
+    size = 0
+    kept: list[Row] = []
+    for row in reversed(rows):
+        size += len(row.body) + 3
+        if size > max_bytes:
+            break
+        kept.append(row)
+    kept.reverse()
+    return kept

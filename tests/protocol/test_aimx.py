@@ -1,0 +1,179 @@
+"""AimX as bytes: what is claimed, what is asked, what is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recordd_protocol import methods
+from recordd_protocol.aimx import Aimx
+from recordd_protocol.aimx_events import AimxEvents
+from recordd_protocol.dialect import Malformed
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.framing import Framing, LineBuffer
+from recordd_protocol.patterns import compile_pattern
+from recordd_protocol.rows import Page, Row
+from tests.golden import FOLDER, read_transcript
+
+DIALECT = Aimx(Framing.LINE, max_reply_bytes=1000)
+ROWS = [Row("wien-süd", b'{"a":1}', 5, 7), Row("b", b"null", 6, None)]
+
+
+def decode(message: bytes) -> Any:
+    (found,) = DIALECT.decode(message)
+    return found
+
+
+def describe(message: bytes) -> list[Any]:
+    """What a message comes to, comparable."""
+    found: list[Any] = []
+    for item in DIALECT.decode(message):
+        if isinstance(item, bytes | Malformed):
+            found.append(item)
+        else:
+            assert isinstance(item.params, msgspec.Struct)
+            found.append((item.method, item.params, item.wants_answer, item.subscription_id))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.aimx")), ids=lambda path: path.stem)
+def test_transcripts_mean_the_same_wherever_their_bytes_are_cut(path: Any) -> None:
+    data = b"".join(m + b"\n" for e in read_transcript(path.name) for m in e.sent)
+    whole = [describe(line) for line in LineBuffer(1 << 20).feed(data)]
+    assert len(whole) == data.count(b"\n")
+    for cut in range(1, len(data)):
+        buffer = LineBuffer(1 << 20)
+        lines = buffer.feed(data[:cut]) + buffer.feed(data[cut:])
+        if cut % 10 == 0 or data[cut - 1 : cut + 1].count(b"\n"):
+            assert [describe(line) for line in lines] == whole
+        else:
+            assert b"\n".join(lines) == data.rstrip(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "is_aimx"),
+    [
+        (b'{"t":"ping"}', True),
+        (b' {"id":1, "t":"req"}', True),
+        (b'{"t":5}', True),
+        (b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":1}}', False),
+        (b'{"id":1,"jsonrpc":"2.0","method":"m","t":"x"}', False),
+        (b'{"id":1,"method":"\\"t\\""}', False),
+        (b'[{"t":"ping"}]', False),
+        (b'"t"', False),
+        (b"nonsense", False),
+    ],
+)
+def test_a_message_says_itself_which_dialect_it_is(message: bytes, is_aimx: bool) -> None:
+    assert DIALECT.claims(message) is is_aimx
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (b"{}", methods.Query("#", 1, paged=False)),
+        (b'{"limit":null,"name":null}', methods.Query("#", 1, paged=False)),
+        (b'{"limit":-1}', methods.Query("#", 1, paged=False)),
+        (b'{"limit":1.5,"start":"x"}', methods.Query("#", 1, paged=False)),
+        (b'{"limit":true}', methods.Query("#", 1, paged=False)),
+        (b'{"limit":18446744073709551615}', methods.Query("#", 2**63 - 1, paged=False)),
+        (b'{"name":"a","limit":3,"start":1,"end":2}', methods.Query("a", 3, 1, 2, paged=False)),
+        (b"[]", methods.Query("#", 1, paged=False)),
+    ],
+)
+def test_a_query_reads_its_parameters_as_aimdb_does(params: bytes, expected: object) -> None:
+    message = b'{"t":"req","id":1,"method":"record.query","params":%b}' % params
+    assert decode(message).params == expected
+
+
+def test_a_write_is_unwrapped_over_lines_and_taken_whole_in_frames() -> None:
+    message = b'{"t":"write","topic":"a","payload":{"value":[1]}}'
+    frames = Aimx(Framing.FRAME, max_reply_bytes=1000)
+    for dialect, value in ((DIALECT, b"[1]"), (frames, b'{"value":[1]}')):
+        (call,) = dialect.decode(message)
+        assert not isinstance(call, bytes | Malformed)
+        assert isinstance(call.params, methods.Set)
+        assert bytes(call.params.value) == value
+
+
+def test_a_null_is_never_an_ok() -> None:
+    reply = decode(b'{"t":"req","id":1,"method":"record.get","params":{"name":"b"}}').answer(
+        ROWS[1]
+    )
+    assert reply.startswith(b'{"t":"reply","id":1,"err":"internal","msg":')
+
+
+def test_an_answer_over_the_limit_becomes_a_refusal() -> None:
+    call = decode(b'{"t":"req","id":1,"method":"graph.topo_order"}')
+    assert json.loads(call.answer(["x" * 1000]))["err"] == "internal"
+    assert len(call.answer(["x" * 1000])) < 500
+
+
+def test_rows_left_out_are_told() -> None:
+    call = decode(b'{"t":"req","id":1,"method":"record.query"}')
+    assert (
+        call.answer(Page(ROWS, rev=9, epoch="e", total=7))
+        == (
+            '{"t":"reply","id":1,"ok":{"records":[{"topic":"wien-süd","payload":{"a":1},"ts":5},'
+            '{"topic":"b","payload":null,"ts":6}],"total":7,"truncated":true}}'
+        ).encode()
+    )
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_refusal_has_one_of_aimdbs_words_and_says_more_beside_it(reason: Reason) -> None:
+    reply = DIALECT.encode_refusal(3, RequestError(reason, 'wie"so\n?'))
+    assert reply.startswith(b'{"t":"reply","id":3,"err":"%b","msg":"' % reason.aimx.encode())
+    assert json.loads(reply)["msg"] == 'wie"so\n?'
+
+
+@given(st.text(max_size=400))
+def test_a_refusal_of_any_text_is_short_and_one_line(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    reply = DIALECT.encode_refusal(3, RequestError(Reason.INTERNAL, text))
+    assert len(reply) < 1000
+    assert b"\n" not in reply
+    json.loads(reply)
+
+
+def test_events_are_numbered_through_and_a_loss_is_a_gap() -> None:
+    events = AimxEvents("4", Framing.LINE, compile_pattern("*"))
+    burst = events.encode_snapshot(ROWS, is_last=True)
+    assert burst == [
+        (
+            '{"t":"snap","seq":1,"topic":"wien-süd","sub":"4","data":{"a":1},"rev":7,"ts":5}\n'
+            '{"t":"snap","seq":2,"last":true,"topic":"b","sub":"4","data":null,"ts":6}'
+        ).encode()
+    ]
+    events.advance(2)
+    first_key = events.share_key
+    (after_loss,) = events.encode(ROWS[:1], 5)
+    assert json.loads(after_loss)["seq"] == 8
+    events.advance(5)
+    events.advance(1)
+    assert events.share_key != first_key
+    assert json.loads(events.encode(ROWS[:1])[0])["seq"] == 9
+
+
+def test_an_exact_topic_over_lines_goes_unnamed() -> None:
+    events = AimxEvents("4", Framing.LINE, compile_pattern("wien-süd"))
+    value = b'{"t":"event","seq":1,"sub":"4","data":{"a":1},"rev":7,"ts":5}'
+    assert events.encode_snapshot(ROWS[:1], is_last=True) == [value]
+    in_frames = AimxEvents("4", Framing.FRAME, compile_pattern("wien-süd"))
+    assert json.loads(in_frames.encode(ROWS[:1])[0])["topic"] == "wien-süd"
+    assert json.loads(in_frames.encode_snapshot(ROWS[:1], is_last=True)[0])["t"] == "snap"
+
+
+@given(st.binary(max_size=60))
+def test_nothing_that_comes_raises(noise: bytes) -> None:
+    for message in (noise, b'{"t":' + noise, b'{"t":"req","id":1,"params":' + noise + b"}"):
+        for item in DIALECT.decode(message):
+            assert isinstance(item, bytes | Malformed) or item.method

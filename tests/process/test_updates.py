@@ -247,3 +247,38 @@ def test_recordctl_watch_resumes_and_says_when_it_cannot(daemon: DaemonProcess) 
             assert watching.stderr is not None
             assert "updates are lost" in watching.stderr.readline()
             watching.send_signal(signal.SIGINT)
+
+
+def test_waiting_ends_in_time_while_the_daemon_is_away_or_hangs(daemon: DaemonProcess) -> None:
+    """Waits of 0.1 s; they must not become the client's 10 s, nor spin."""
+    with connect(daemon.url) as db, db.subscribe("a") as updates:
+        for away, back in ((signal.SIGSTOP, signal.SIGCONT), (signal.SIGKILL, None)):
+            assert daemon.process is not None
+            daemon.process.send_signal(away)
+            started, cpu = time.monotonic(), time.process_time()
+            for _ in range(5):
+                assert updates.wait(0.1) is None
+            assert time.monotonic() - started < 5
+            assert time.process_time() - cpu < 0.4
+            if back is not None:
+                daemon.process.send_signal(back)
+        daemon.stop(signal.SIGKILL)
+        daemon.start()
+        with connect(daemon.url) as again:
+            again.set("a", 1)
+        deadline = time.monotonic() + 15
+        while (update := updates.wait(0)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert update.value == 1
+
+
+async def test_what_on_resync_raises_reaches_the_loop(daemon: DaemonProcess) -> None:
+    def fail(resync: Resync) -> None:
+        raise ValueError("no")
+
+    async with open_client(daemon.url) as db:
+        await db.set("a", 1)
+        with pytest.raises(ValueError, match="no"):
+            async with db.subscribe("#", after=9, on_resync=fail) as updates:
+                await anext(updates)

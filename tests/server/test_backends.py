@@ -190,19 +190,23 @@ async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
 async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 6)])
     await settle(backend)
-    deleted, done = await backend.cleanup([CleanupTarget("a", 40, None, True)], 100)
+    deleted, done = await backend.cleanup([CleanupTarget("a", 40, None, True)], 100, next_rev=1000)
     assert (deleted, done) == ({"a": Purged(3, 3)}, 1)
-    deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, True)], 100)
+    deleted, done = await backend.cleanup(
+        [CleanupTarget("a", 1000, None, True)], 100, next_rev=1000
+    )
     assert (deleted, done) == ({"a": Purged(1, 4)}, 1)
     assert revs((await backend.query(EVERYTHING, ask())).rows) == [5]
-    deleted, done = await backend.cleanup([CleanupTarget("a", 1000, None, False)], 100)
-    assert (deleted, done) == ({"a": Purged(1, 5)}, 1)
+    deleted, done = await backend.cleanup(
+        [CleanupTarget("a", 1000, None, False)], 100, next_rev=1000
+    )
+    assert (deleted, done) == ({"a": Purged(1, 5, 1000)}, 1)
 
 
 async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     await settle(backend)
-    deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
+    deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100, next_rev=1000)
     assert deleted == {"a": Purged(6, 6)}
     assert revs((await backend.query(EVERYTHING, ask())).rows) == [7, 8, 9, 10]
 
@@ -213,9 +217,9 @@ async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
     await backend.store([row(n, "ab"[n % 2]) for n in range(1, 21)])
     await settle(backend)
     targets = [CleanupTarget(name, 1000, None, True) for name in ("a", "b")]
-    deleted, done = await backend.cleanup(targets, 12)
+    deleted, done = await backend.cleanup(targets, 12, next_rev=1000)
     assert (deleted, done) == ({"a": Purged(9, 18), "b": Purged(3, 5)}, 1)
-    deleted, done = await backend.cleanup(targets[done:], 12)
+    deleted, done = await backend.cleanup(targets[done:], 12, next_rev=1000)
     assert (deleted, done) == ({"b": Purged(6, 17)}, 1)
 
 
@@ -292,7 +296,9 @@ async def _compare(
                 bounds: tuple[str, int, int] = argument  # type: ignore[assignment]
                 target = CleanupTarget(*bounds, True)
                 await settle(real)
-                assert await real.cleanup([target], 100) == await model.cleanup([target], 100)
+                assert await real.cleanup([target], 100, next_rev=1000) == await model.cleanup(
+                    [target], 100, next_rev=1000
+                )
             elif step == "reopen":
                 await real.close()
                 real = make()

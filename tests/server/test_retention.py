@@ -15,7 +15,9 @@ from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.retention import Retention, RetentionPolicy
 from recordd.rules import read_rules
 from recordd.write_queue import WriteQueue
+from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row
+from tests.server.rows import PAGE
 
 DAY_MS = 86_400_000
 
@@ -82,7 +84,7 @@ async def test_each_record_goes_by_the_first_rule_that_matches(backend: Persiste
 
 async def test_a_failed_run_is_counted_and_says_why() -> None:
     class Broken(MemoryBackend):
-        async def cleanup(self, targets: Any, limit: int) -> Any:
+        async def cleanup(self, targets: Any, limit: int, *, next_rev: int) -> Any:
             raise BackendError("the disk is full")
 
     _, retention = await make(Broken())
@@ -109,12 +111,26 @@ async def test_many_rows_go_in_slices() -> None:
     limits: list[int] = []
 
     class Counting(MemoryBackend):
-        async def cleanup(self, targets: Any, limit: int) -> Any:
+        async def cleanup(self, targets: Any, limit: int, *, next_rev: int) -> Any:
             limits.append(limit)
-            return await super().cleanup(targets, min(limit, 2))
+            return await super().cleanup(targets, min(limit, 2), next_rev=next_rev)
 
     hub, retention = await make(Counting())
     await run(retention)
     assert counts(hub) == {"a": 1, "b": 1}
     assert len(limits) > 2
     assert max(limits) <= 2000
+
+
+async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
+    backend: PersistenceBackend,
+) -> None:
+    hub, retention = await make(backend, keep_latest=False)
+    await run(retention)
+    assert counts(hub) == {}
+    assert hub.rev == 10
+    assert hub.newest_gap(compile_pattern("a"), 8) > 8
+    await backend.store([Row("a", b"1", 1, 11)])
+    page = await backend.replay(compile_patterns("#"), after=0, as_of=11, limit=None, page=PAGE)
+    assert [row.rev for row in page.rows] == [11]
+    await backend.close()

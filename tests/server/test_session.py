@@ -312,3 +312,15 @@ async def test_rules_decide_who_may_write_and_what_is_kept() -> None:
             3,
             5,
         )
+
+
+async def test_a_batch_with_a_subscription_that_wants_no_answer_is_answered(
+    core: CoreInMemory,
+) -> None:
+    peer = core.connect()
+    calls = [request("record.count", 1), request("record.subscribe", name="#")]
+    await peer.send(b"[" + b",".join(calls) + b"]")
+    with trio.fail_after(5):
+        answer = await peer.receive()
+    assert [item["id"] for item in answer] == [1]
+    assert core.core.hub.topics.followers == 0

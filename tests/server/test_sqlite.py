@@ -13,6 +13,7 @@ from recordd.backend import (
     BackendOptions,
     CleanupTarget,
     FatalBackendError,
+    Purged,
     QueryParams,
 )
 from recordd.persistence.sqlite import statements
@@ -90,7 +91,7 @@ async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None
     await backend.initialize()
     while await backend.maintain(1 << 40):
         pass
-    await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
+    await backend.cleanup([CleanupTarget("a", None, 4, True)], 100, next_rev=1000)
     await backend.store([row(11, "b")])
     await backend.delete("b", 12)
     await backend.close()
@@ -98,6 +99,23 @@ async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None
     loaded = await backend.initialize()
     assert (loaded.rev, loaded.deleted_rev) == (12, 12)
     assert [record.purged_rev for record in loaded.records] == [6]
+    await backend.close()
+
+
+async def test_a_record_deleted_by_retention_is_known_after_a_crash(tmp_path: Path) -> None:
+    """The last row and the record go in one transaction: no moment is between them."""
+    path = tmp_path / "a.db"
+    await fill(path, rows=3)
+    backend = make(path)
+    await backend.initialize()
+    while await backend.maintain(1 << 40):
+        pass
+    purged, _ = await backend.cleanup([CleanupTarget("a", 1000, None, False)], 100, next_rev=4)
+    assert purged == {"a": Purged(3, 3, 4)}
+    await backend.close()
+    backend = make(path)
+    loaded = await backend.initialize()
+    assert (loaded.rev, loaded.deleted_rev, loaded.records) == (4, 4, [])
     await backend.close()
 
 

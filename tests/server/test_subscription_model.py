@@ -108,7 +108,7 @@ class Reader:
         answer, subscription = self.subscriptions.open(opening, call)
         if self.rev is None or answer.resync:
             self._begin(answer.rev)
-            assert answer.snapshot == len(self.expected_values)
+            assert answer.values == len(self.expected_values)
         self.told = []
         self.subscriptions.start(subscription)
         self.outbox.flush_nowait()
@@ -256,7 +256,9 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
         backend = core.extensions.get(PersistenceBackend)
         assert backend is not None
         with core.hub.purging():
-            purged, _ = await backend.cleanup([CleanupTarget(argument, None, 1, True)], 100)
+            purged, _ = await backend.cleanup(
+                [CleanupTarget(argument, None, 1, True)], 100, next_rev=1000
+            )
             for name, what in purged.items():
                 core.hub.forget_rows(name, what)
     elif step == "read":

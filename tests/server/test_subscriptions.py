@@ -11,8 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from recordd.backend import BackendOptions
+from recordd.backend import BackendError, BackendOptions
 from recordd.persistence import make_backend
+from recordd.persistence.memory import MemoryBackend
 from recordd.rules import read_rules
 from recordd.settings import Configuration
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
@@ -59,7 +60,7 @@ async def test_a_snapshot_comes_first_in_order_of_rev_and_then_every_commit(
     await write(writer, ("t.a", 1), ("t.b", 2), ("u", 3), ("t.a", 4))
     answer = await subscribe(reader, "t.*")
     epoch = core.core.hub.epoch
-    assert answer == {"subscription": "s1", "rev": 4, "epoch": epoch, "snapshot": 2}
+    assert answer == {"subscription": "s1", "rev": 4, "epoch": epoch, "values": 2}
     await write(writer, ("t.c", 5), ("u", 6), ("t.a", 7))
     assert [brief(event) for event in await events(reader, 4)] == [
         ("t.b", 2, 2, "snapshot"),
@@ -72,7 +73,7 @@ async def test_a_snapshot_comes_first_in_order_of_rev_and_then_every_commit(
 async def test_without_a_snapshot_only_what_comes_is_told(core: CoreInMemory) -> None:
     peer = core.connect()
     await write(peer, ("a", 1))
-    assert (await subscribe(peer, "#", snapshot=False))["snapshot"] == 0
+    assert (await subscribe(peer, "#", snapshot=False))["values"] == 0
     await peer.send(request("record.set", 2, name="b", value=2))
     assert [brief(event) for event in await events(peer, 1)] == [("b", 2, 2)]
 
@@ -113,7 +114,7 @@ async def test_resuming_gives_exactly_what_came_after(
         await write(writer, ("a", 1), ("b", 2), ("a", 3), ("c", 4), ("a", 5))
         await write(writer, ("a", 0), ts=1000)
         answer = await subscribe(reader, "a", after=1, epoch=core.core.hub.epoch)
-        assert answer == {"subscription": "s1", "rev": 6, "epoch": answer["epoch"], "snapshot": 0}
+        assert answer == {"subscription": "s1", "rev": 6, "epoch": answer["epoch"], "values": 0}
         expected = [("a", 3, 3), ("a", 5, 5), ("a", 0, 6, "late")]
         assert [brief(event) for event in await events(reader, 3)] == expected
         await write(writer, ("a", 7))
@@ -153,8 +154,8 @@ async def test_records_that_are_not_persisted_come_as_values_when_resuming() -> 
         await write(writer, ("live.a", 1), ("a", 2), ("live.a", 3), ("a", 4))
         await subscribe(reader, "#", after=1)
         assert [brief(event) for event in await events(reader, 2)] == [
-            ("a", 4, 2),
             ("live.a", 3, None, "last", "snapshot"),
+            ("a", 4, 2),
         ]
         await write(writer, ("live.a", 5))
         assert [brief(event) for event in await events(reader, 1)] == [("live.a", 5, None)]
@@ -254,7 +255,7 @@ async def test_a_deletion_under_a_slow_reader_of_every_update_resyncs_it() -> No
         while "last" not in (found or [{}])[-1]:
             found += await events(slow.reader, 1)
         *_, resync, c, a = [brief(event) for event in found]
-        assert resync == (None, None, 701, "oldest_rev", "resync")
+        assert resync == (None, None, 701, "oldest_rev", "resync", "values")
         assert (c[0], a[0]) == ("c", "a")
         await slow.fill(1, "d")
         assert (await events(slow.reader, 1))[0]["name"] == "d"
@@ -280,6 +281,95 @@ async def test_a_reader_that_reads_nothing_does_not_keep_others_waiting() -> Non
         for n in range(700):
             await slow.fill(1, "a")
             assert (await events(other, 1))[0]["value"][0] == n + 1
+
+
+async def test_values_that_change_while_a_slow_reader_opens_come_once_and_newest() -> None:
+    async with slow_reader() as slow:
+        await slow.fill(400, *[f"r.{n}" for n in range(400)])
+        answer = await subscribe(slow.reader, "#")
+        assert answer["values"] == 400
+        await slow.fill(400, *[f"r.{n}" for n in range(400)])
+        newest: dict[str, int] = {}
+        seen_last = 0
+        while newest.get("r.399") != 800:
+            (event,) = await events(slow.reader, 1)
+            seen_last += event.get("last", 0)
+            assert newest.get(event["name"], 0) < event["value"][0]
+            newest[event["name"]] = event["value"][0]
+        assert newest == {f"r.{n}": 401 + n for n in range(400)}
+        assert seen_last == 1
+
+
+async def test_one_large_commit_makes_no_slow_reader_of_who_keeps_up() -> None:
+    """Both subscriptions of a connection get all of it, though the first fills the room."""
+    async with slow_reader() as slow:
+        await subscribe(slow.reader, "a")
+        await subscribe(slow.reader, "b")
+        rows = [{"name": "ab"[n >= 15], "value": n} for n in range(100)]
+        await slow.writer.call("record.set_many", records=rows)
+        found = await events(slow.reader, 100)
+        assert sorted(event["value"] for event in found) == list(range(100))
+
+
+@pytest.mark.parametrize("delivery", ["latest", "every"])
+async def test_a_resumed_reader_learns_what_became_of_records_not_persisted(delivery: str) -> None:
+    """Also where the backlog is outrun while it is slow."""
+    rule = {"name": "live.*", "persist": False}
+    async with slow_reader(rule, backlog_bytes=0) as slow:
+        await slow.fill(3, "live.a", "live.b", "a")
+        await slow.fill(300, "a")
+        await slow.writer.call("record.delete", name="live.b")
+        await subscribe(slow.reader, "#", after=1, delivery=delivery)
+        await slow.fill(300, "a")
+        last: dict[str, Any] = {}
+        while last.get("a", {}).get("value", [0])[0] != slow.written or len(last) < 3:
+            (event,) = await events(slow.reader, 1)
+            last[event["name"]] = event
+        assert last["live.a"]["value"][0] == 1
+        assert last["live.b"]["deleted"] is True
+
+
+async def test_reading_storage_waits_for_no_purge_that_began_later(core: CoreInMemory) -> None:
+    hub = core.core.hub
+    with contextlib.ExitStack() as first:
+        first.enter_context(hub.purging())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.wait_purged)
+            await trio.testing.wait_all_tasks_blocked()
+            with hub.purging():
+                first.close()
+                with trio.fail_after(1):
+                    while nursery.child_tasks:
+                        await trio.lowlevel.checkpoint()
+
+
+class BrokenReads(MemoryBackend):
+    """History cannot be read until it is mended."""
+
+    is_broken = True
+
+    async def replay(self, patterns: Any, **limits: Any) -> Any:
+        if self.is_broken:
+            raise BackendError("unreadable")
+        return await super().replay(patterns, **limits)
+
+
+async def test_a_reader_that_waits_for_storage_holds_up_no_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    backend = BrokenReads()
+    async with running_core(backend, configure(backlog_bytes=0)) as core:
+        writer, reader = core.connect(), core.connect()
+        await write(writer, ("a", 1), ("a", 2), ("b", 3))
+        for _ in range(3):
+            await subscribe(reader, "a", after=0)
+        await subscribe(reader, "b")
+        assert [brief(event) for event in await events(reader, 1)] == [
+            ("b", 3, 3, "last", "snapshot")
+        ]
+        await trio.sleep(3)
+        backend.is_broken = False
+        assert [event["value"] for event in await events(reader, 6)] == [1, 2] * 3
 
 
 async def test_nothing_is_left_in_the_hub_after_random_comings_and_goings(

@@ -38,7 +38,7 @@ class AsyncUpdates(Generic[T]):
         self._follower: Final = follower
         self._received: Final = received
         self._ready: Final[collections.deque[Update[T]]] = collections.deque()
-        self._failure: ClientError | None = None
+        self._failure: Exception | None = None
 
     @property
     def unfit(self) -> int:
@@ -53,6 +53,7 @@ class AsyncUpdates(Generic[T]):
 
         Raises:
             Refused: the daemon does not take the subscription any more.
+            Exception: what `on_resync` raised.
         """
         while not self._ready:
             try:
@@ -119,8 +120,7 @@ class _Keeper(Generic[T]):
             while not self._is_stopped:
                 self._is_open = False
                 failure = await self._converse()
-                is_lasting = isinstance(failure, Refused) and not failure.retryable
-                if is_lasting or not self._was_ever_open:
+                if _is_lasting(failure) or not self._was_ever_open:
                     self._updates._failure = failure
                     if not self._was_ever_open:
                         task_status.started()
@@ -136,9 +136,9 @@ class _Keeper(Generic[T]):
         self._is_stopped = True
         self._conversation.cancel()
 
-    async def _converse(self) -> ClientError:
+    async def _converse(self) -> Exception:
         """Follow over one connection; return why it ended."""
-        failure: ClientError = ConnectionLost("the connection ended", outcome_unknown=False)
+        failure: Exception = ConnectionLost("the connection ended", outcome_unknown=False)
         async with trio.open_nursery() as nursery:  # a WebSocket's own task runs here
             stream: MessageStream | None = None
             try:
@@ -147,7 +147,7 @@ class _Keeper(Generic[T]):
                     await self._subscribe(stream)
                     while True:
                         await self._pass_on(await self._receive(stream))
-            except ClientError as error:
+            except Exception as error:  # on_resync is the program's own
                 failure = error
             finally:
                 if stream is not None:
@@ -158,20 +158,21 @@ class _Keeper(Generic[T]):
 
     async def _subscribe(self, stream: MessageStream) -> None:
         call = self._follower.subscribe()
+        answer: calls.Answer | None = None
+        behind: list[calls.Answer] = []
         with trio.move_on_after(self._timeout_s):
             await stream.send([calls.encode_request(call, _SUBSCRIBE_ID)])
-            while not self._is_open:
-                answers = [a for m in await stream.receive() for a in calls.read_answers(m)]
-                for number, answer in enumerate(answers):
-                    if answer.id == _SUBSCRIBE_ID or answer.error is not None:
-                        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
-                        self._note_open()
-                        early = answers[number + 1 :]
-                        break
-        if not self._is_open:
+            while answer is None:
+                behind = [a for m in await stream.receive() for a in calls.read_answers(m)]
+                while behind and answer is None:
+                    first = behind.pop(0)
+                    answer = first if first.id == _SUBSCRIBE_ID or first.error else None
+        if answer is None:
             text = f"record.subscribe: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False)
-        await self._pass_on(early)
+        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
+        self._note_open()
+        await self._pass_on(behind)
 
     def _note_open(self) -> None:
         self._is_open = True
@@ -195,3 +196,10 @@ class _Keeper(Generic[T]):
     async def _pass_on(self, answers: Sequence[calls.Answer]) -> None:
         if found := list(self._follower.read(answers)):
             await self._send.send(found)
+
+
+def _is_lasting(failure: Exception) -> bool:
+    """Tell whether to connect again would lead to the same."""
+    if isinstance(failure, Refused):
+        return not failure.retryable
+    return not isinstance(failure, ClientError)

@@ -27,6 +27,9 @@ T = TypeVar("T")
 _SUBSCRIBE_ID: Final = 1
 _PROBE_ID: Final = 2
 
+_SHORTEST_OPEN_S: Final = 0.2
+"""What an attempt to connect again may take, however short a program wants to wait."""
+
 
 class Updates(Generic[T]):
     """The updates of a subscription, in order. Get one from `Client.subscribe`."""
@@ -38,6 +41,7 @@ class Updates(Generic[T]):
         self._ready: Final[collections.deque[Update[T]]] = collections.deque()
         self._backoff = make_backoff()
         self._stream: BlockingStream | None = None
+        self._retry_at = 0.0
         self._heard_at = 0.0
         self._probed_at: float | None = None
 
@@ -60,7 +64,7 @@ class Updates(Generic[T]):
         return update
 
     def wait(self, timeout_s: float) -> Update[T] | None:
-        """Return the next update, or None where none comes in time.
+        """Return the next update, or None where none comes in time, connected or not.
 
         Raises:
             Refused: the daemon does not take the subscription any more.
@@ -75,33 +79,32 @@ class Updates(Generic[T]):
                 self.close()
                 if isinstance(error, Refused) and not error.retryable:
                     raise
-                self._sleep(deadline)
+                self._retry_at = time.monotonic() + next(self._backoff)
         return self._ready.popleft()
 
-    def open(self) -> None:
+    def open(self, timeout_s: float) -> None:
         """Connect and subscribe.
 
         Raises:
             ConnectionFailed: the daemon cannot be reached.
+            CallTimeout: it does not answer.
             Refused: it does not take the subscription.
         """
-        stream = self._stream = open_blocking_stream(self._address, self._timeout_s)
+        deadline = time.monotonic() + timeout_s
+        stream = self._stream = open_blocking_stream(self._address, timeout_s)
         call = self._follower.subscribe()
-        deadline = time.monotonic() + self._timeout_s
         try:
             stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
-            is_open = False
-            while not is_open:
+            answer = None
+            while answer is None:
                 answers = calls.read_answers(stream.receive(deadline))
-                for answer in answers:
-                    if answer.id == _SUBSCRIBE_ID or answer.error is not None:
-                        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
-                        is_open = True
+                answer = next((a for a in answers if a.id == _SUBSCRIBE_ID or a.error), None)
         except TimeoutError:
-            text = f"record.subscribe: no answer within {self._timeout_s:g} s"
+            text = f"record.subscribe: no answer within {timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False) from None
         self._backoff = make_backoff()
         self._note_heard()
+        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
@@ -116,7 +119,7 @@ class Updates(Generic[T]):
             TimeoutError: none came in time.
         """
         if self._stream is None:
-            self.open()
+            self._open_again(deadline)
             return
         try:
             message = self._stream.receive(min(deadline, self._next_probe()))
@@ -149,8 +152,17 @@ class Updates(Generic[T]):
         self._heard_at = time.monotonic()
         self._probed_at = None
 
-    def _sleep(self, deadline: float) -> None:
-        time.sleep(max(0.0, min(next(self._backoff), deadline - time.monotonic())))
+    def _open_again(self, deadline: float) -> None:
+        """Connect when it is time to; give it a moment also where `deadline` is near.
+
+        Raises:
+            TimeoutError: it is not time yet.
+        """
+        time.sleep(max(0.0, min(self._retry_at, deadline) - time.monotonic()))
+        if time.monotonic() < self._retry_at:
+            raise TimeoutError
+        remaining_s = max(deadline - time.monotonic(), _SHORTEST_OPEN_S)
+        self.open(min(self._timeout_s, remaining_s))
 
 
 @contextlib.contextmanager
@@ -162,7 +174,7 @@ def open_updates(address: Address, timeout_s: float, follower: Follower[T]) -> I
     """
     updates = Updates(address, timeout_s, follower)
     try:
-        updates.open()
+        updates.open(timeout_s)
         yield updates
     finally:
         updates.close()

@@ -37,7 +37,7 @@ class Update(msgspec.Struct, Generic[T], frozen=True):
 
     `value` is None where the record was `deleted`. `ts` in Unix ms; `rev` the commit number
     (None: the record is not persisted). `snapshot`: a current value that opens the stream,
-    `last`: the final one of those. `late`: older than the record's latest. `skipped`
+    `last`: those are complete with this. `late`: older than the record's latest. `skipped`
     updates were left out just before, because they were not read in time.
     """
 
@@ -82,10 +82,12 @@ class Follower(Generic[T]):
         self._as_type: Final = as_type
         self._on_resync: Final = on_resync or _log_resync
         self._was_open = False
-        # Within an opening burst, which comes by rev, there is no position to resume from:
-        # the burst comes again, and its values up to `_told_rev` are left out.
+        # Of an opening burst that is not over: where it stands, and whether some was told.
         self._burst_rev = 0
-        self._told_rev = -1
+        self._is_burst_told = False
+        # Of updates left out as unfit: the next one says it.
+        self._carried_skipped = 0
+        self._carried_last = False
 
     def subscribe(self) -> Call[Subscribed]:
         """Return the call that opens the subscription, or resumes it."""
@@ -99,16 +101,15 @@ class Follower(Generic[T]):
 
     def note_subscribed(self, answer: Subscribed) -> None:
         """Take the answer."""
-        if answer.resync:
-            oldest = 0 if answer.oldest_rev is msgspec.UNSET else answer.oldest_rev
-            self._resync(Resync(answer.rev, answer.epoch, oldest))
-        elif self._told_rev >= 0 and answer.epoch != self.epoch:
-            self._resync(Resync(answer.rev, answer.epoch, 0))
+        # A burst that was cut off cannot be resumed: what was told of it may be out of date.
+        is_resync = answer.resync or self._is_burst_told
+        oldest = 0 if answer.oldest_rev is msgspec.UNSET else answer.oldest_rev
         self._was_open = True
         self.epoch = answer.epoch
-        self._burst_rev = answer.rev
-        if self.rev is None and not answer.snapshot:
-            self.rev = answer.rev
+        if is_resync or self.rev is None:
+            self._expect_values(answer.rev, answer.values)
+        if is_resync:
+            self._on_resync(Resync(answer.rev, answer.epoch, oldest))
 
     def read(self, answers: Iterable[Answer]) -> Iterator[Update[T]]:
         """Yield the updates in what came from the daemon."""
@@ -118,19 +119,27 @@ class Follower(Generic[T]):
 
     def _take(self, event: Event) -> Update[T] | None:
         if event.resync:
-            self._resync(Resync(event.rev or 0, event.epoch, event.oldest_rev))
-            self._burst_rev = event.rev or 0
+            self.epoch = event.epoch
+            self._expect_values(event.rev or 0, event.values)
+            self._on_resync(Resync(event.rev or 0, event.epoch, event.oldest_rev))
             return None
-        if event.snapshot and self.rev is None:
-            was_told = event.rev is not None and event.rev <= self._told_rev
-            self._told_rev = max(self._told_rev, event.rev or 0)
-            if event.last:
-                self.rev, self._told_rev = self._burst_rev, -1
-            return None if was_told else self._decode(event)
-        self.rev = self.rev if event.rev is None else event.rev
+        if self.rev is None:
+            self._is_burst_told = not event.last
+            self.rev = self._burst_rev if event.last else None
+        elif event.rev is not None:
+            self.rev = event.rev
         return self._decode(event)
 
+    def _expect_values(self, rev: int, values: int) -> None:
+        """Stand at `rev` once so many values have come."""
+        self._burst_rev = rev
+        self.rev = None if values else rev
+        self._is_burst_told = False
+
     def _decode(self, event: Event) -> Update[T] | None:
+        """Return the update; one that does not fit is left out, and the next says what it said."""
+        skipped = event.skipped + self._carried_skipped
+        is_last = event.last or self._carried_last
         value = None
         if not event.deleted:
             try:
@@ -138,24 +147,20 @@ class Follower(Generic[T]):
                 value = decode_row(record, self._as_type).value
             except InvalidValue:
                 self.unfit += 1
+                self._carried_skipped, self._carried_last = skipped, is_last
                 return None
+        self._carried_skipped, self._carried_last = 0, False
         return Update(
             event.name,
             value,
             event.ts,
             event.rev,
             snapshot=event.snapshot,
-            last=event.last,
+            last=is_last,
             late=event.late,
             deleted=event.deleted,
-            skipped=event.skipped,
+            skipped=skipped,
         )
-
-    def _resync(self, resync: Resync) -> None:
-        self.rev = None
-        self.epoch = resync.epoch
-        self._told_rev = -1
-        self._on_resync(resync)
 
 
 def make_backoff() -> Iterator[float]:

@@ -52,7 +52,7 @@ class AimxEvents:
             [self._snap(row, seq, is_last=seq == last) for seq, row in enumerate(rows, self._seq)]
         )
 
-    def encode_resync(self, rev: int, epoch: str, oldest_rev: int) -> list[bytes]:
+    def encode_resync(self, *, rev: int, epoch: str, oldest_rev: int, values: int) -> list[bytes]:
         """Tell of a loss by nothing but the number it takes; the values follow."""
         return []
 

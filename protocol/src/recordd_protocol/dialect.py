@@ -43,8 +43,8 @@ class EventEncoder(Protocol):
     def encode_snapshot(self, rows: Sequence[Row], *, is_last: bool) -> list[bytes]:
         """Encode current values; `is_last` where they end the opening burst."""
 
-    def encode_resync(self, rev: int, epoch: str, oldest_rev: int) -> list[bytes]:
-        """Tell that updates are lost and a snapshot of commit `rev` follows."""
+    def encode_resync(self, *, rev: int, epoch: str, oldest_rev: int, values: int) -> list[bytes]:
+        """Tell that updates are lost, and so many current values as of `rev` follow."""
 
     def advance(self, updates: int) -> None:
         """Count updates that were encoded, or left out."""

@@ -45,15 +45,15 @@ class JsonRpcEvents:
 
     def encode_snapshot(self, rows: Sequence[Row], *, is_last: bool) -> list[bytes]:
         """Encode current values."""
-        bodies = [row.body + b',"snapshot":true' for row in rows]
+        bodies = [b'%b,"snapshot":true%b' % (row.body, _FLAGS[row.kind]) for row in rows]
         if is_last:
             bodies[-1] += b',"last":true'
         return self._join(bodies)
 
-    def encode_resync(self, rev: int, epoch: str, oldest_rev: int) -> list[bytes]:
+    def encode_resync(self, *, rev: int, epoch: str, oldest_rev: int, values: int) -> list[bytes]:
         """Tell of a resync: the one event that is about no record."""
-        body = b'"resync":true,"rev":%d,"epoch":%b,"oldest_rev":%d'
-        return self._join([body % (rev, msgspec.json.encode(epoch), oldest_rev)])
+        body = b'"resync":true,"values":%d,"rev":%d,"epoch":%b,"oldest_rev":%d'
+        return self._join([body % (values, rev, msgspec.json.encode(epoch), oldest_rev)])
 
     def advance(self, updates: int) -> None:
         """Count nothing: revs tell what came when, and `skipped` what did not."""

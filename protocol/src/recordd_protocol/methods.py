@@ -265,15 +265,15 @@ class Subscribe(_Params, frozen=True):
 class Subscribed(_Result, frozen=True, omit_defaults=True):
     """The subscription's id, and where it starts.
 
-    `rev` is the newest commit that the opening burst reflects, or `after` where it
-    resumes; `snapshot` is how many values that burst has. With `resync` rows after `after`
+    `rev` is the newest commit at that moment; `values` is how many current values open the
+    stream. With `resync` rows after `after`
     are gone, from before `oldest_rev`, and current values come instead.
     """
 
     subscription: str
     rev: int
     epoch: str
-    snapshot: int
+    values: int
     resync: bool = False
     oldest_rev: int | UnsetType = UNSET
 
@@ -283,8 +283,8 @@ class Event(_Result, frozen=True):
 
     `snapshot`: it is a current value of the opening burst, `last`: the final one. `late`:
     it is older than the record's latest. `deleted`: the record is gone. `skipped` updates
-    were left out just before. With `resync` it is about no record: updates are lost, and
-    the current values as of `rev` follow.
+    were left out just before. With `resync` it is about no record: updates are lost, and so
+    many current `values`, as of `rev`, follow.
     """
 
     subscription: str
@@ -298,6 +298,7 @@ class Event(_Result, frozen=True):
     deleted: bool = False
     skipped: int = 0
     resync: bool = False
+    values: int = 0
     epoch: str = ""
     oldest_rev: int = 0
 

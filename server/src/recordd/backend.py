@@ -87,10 +87,14 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """What a cleanup deleted of one record: how many rows, and the newest rev among them."""
+    """What a cleanup deleted of one record: how many rows, and the newest rev among them.
+
+    `deletion_rev` is the commit by which a record was deleted with its last row.
+    """
 
     rows: int
     newest_rev: int
+    deletion_rev: int | None = None
 
 
 class PageLimits(msgspec.Struct, frozen=True):
@@ -197,9 +201,12 @@ class PersistenceBackend(Protocol):
         """
 
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int
+        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
     ) -> tuple[dict[str, Purged], int]:
         """Delete up to `limit` rows, target by target.
+
+        A record that loses its last row is deleted with it, in the same transaction, as
+        commit `next_rev`, the one after it as the next, and so on.
 
         Returns:
             What went, by record, and how many targets, from the first, are done.

@@ -27,7 +27,10 @@ class _Commit:
 
 
 class Backlog:
-    """Commits by the hub's tick, which counts rows; the oldest give way past `max_bytes`."""
+    """Commits by the hub's tick, which counts rows; the oldest give way past `max_bytes`.
+
+    The newest stays in any case: one large commit makes nobody who keeps up a slow reader.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes: Final = max_bytes
@@ -44,7 +47,7 @@ class Backlog:
         commit = _Commit(rows, tick_before, rev_before)
         self._commits.append(commit)
         self._size += commit.size
-        while self._size > self._max_bytes:
+        while self._size > self._max_bytes and len(self._commits) > 1:
             self._size -= self._commits.popleft().size
 
     def rows_after(self, tick: int) -> Iterator[Row] | None:

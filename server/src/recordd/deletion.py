@@ -8,7 +8,7 @@ from recordd.backend import PersistenceBackend
 from recordd.hub import Hub
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["delete_record", "forget_record"]
+__all__ = ["delete_record", "deletion_of", "forget_record"]
 
 
 async def delete_record(hub: Hub, backend: PersistenceBackend, name: str) -> None:
@@ -16,13 +16,14 @@ async def delete_record(hub: Hub, backend: PersistenceBackend, name: str) -> Non
     rev = hub.rev + 1
     with hub.purging():
         await backend.delete(name, rev)
-        hub.remove(_deletion_of(name, rev))
+        hub.remove(deletion_of(name, rev))
 
 
 def forget_record(hub: Hub, name: str) -> None:
     """Delete a record that storage knows nothing of."""
-    hub.remove(_deletion_of(name, None))
+    hub.remove(deletion_of(name, None))
 
 
-def _deletion_of(name: str, rev: int | None) -> Row:
+def deletion_of(name: str, rev: int | None) -> Row:
+    """Return the deletion as a row, which is what the followers are told."""
     return Row(name, b"null", time.time_ns() // 1_000_000, rev, RowKind.DELETED)

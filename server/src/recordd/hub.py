@@ -26,7 +26,7 @@ from recordd.topics import Topic, Topics
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Hub"]
+__all__ = ["Change", "Hub", "Tombstone"]
 
 _MAX_VIEWS: Final = 32
 """Patterns whose matches are kept: dashboards ask for the same few again and again."""
@@ -47,8 +47,22 @@ class _View:
         self.generation: Final = generation
         self.rows: list[Row] = []
         self.rows_tick = -1
-        self.snapshot: list[Row] = []
+        self.snapshot: list[RecordState] = []
         self.snapshot_tick = -1
+
+
+class Tombstone:
+    """A deletion, and the tick of it."""
+
+    __slots__ = ("changed", "row")
+
+    def __init__(self, row: Row, changed: int) -> None:
+        self.row: Final = row
+        self.changed: Final = changed
+
+
+Change = RecordState | Tombstone
+"""What a record came to; it is looked up when it is told, so it takes a pointer till then."""
 
 
 class Hub:
@@ -76,13 +90,12 @@ class Hub:
         )
         # Records by their latest change, oldest first; and deletions, likewise.
         self._changes: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
-        self._tombstones: Final[collections.OrderedDict[str, tuple[int, Row]]] = (
-            collections.OrderedDict()
-        )
+        self._tombstones: Final[collections.OrderedDict[str, Tombstone]] = collections.OrderedDict()
         self._forgotten_tick = 0
         self._forgotten_rev = 0
         self._purged_rev = 0
-        self._purges = 0
+        self._purges_begun = 0
+        self._purges_ended = 0
         self._purged: Final = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
@@ -130,37 +143,54 @@ class Hub:
             view.rows_tick = self.tick
         return view.rows
 
-    def snapshot(self, topic: Topic) -> list[Row]:
-        """Return the latest row of each record that matches, oldest change first; shared."""
+    def snapshot(self, topic: Topic) -> list[RecordState]:
+        """Return the records that match, oldest change first; shared."""
         if topic.pattern.is_exact:
             state = self._states.get(topic.pattern.text)
-            return [] if state is None else [state.latest]
+            return [] if state is None else [state]
         view = self._view(topic.patterns)
         if view.snapshot_tick != self.tick:
-            view.snapshot = [state.latest for state in sorted(view.states, key=_last_change)]
+            view.snapshot = sorted(view.states, key=_last_change)
             view.snapshot_tick = self.tick
         return view.snapshot
 
-    def changes_after(self, tick: int, topic: Topic) -> list[tuple[int, Row]] | None:
-        """Return what has become of each record that matches and changed after `tick`.
+    def changes_after(self, tick: int, topic: Topic) -> list[Change] | None:
+        """Return what matches and has changed after `tick`, oldest change first.
 
-        Its latest row or its deletion, with the tick of it, oldest first. None where
-        `tick` is too long ago to know every deletion. Costs as much as has changed.
+        None where `tick` is too long ago to know every deletion. Costs as much as has
+        changed. `row_of` says what a change comes to.
         """
         if tick < self._forgotten_tick:
             return None
-        changes = [
-            (deleted, row)
-            for deleted, row in self._tombstones_after(tick)
-            if row.name not in self._states and topic.pattern.matches(row.name)
-        ]
+        changes: list[Change] = []
         for state in self._states_to_look_at(topic):
             if state.changed <= tick:
                 break
-            if topic in self.topics.topics_of(state):
-                changes.append((state.changed, state.latest))
-        changes.sort(key=_tick_of)
+            if topic.pattern.matches_all or topic in self.topics.topics_of(state):
+                changes.append(state)
+        changes.reverse()
+        if deletions := self.deletions_after(tick, topic):
+            changes = sorted([*changes, *deletions], key=_last_change)
         return changes
+
+    def deletions_after(self, tick: int, topic: Topic) -> list[Tombstone]:
+        """Return the deletions after `tick` of records that match and did not come again."""
+        found = []
+        for tombstone in reversed(self._tombstones.values()):
+            if tombstone.changed <= tick:
+                break
+            name = tombstone.row.name
+            if name not in self._states and topic.pattern.matches(name):
+                found.append(tombstone)
+        return found
+
+    def row_of(self, change: Change, as_of: int) -> Row | None:
+        """Return the row that a change made, or None where more has changed after `as_of`."""
+        if change.changed > as_of:
+            return None
+        if isinstance(change, Tombstone):
+            return None if change.row.name in self._states else change.row
+        return change.latest if self._states.get(change.name) is change else None
 
     def newest_gap(self, pattern: Pattern, after: int) -> int:
         """Return the newest rev above `after` up to which the history may lack matching rows.
@@ -168,7 +198,8 @@ class Hub:
         0 where it lacks none: every row that was committed after `after` is still there.
         """
         newest = self._forgotten_rev
-        for _, row in reversed(self._tombstones.values()):
+        for tombstone in reversed(self._tombstones.values()):
+            row = tombstone.row
             if row.rev is not None and row.rev <= after:
                 break
             if row.rev is not None and pattern.matches(row.name):
@@ -203,11 +234,12 @@ class Hub:
             self.topics.publish((deletion,), self._states)
         del self._states[name], self._changes[name]
         self._generation += 1
-        self._tombstones[name] = self.tick, deletion
+        self._tombstones[name] = Tombstone(deletion, self.tick)
         self._tombstones.move_to_end(name)
         if len(self._tombstones) > _MAX_TOMBSTONES:
-            _, (self._forgotten_tick, forgotten) = self._tombstones.popitem(last=False)
-            self._forgotten_rev = max(self._forgotten_rev, forgotten.rev or 0)
+            _, forgotten = self._tombstones.popitem(last=False)
+            self._forgotten_tick = forgotten.changed
+            self._forgotten_rev = max(self._forgotten_rev, forgotten.row.rev or 0)
 
     def forget_rows(self, name: str, purged: Purged) -> None:
         """Count rows that retention has deleted."""
@@ -221,16 +253,17 @@ class Hub:
     @contextlib.contextmanager
     def purging(self) -> Iterator[None]:
         """Hold this from before storage deletes rows until the hub was told of it."""
-        self._purges += 1
+        self._purges_begun += 1
         try:
             yield
         finally:
-            self._purges -= 1
+            self._purges_ended += 1
             self._purged.unpark_all()
 
     async def wait_purged(self) -> None:
         """Wait until the hub knows of every deletion that a look at storage can have seen."""
-        while self._purges:
+        begun = self._purges_begun
+        while self._purges_ended < begun:
             await self._purged.park()
 
     def _begin_commit(self, rows: Sequence[Row]) -> None:
@@ -265,12 +298,6 @@ class Hub:
         state.changed = self.tick
         self._changes.move_to_end(state.name)
 
-    def _tombstones_after(self, tick: int) -> Iterator[tuple[int, Row]]:
-        for entry in reversed(self._tombstones.values()):
-            if entry[0] <= tick:
-                return
-            yield entry
-
     def _states_to_look_at(self, topic: Topic) -> Iterable[RecordState]:
         """Return the records that may match, newest change first."""
         if topic.pattern.is_exact:
@@ -291,7 +318,3 @@ class Hub:
 
 _latest_order: Final = attrgetter("latest.order")
 _last_change: Final = attrgetter("changed")
-
-
-def _tick_of(change: tuple[int, Row]) -> int:
-    return change[0]

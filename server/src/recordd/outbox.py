@@ -70,6 +70,7 @@ class Outbox:
         self._size_in_transit = 0
         self._updates_in_transit = 0
         self._is_sending = False
+        self._has_rest = False
         self._is_held = False
         self._is_closed = False
         self._sending_since = math.inf
@@ -85,6 +86,11 @@ class Outbox:
     def is_empty(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._messages and not self._is_sending
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the peer has yet to take something that was sent before."""
+        return self._is_sending or self._has_rest
 
     @property
     def room(self) -> Room:
@@ -206,6 +212,7 @@ class Outbox:
 
     def _begin_sending(self) -> list[bytes]:
         self._is_sending = True
+        self._has_rest = False
         messages, self._messages = self._messages, []
         self._size_in_transit, self._size = self._size, 0
         self._updates_in_transit, self._updates = self._updates, 0
@@ -224,6 +231,7 @@ class Outbox:
     def _end_sending(self, rest: list[bytes]) -> None:
         """Forget what was sent; `rest` was not, and comes first again."""
         if rest:
+            self._has_rest = True
             self._messages = rest
             self._size = sum(map(len, rest))
             self._updates = self._updates_in_transit

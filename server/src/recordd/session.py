@@ -195,8 +195,9 @@ class Session:
                 await waiting
 
     def _begin_subscription(self, call: Call, opening: Opening) -> Awaitable[None] | None:
-        if not call.wants_answer:
-            return None  # nobody would know its id
+        if not call.wants_answer:  # nobody would know its id
+            self._send(call.answer(None))
+            return None
         if self._subscriptions.is_opening:
             return self._begin_subscription_later(call, opening)
         answer, subscription = self._subscriptions.open(opening, call)

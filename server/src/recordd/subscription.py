@@ -6,12 +6,16 @@ Theory of operation. A subscription passes through these phases:
                   │    └────► CONFLATING     past the room: from LIVE back to REPLAYING
                   └──► LIVE ◄──┘             (delivery "every") or CONFLATING ("latest")
 
-OPENING puts the current values, captured at one moment. REPLAYING puts exactly what was
+OPENING puts the current values of one moment. REPLAYING puts exactly what was
 committed since, from the hub's backlog; READING does so from storage, further back than
 the backlog goes. CONFLATING, where exactness is not owed, puts only the newest row of each
 record that has changed, and tells how many updates that leaves out. Each puts as much as
 the outbox has room for; when nothing is left the subscription is LIVE, and commits are
 pushed to it. All steps but the reading itself are synchronous: no commit falls between.
+
+What is to be put is captured as the records, not as their rows, which a slow reader would
+keep from being forgotten. A record that has changed again when its turn comes is passed
+over: that change is yet to be told.
 
 The position is a tick of the hub, or, further back than the backlog, a rev. What is left
 out is known without having been looked at: the topic counts what was published since the
@@ -22,12 +26,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from recordd.counters import Counters
-from recordd.hub import Hub
+from recordd.hub import Change, Hub, Tombstone
 from recordd.outbox import Outbox, Room
 from recordd.topics import Burst
 from recordd_protocol.dialect import EventEncoder
@@ -93,8 +98,11 @@ class Subscription:
         self._on_behind: Final = on_behind
         self._every: Final = opening.every
         self._phase = _Phase.REPLAYING
-        self._snapshot: Sequence[Row] = ()
-        self._put_of_snapshot = 0
+        self._captured: Sequence[Change] = ()
+        self._next = 0  # of what is captured
+        self._as_of = hub.tick  # when it was
+        self._held: Row | None = None
+        self._missed = 0  # updates left out, to be told with the next that is put
         self._base = _Base(hub.tick, hub.rev)
         self._accounted = self.topic.published
         self._tick: int | None = hub.tick
@@ -131,7 +139,7 @@ class Subscription:
             subscription=subscription_id,
             rev=self._hub.rev,
             epoch=self._hub.epoch,
-            snapshot=len(self._snapshot),
+            values=len(self._captured),
         )
         if self.is_resync:
             return msgspec.structs.replace(answer, resync=True, oldest_rev=self._oldest_rev())
@@ -187,16 +195,19 @@ class Subscription:
         if self._phase is _Phase.CLOSED:
             return
         hub = self._hub
-        messages = self.encoder.encode_resync(hub.rev, hub.epoch, self._oldest_rev())
+        states = hub.snapshot(self.topic)
+        messages = self.encoder.encode_resync(
+            rev=hub.rev, epoch=hub.epoch, oldest_rev=self._oldest_rev(), values=len(states)
+        )
         self._outbox.put_updates(messages, 1, sum(map(len, messages)))
         self.encoder.advance(1)
         self._counters.resyncs += 1
         self._take_position(hub.tick, hub.rev)
         self._transients_until = hub.tick
         self._accounted = self.topic.published
-        self.unreported = 0
+        self.unreported = self._missed = 0
         self._exact_until = 0
-        self._capture(hub.snapshot(self.topic))
+        self._capture(states)
 
     def close(self) -> None:
         """End it: it holds nothing any more, and is told nothing."""
@@ -204,7 +215,7 @@ class Subscription:
             self._phase = _Phase.CLOSED
             self.topic.live.pop(self, None)
             self._hub.topics.leave(self.topic)
-            self._snapshot = ()
+            self._captured, self._held = (), None
 
     def _choose_start(self, opening: Opening) -> None:
         hub = self._hub
@@ -226,13 +237,10 @@ class Subscription:
     def _oldest_rev(self) -> int:
         return self._hub.newest_gap(self.topic.pattern, 0) + 1
 
-    def _capture(self, rows: Sequence[Row]) -> None:
-        if rows:
-            self._snapshot = rows
-            self._put_of_snapshot = 0
-            self._phase = _Phase.OPENING
-        else:
-            self._phase = _Phase.REPLAYING
+    def _capture(self, changes: Sequence[Change]) -> None:
+        """Have these put as current values, and go on with what comes after."""
+        self._captured, self._next, self._as_of = changes, 0, self._hub.tick
+        self._phase = _Phase.OPENING if changes else _Phase.REPLAYING
 
     def _take_position(self, tick: int, rev: int) -> None:
         self._tick, self._rev, self._after = tick, rev, rev
@@ -246,25 +254,40 @@ class Subscription:
         self._accounted = self.topic.published - updates - self.unreported
         self.unreported = 0
         # One large commit does not make a slow reader: who had taken all gets all of it.
-        is_slow = not self._outbox.is_empty
+        is_slow = self._outbox.is_behind
         self._phase = _Phase.CONFLATING if is_slow and not self._every else _Phase.REPLAYING
         self._on_behind(self)
 
     def _put_snapshot(self) -> bool:
-        start = self._put_of_snapshot
-        part = self._snapshot[start : start + max(1, self._outbox.room.updates)]
-        part = part[: self._count_fitting(part)]
-        if not part:
-            return False
-        self._put_of_snapshot += len(part)
-        is_last = self._put_of_snapshot == len(self._snapshot)
-        messages = self.encoder.encode_snapshot(part, is_last=is_last)
-        self._outbox.put_updates(messages, len(part), sum(map(len, messages)))
-        self.encoder.advance(len(part))
+        rows: list[Row] = []
+        size = 0
+        room = self._outbox.room
+        while (row := self._held or self._take_captured()) is not None:
+            size += len(row.body) + _EVENT_BYTES
+            # Held, it is there to be marked as the last, whatever becomes of those behind it.
+            self._held = row
+            if not self._fits(len(rows) + 1, size, room):
+                break
+            rows.append(row)
+            self._held = None
+        is_last = self._held is None
+        if rows:
+            messages = self.encoder.encode_snapshot(rows, is_last=is_last)
+            self._outbox.put_updates(messages, len(rows), sum(map(len, messages)))
+            self.encoder.advance(len(rows))
         if is_last:
-            self._snapshot = ()
+            self._captured, self._next = (), 0
             self._phase = _Phase.REPLAYING
-        return True
+        return bool(rows) or is_last
+
+    def _take_captured(self) -> Row | None:
+        """Return the next row of what was captured and has not changed since; None at the end."""
+        while self._next < len(self._captured):
+            change = self._captured[self._next]
+            self._next += 1
+            if (row := self._hub.row_of(change, self._as_of)) is not None:
+                return row
+        return None
 
     def _put_backlog(self) -> bool:
         if self._tick is None:
@@ -294,28 +317,32 @@ class Subscription:
         return has_moved
 
     def _enter_backlog(self) -> bool:
-        """Turn a position by rev into one by tick; or read on, or conflate.
-
-        Records that are not persisted were in no page that was read: their current values
-        come now, where they have changed.
-        """
+        """Turn a position by rev into one by tick; or read on, or conflate."""
         hub = self._hub
         tick = hub.tick if self._rev >= hub.rev else hub.backlog.find_tick(self._rev)
         if tick is None:
             self._leave_backlog()
             return True
-        changed = [
-            state
-            for row in hub.snapshot(self.topic)
-            if row.rev is None
-            and (state := hub.find(row.name)) is not None
-            and state.changed > self._transients_until
-        ]
-        self._accounted += sum([state.changed > self._base.tick for state in changed])
         self._tick = tick
-        self._transients_until = hub.tick
-        self._capture([state.latest for state in changed])
+        self._capture_transients()
         return True
+
+    def _capture_transients(self) -> None:
+        """Have the values of records that are not persisted put: no page has them."""
+        hub = self._hub
+        since, self._transients_until = self._transients_until, hub.tick
+        changes: list[Change] = [
+            state
+            for state in hub.snapshot(self.topic)
+            if state.latest.rev is None and state.changed > since
+        ]
+        changes += [
+            deletion
+            for deletion in hub.deletions_after(since, self.topic)
+            if deletion.row.rev is None
+        ]
+        self._accounted += sum([change.changed > self._base.tick for change in changes])
+        self._capture(sorted(changes, key=attrgetter("changed")))
 
     def _leave_backlog(self) -> None:
         """Go on where the backlog does not reach."""
@@ -324,37 +351,60 @@ class Subscription:
             if self._tick is not None:
                 self._transients_until = max(self._transients_until, self._tick)
                 self._tick = None
+        elif self._tick is None:
+            self._tick = self._base.tick
+            self._capture_transients()
         else:
             self._phase = _Phase.CONFLATING
-            self._tick = self._base.tick if self._tick is None else self._tick
 
     def _put_changes(self) -> bool:
+        if self._next == len(self._captured):
+            return self._capture_changes()
+        rows: list[Row] = []
+        size = 0
+        room = self._outbox.room
+        start = self._next
+        while self._next < len(self._captured):
+            row = self._hub.row_of(self._captured[self._next], self._as_of)
+            if row is None:
+                self._missed += 1
+            else:
+                size += len(row.body) + _EVENT_BYTES
+                if not self._fits(len(rows) + 1, size, room):
+                    break
+                rows.append(row)
+            self._next += 1
+        if rows:
+            self._rev = self._after = rows[-1].rev or self._rev
+            self._put(rows, self._missed)
+            self._missed = 0
+        return self._next > start
+
+    def _capture_changes(self) -> bool:
+        """Note which records have changed; where none has, it has caught up."""
         assert self._tick is not None, "conflating starts from a tick"
         found = self._hub.changes_after(self._tick, self.topic)
         if found is None:
             self.start_afresh()
             return True
-        changes = [
-            (tick, row)
-            for tick, row in found
-            if (row.rev > self._rev if row.rev is not None else tick > self._transients_until)
-        ]
+        changes = [change for change in found if not self._was_told(change)]
+        self._missed += self.topic.published - self._accounted - len(changes)
+        self._accounted = self.topic.published
         if not changes:
             return self._go_live()
-        rows = [row for _, row in changes]
-        part = rows[: self._count_fitting(rows)]
-        if not part:
-            return False
-        missed = self.topic.published - self._accounted - len(rows)
-        self._put(part, missed)
-        self._accounted += missed + len(part)
-        self._tick = changes[len(part) - 1][0]
-        self._rev = self._after = part[-1].rev or self._rev
-        return len(part) < len(rows) or self._go_live()
+        self._captured, self._next = changes, 0
+        self._as_of = self._tick = self._hub.tick
+        return True
+
+    def _was_told(self, change: Change) -> bool:
+        row = change.row if isinstance(change, Tombstone) else change.latest
+        return change.changed <= self._transients_until if row.rev is None else row.rev <= self._rev
 
     def _go_live(self) -> bool:
         self._phase = _Phase.LIVE
-        self.unreported += self.topic.published - self._accounted
+        self._captured, self._next = (), 0
+        self.unreported += self._missed + self.topic.published - self._accounted
+        self._missed = 0
         self.topic.live[self] = None
         return True
 

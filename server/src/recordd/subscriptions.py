@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Awaitable
 from typing import Final
 
@@ -34,7 +35,10 @@ class Subscriptions:
         self._outbox: Final = outbox
         self._by_id: Final[dict[str, Subscription]] = {}
         self._ids: Final = itertools.count(1)
-        self._behind: Final[dict[Subscription, None]] = {}
+        self._behind: Final[dict[Subscription, float]] = {}
+        """Those to be fed, each not before a time."""
+        self._more = trio.Event()
+        self._is_storage_failing = False
         self._feeding: trio.CancelScope | None = None
         self._opened: Final = trio.lowlevel.ParkingLot()
 
@@ -106,7 +110,8 @@ class Subscriptions:
         self._opened.unpark_all()
 
     def _feed_later(self, subscription: Subscription) -> None:
-        self._behind[subscription] = None
+        self._behind[subscription] = 0.0
+        self._more.set()
         if self._feeding is None:
             self._feeding = trio.CancelScope()
             self._nursery.start_soon(self._feed_all, self._feeding)
@@ -116,31 +121,56 @@ class Subscriptions:
         with scope:
             while self._behind:
                 await self._outbox.wait_room()
-                if self._behind:
-                    subscription = next(iter(self._behind))
+                if (subscription := self._choose()) is not None:
                     await self._feed(subscription)
-                    self._requeue(subscription)
+                else:
+                    await self._wait_for_turn()
                 await trio.lowlevel.checkpoint()
         self._feeding = None
 
-    def _requeue(self, subscription: Subscription) -> None:
-        """Let the others have their turn."""
-        self._behind.pop(subscription, None)
-        if subscription.is_behind:
-            self._behind[subscription] = None
-        self._opened.unpark_all()
+    def _choose(self) -> Subscription | None:
+        """Return whose turn it is; None where all that are behind wait for storage.
+
+        One that is opening goes on to its end: so no more than one holds what it captured.
+        """
+        now = trio.current_time()
+        chosen = None
+        for subscription, not_before in self._behind.items():
+            if subscription.is_opening:
+                return subscription
+            if chosen is None and not_before <= now:
+                chosen = subscription
+        return chosen
+
+    async def _wait_for_turn(self) -> None:
+        self._more = trio.Event()
+        with trio.move_on_at(min(self._behind.values(), default=-math.inf)):
+            await self._more.wait()
 
     async def _feed(self, subscription: Subscription) -> None:
         has_come_further = subscription.feed_nowait()
         self._outbox.flush_nowait()
+        not_before = 0.0
         if subscription.is_reading:
-            try:
-                await self._read_storage(subscription)
-            except RequestError as error:
-                logger.error("a subscription waits for storage: %s", error)
-                await trio.sleep(_RETRY_AFTER_S)
+            not_before = await self._try_to_read_storage(subscription)
         elif not has_come_further:
             await self._outbox.wait_empty()
+        self._behind.pop(subscription, None)
+        if subscription.is_behind:
+            self._behind[subscription] = not_before  # behind the others
+        self._opened.unpark_all()
+
+    async def _try_to_read_storage(self, subscription: Subscription) -> float:
+        """Read a page; return when to try it next."""
+        try:
+            await self._read_storage(subscription)
+        except RequestError as error:
+            if not self._is_storage_failing:
+                logger.error("subscriptions wait for storage: %s", error)
+            self._is_storage_failing = True
+            return trio.current_time() + _RETRY_AFTER_S
+        self._is_storage_failing = False
+        return 0.0
 
     async def _read_storage(self, subscription: Subscription) -> None:
         handler = self._core.extensions.get(QueryHandler)

@@ -173,7 +173,7 @@ class Writer:
             return
         rows = state.rows
         try:
-            if rows and self._backend is not None:
+            if state.rule.persist and self._backend is not None:
                 await delete_record(self._hub, self._backend, deletion.name)
             else:
                 forget_record(self._hub, deletion.name)

@@ -99,7 +99,7 @@ class MemoryBackend:
         self._drop([rev for rev, row in self._log.items() if row.name == name])
 
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int
+        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
     ) -> tuple[dict[str, Purged], int]:
         """Drop rows that their rules have outlived."""
         self._check_open()
@@ -108,7 +108,10 @@ class MemoryBackend:
             doomed = self._find_outlived(target)[:limit]
             self._drop(doomed)
             if doomed:
-                deleted[target.name] = Purged(len(doomed), max(doomed))
+                is_empty = not any(row.name == target.name for row in self._log.values())
+                deletion_rev = next_rev if is_empty else None
+                deleted[target.name] = Purged(len(doomed), max(doomed), deletion_rev)
+                next_rev += is_empty
             limit -= len(doomed)
             if limit <= 0:
                 return deleted, done

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from recordd.backend import CleanupTarget, PersistenceBackend, PersistenceError
-from recordd.deletion import delete_record
+from recordd.deletion import deletion_of
 from recordd.extension_points import RetentionReporter
 from recordd.hub import Hub
 from recordd.write_queue import WriteQueue
@@ -103,14 +103,14 @@ class Retention(RetentionReporter):
             self._start()
         targets = self._targets or []
         with self._hub.purging():
-            purged, done = await self._backend.cleanup(targets[:_SLICE_RECORDS], _SLICE_ROWS)
+            purged, done = await self._backend.cleanup(
+                targets[:_SLICE_RECORDS], _SLICE_ROWS, next_rev=self._hub.rev + 1
+            )
             for name, what in purged.items():
                 self._hub.forget_rows(name, what)
-        for name, what in purged.items():
-            self._deleted += what.rows
-            state = self._hub.find(name)
-            if state is not None and state.rows == 0:
-                await delete_record(self._hub, self._backend, name)
+                self._deleted += what.rows
+                if what.deletion_rev is not None:
+                    self._hub.remove(deletion_of(name, what.deletion_rev))
         del targets[:done]
         if not targets:
             self._finish(None)

@@ -7,9 +7,9 @@ from typing import Final
 
 import trio
 
-__all__ = ["linger", "send_all_or_give_up", "send_in_pieces"]
+__all__ = ["PIECE_BYTES", "linger", "send_all_or_give_up", "send_in_pieces"]
 
-_PIECE_BYTES: Final = 65_536
+PIECE_BYTES: Final = 65_536
 """A large answer goes out in pieces, so that a slow peer that takes some is not a dead one."""
 
 _LINGER_S: Final = 1.0
@@ -24,11 +24,11 @@ async def send_in_pieces(
     After False, or cancelled, an unknown part was sent: the stream is of no more use.
     """
     try:
-        if len(data) <= _PIECE_BYTES:
+        if len(data) <= PIECE_BYTES:
             await stream.send_all(data)
             return True
-        for start in range(0, len(data), _PIECE_BYTES):
-            await stream.send_all(data[start : start + _PIECE_BYTES])
+        for start in range(0, len(data), PIECE_BYTES):
+            await stream.send_all(data[start : start + PIECE_BYTES])
             note_progress()
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         return False

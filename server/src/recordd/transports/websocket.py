@@ -16,7 +16,7 @@ from wsproto.utilities import LocalProtocolError
 from recordd.core import Core
 from recordd.session import Session, open_session
 from recordd.transports.http import BadRequest, Head, encode_response, read_head
-from recordd.transports.sending import linger, send_all_or_give_up
+from recordd.transports.sending import PIECE_BYTES, linger, send_all_or_give_up
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -63,10 +63,12 @@ async def refuse_websocket(stream: trio.SocketStream, core: Core) -> None:
     await _respond(stream, _encode_refusal(BadRequest(503, text)), core)
 
 
-async def _converse(connection: trio_websocket.WebSocketConnection, core: Core) -> None:
+async def _converse(
+    connection: trio_websocket.WebSocketConnection, stream: _SharedStream, core: Core
+) -> None:
     """Carry messages between the connection and a session until either is done."""
     close_code, refusal = _CLOSE_NORMAL, None
-    sender, watched = _FrameSender(connection), _WebSocketConnection()
+    sender, watched = _FrameSender(connection, stream), _WebSocketConnection()
     async with open_session(core, "websocket", sender, Framing.FRAME, watched) as session:
         close_code, refusal = await _receive_frames(connection, session, watched)
         await session.finish(refusal)
@@ -116,14 +118,18 @@ async def _receive_frames(
 class _FrameSender:
     """A `Sender`: each message is a text frame."""
 
-    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+    def __init__(
+        self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
+    ) -> None:
         self._connection: Final = connection
+        self._stream: Final = stream
 
     def send_nowait(self, messages: list[bytes]) -> list[bytes]:
         """Leave all of it: the library has no way to send without waiting."""
         return messages
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
+        self._stream.note_progress = note_progress
         try:
             for message in messages:
                 await self._connection.send_message(message.decode())
@@ -137,9 +143,10 @@ async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:
     """Complete the WebSocket handshake and serve the connection."""
     try:
         async with trio.open_nursery() as nursery:
-            connection = await _shake_hands(nursery, stream, head, core)
+            shared = _SharedStream(stream, head.raw)
+            connection = await _shake_hands(nursery, shared, core)
             if connection is not None:
-                await _converse(connection, core)
+                await _converse(connection, shared, core)
             nursery.cancel_scope.cancel()
     except* LocalProtocolError as crossed:
         # The library's own task answers a ping that crossed our close, and may not.
@@ -147,14 +154,14 @@ async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:
 
 
 async def _shake_hands(
-    nursery: trio.Nursery, stream: trio.SocketStream, head: Head, core: Core
+    nursery: trio.Nursery, stream: _SharedStream, core: Core
 ) -> trio_websocket.WebSocketConnection | None:
     """Return the open connection, or None where the handshake takes too long."""
     settings = core.settings
     with trio.move_on_after(settings.handshake_timeout_ms / 1000):
         request = await trio_websocket.wrap_server_stream(
             nursery,
-            _ReplayedStream(stream, head.raw),
+            stream,
             # Counts characters; what is a little over our limit in bytes we answer.
             max_message_size=settings.max_message_bytes + 1024,
             receive_buffer_size=65_536,
@@ -204,12 +211,13 @@ async def _respond(stream: trio.SocketStream, response: bytes, core: Core) -> No
         await linger(stream)
 
 
-class _ReplayedStream(trio.abc.HalfCloseableStream):
-    """A stream whose first bytes were read already, and are read once more."""
+class _SharedStream(trio.abc.HalfCloseableStream):
+    """A stream whose first bytes were read already, and that says when it gets something out."""
 
     def __init__(self, stream: trio.SocketStream, replayed: bytes) -> None:
         self._stream: Final = stream
         self._replayed = replayed
+        self.note_progress: Callable[[], None] = lambda: None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._replayed:
@@ -219,7 +227,9 @@ class _ReplayedStream(trio.abc.HalfCloseableStream):
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        for start in range(0, len(data), PIECE_BYTES):
+            await self._stream.send_all(data[start : start + PIECE_BYTES])
+            self.note_progress()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

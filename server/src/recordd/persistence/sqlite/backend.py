@@ -190,22 +190,25 @@ class SqliteBackend:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
         record = self._ids[name]
         await self._write(statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev)
-        del self._ids[name], self._names[record]
-        self._latest.pop(record, None)
-        self._purge_rev = self._rev
-        self._deletions += 1
+        self._forget(name)
 
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int
+        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._ids.get(target.name, -1), target) for target in targets]
-        return await self._write(
+        purged, done = await self._write(
             statements.clean_up,
             known,
             merged_rev=self._tail.merged_rev,
+            unmerged={record for record, _ in known if self._tail.has(record)},
             limit=limit,
+            next_rev=next_rev,
         )
+        for name, what in purged.items():
+            if what.deletion_rev is not None:
+                self._forget(name)
+        return purged, done
 
     @property
     def indexed_rev(self) -> int:
@@ -256,6 +259,14 @@ class SqliteBackend:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _forget(self, name: str) -> None:
+        """Take note that a record is deleted, all its rows at or below the last rev."""
+        record = self._ids.pop(name)
+        del self._names[record]
+        self._latest.pop(record, None)
+        self._purge_rev = self._rev
+        self._deletions += 1
 
     def _is_merge_due(self, up_to_rev: int) -> bool:
         if len(self._tail) >= self._options.tail_rows:

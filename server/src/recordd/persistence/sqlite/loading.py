@@ -58,7 +58,9 @@ def load(db: apsw.Connection) -> FoundState:
     ):
         ids[name] = record
         purged[record] = purged_rev
-    deleted_rev = meta.get(Meta.DELETED_REV, 0)
+    # A record without rows is as good as deleted: nothing tells of it but what it lost.
+    lost = [rev for record, rev in purged.items() if record not in latest]
+    deleted_rev = max(meta.get(Meta.DELETED_REV, 0), *lost, 0)
     last_rev = db.execute("SELECT max(rev) FROM log").get or 0
     return FoundState(
         loaded=Loaded(

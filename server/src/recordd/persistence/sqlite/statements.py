@@ -7,7 +7,7 @@ busy event loop costs more than the row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final, cast
 
 import apsw
@@ -68,10 +68,7 @@ def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_re
     They are purged when the index has come to `last_rev`, the last row's there is.
     """
     with db:
-        db.execute(
-            "UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record)
-        )
-        db.execute(_SET_META, (Meta.DELETED_REV, deletion_rev))
+        _take_name(db, record, last_rev=last_rev, deletion_rev=deletion_rev)
 
 
 def purge_slice(db: apsw.Connection, merged_rev: int, limit: int) -> bool:
@@ -96,9 +93,14 @@ def clean_up(
     targets: Sequence[tuple[int, CleanupTarget]],
     *,
     merged_rev: int,
+    unmerged: Set[int],
     limit: int,
+    next_rev: int,
 ) -> tuple[dict[str, Purged], int]:
-    """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`."""
+    """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`.
+
+    Records in `unmerged` have rows that are not in the index yet.
+    """
     deleted: dict[str, Purged] = {}
     done = 0
     with db:
@@ -112,7 +114,12 @@ def clean_up(
                     " purged_rev = max(purged_rev, ?) WHERE id = ?",
                     (len(entries), newest_rev, record),
                 )
-                deleted[target.name] = Purged(len(entries), newest_rev)
+                deletion_rev = None
+                left = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
+                if not left and record not in unmerged:
+                    deletion_rev, next_rev = next_rev, next_rev + 1
+                    _take_name(db, record, last_rev=merged_rev, deletion_rev=deletion_rev)
+                deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev)
             limit -= len(entries)
             if limit <= 0:
                 break
@@ -142,6 +149,11 @@ def _find_outlived(
             break
         entries.append((ts, rev))
     return entries
+
+
+def _take_name(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:
+    db.execute("UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record))
+    db.execute(_SET_META, (Meta.DELETED_REV, deletion_rev))
 
 
 def _delete_rows(db: apsw.Connection, record: int, entries: list[tuple[int, int]]) -> None:

@@ -55,6 +55,10 @@ class Tail:
             entries.append((ts, rev))
         self._size += 1
 
+    def has(self, record: int) -> bool:
+        """Tell whether a record has rows that are not merged."""
+        return record in self._gathering or record in self._merging
+
     def snapshot(self) -> tuple[int, tuple[Entries, Entries]]:
         """Return `merged_rev` and the entries above it, for a reader on another thread."""
         return self.merged_rev, (self._merging, self._gathering)

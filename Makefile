@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill soak fuzz peers lint format types bench bench-quick clean
+.PHONY: help install demo test kill soak fuzz peers aimdb lint format types bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -37,6 +37,9 @@ fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 
 peers: $(STAMP)  ## clients that others wrote, against the running daemon (needs npm)
 	$(BIN)/python -m tests.peers.run
+
+aimdb: $(STAMP)  ## AimDB's own command line against the running daemon (needs cargo)
+	$(BIN)/python -m tests.peers.aimdb
 
 lint: $(STAMP)  ## lint and format check
 	$(BIN)/ruff check .

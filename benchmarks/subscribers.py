@@ -31,14 +31,16 @@ class _Subscribers:
     """Connections that have each sent one request, and how many markers they received."""
 
     def __init__(self, address: Address, request: bytes, count: int) -> None:
+        """Connect and send `request`, in which `%d`, if there, becomes each one's number."""
         _allow_files(count + 100)
         self._socks: Final = {}
         self._epoll: Final = select.epoll()
         self._buffer: Final = bytearray(_BUFFER_BYTES)
         self._tails: Final[dict[int, bytes]] = {}
-        for _ in range(count):
+        for number in range(count):
             sock = _connect(address)
-            sock.sendall(request if isinstance(address, str) else _frame(request))
+            own = request.replace(b"%d", b"%d" % number)
+            sock.sendall(own if isinstance(address, str) else _frame(own))
             self._socks[sock.fileno()] = sock
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 
@@ -46,7 +48,7 @@ class _Subscribers:
         for sock in self._socks.values():
             sock.close()
 
-    def wait_answers(self) -> None:
+    def wait_first_bytes(self) -> None:
         """Wait for the first bytes on every connection, and drop them."""
         waiting = set(self._socks)
         while waiting:
@@ -100,7 +102,7 @@ def deliver_bursts(
         socket.socket(socket.AF_UNIX) as writer,
     ):
         writer.connect(path)
-        group.wait_answers()
+        group.wait_first_bytes()
         started = now = time.perf_counter()
         while now - started < seconds:
             writer.sendall(burst)
@@ -123,7 +125,7 @@ def time_writes_beside_stuck(
         socket.socket(socket.AF_UNIX) as writer,
     ):
         writer.connect(path)
-        group.wait_answers()
+        group.wait_first_bytes()
         before = _resident_bytes(pid)
         seconds = []
         for write in writes:

@@ -9,13 +9,14 @@ Malformed frames and unknown tags have no answer (`aimdb-core`, `session/aimx/co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
+from recordd_protocol.aimx_params import READERS, unwrap
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -25,7 +26,6 @@ from recordd_protocol.rows import Page, Row
 __all__ = ["Aimx"]
 
 _MAX_TEXT_BYTES: Final = 300
-_MAX_INT: Final = 2**63 - 1
 _NO_PARAMS: Final = b"{}"
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -119,7 +119,7 @@ class Aimx:
     def _decode_request(self, frame: _Frame) -> Call | Malformed:
         if frame.id < 0 or not frame.method:
             return Malformed("req: needs an unsigned id and a method")
-        reader = _READERS.get(frame.method)
+        reader = READERS.get(frame.method)
         try:
             if reader is None:
                 text = f"there is no method {frame.method[:100]!r}"
@@ -145,9 +145,7 @@ class Aimx:
     def _decode_write(self, frame: _Frame) -> Call | Malformed:
         if frame.topic is None:
             return Malformed("write: needs a topic")
-        value = frame.payload
-        if self.framing is Framing.LINE and bytes(value)[:1] == b"{":
-            value = _decode_wrapped(value).value or value
+        value = unwrap(frame.payload) if self.framing is Framing.LINE else frame.payload
         return _Unanswered("record.set", methods.Set(frame.topic, value))
 
 
@@ -223,96 +221,6 @@ class _Unanswered(_Call):
 
     def refuse(self, error: RequestError) -> None:
         """Say nothing."""
-
-
-# Parameters as AimDB reads them: what is unknown is ignored, and so is what it would not
-# take for a number or a name.
-
-
-class _Wrapped(msgspec.Struct):
-    value: Raw = Raw(b"")
-
-
-class _Get(methods.Get, frozen=True, forbid_unknown_fields=False):
-    pass
-
-
-class _Set(methods.Set, frozen=True, forbid_unknown_fields=False):
-    pass
-
-
-class _Loose(msgspec.Struct):
-    name: Any = None
-    client: Any = None
-    version: Any = None
-    auth_token: Any = None
-    limit: Any = None
-    start: Any = None
-    end: Any = None
-
-
-_decode_wrapped: Final = msgspec.json.Decoder(_Wrapped).decode
-_decode_loose: Final = msgspec.json.Decoder(_Loose).decode
-
-
-def _read_hello(params: bytes) -> methods.Hello:
-    loose = _decode_loose(params)
-    # Without a version AimDB refuses; an empty one agrees with nothing either.
-    return methods.Hello(
-        _text(loose.client) or "", _text(loose.version) or "", _text(loose.auth_token)
-    )
-
-
-def _read_query(params: bytes) -> methods.Query:
-    loose = _decode_loose(params)
-    limit = _unsigned(loose.limit)
-    return methods.Query(
-        "#" if _text(loose.name) is None else loose.name,
-        1 if limit is None else limit,
-        _unsigned(loose.start),
-        _unsigned(loose.end),
-        paged=False,
-    )
-
-
-def _read_drain(params: bytes) -> methods.Drain:
-    loose = _decode_loose(params)
-    if (name := _text(loose.name)) is None:
-        raise RequestError(Reason.INVALID_PARAMS, "name: missing, or no text")
-    return methods.Drain(name, _unsigned(loose.limit))
-
-
-def _read_list(params: bytes) -> methods.List:
-    return methods.List()
-
-
-def _read_nothing(params: bytes) -> methods.NoParams:
-    return methods.NoParams()
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _unsigned(value: Any) -> int | None:
-    """Return an unsigned integer; None for anything else."""
-    return min(value, _MAX_INT) if type(value) is int and value >= 0 else None
-
-
-_READERS: Final[dict[str, Callable[[bytes], msgspec.Struct]]] = {
-    "hello": _read_hello,
-    "record.get": msgspec.json.Decoder(_Get).decode,
-    "record.set": msgspec.json.Decoder(_Set).decode,
-    "record.list": _read_list,
-    "record.drain": _read_drain,
-    "record.query": _read_query,
-    "graph.nodes": _read_nothing,
-    "graph.edges": _read_nothing,
-    "graph.topo_order": _read_nothing,
-    "profiling.reset": _read_nothing,
-    "buffer_metrics.reset": _read_nothing,
-}
-"""The methods of AimX, and how their parameters are read."""
 
 
 def _render(result: object, params: msgspec.Struct) -> bytes:

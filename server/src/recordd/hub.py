@@ -22,7 +22,8 @@ from recordd.backend import Loaded, Purged
 from recordd.backlog import Backlog
 from recordd.records import RecordState
 from recordd.rules import RuleTable
-from recordd.topics import Topic, Topics
+from recordd.topic import Topic
+from recordd.topics import Topics
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from recordd.rules import Rule
+from recordd.topic import Topic
 from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
 from recordd_protocol.rows import Row, RowKind
-
-if TYPE_CHECKING:
-    from recordd.topics import Topic
 
 __all__ = ["RecordState"]
 

@@ -34,7 +34,7 @@ import msgspec
 from recordd.counters import Counters
 from recordd.hub import Change, Hub, Tombstone
 from recordd.outbox import Outbox, Room
-from recordd.topics import Burst
+from recordd.topic import Burst
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.methods import Subscribed
 from recordd_protocol.patterns import Pattern

@@ -1,0 +1,72 @@
+"""A topic: one pattern that somebody follows, and who is to be told of a commit now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from recordd.outbox import Outbox
+from recordd_protocol.dialect import EventEncoder
+from recordd_protocol.patterns import Pattern, PatternSet
+from recordd_protocol.rows import Row
+
+__all__ = ["Burst", "Follower", "Topic"]
+
+
+class Burst:
+    """The events of one commit, as messages, for everybody whose bytes they are."""
+
+    __slots__ = ("messages", "size", "updates")
+
+    def __init__(self, messages: list[bytes], updates: int) -> None:
+        self.messages: Final = messages
+        self.updates: Final = updates
+        self.size: Final = sum(map(len, messages))
+
+
+class Follower(Protocol):
+    """A subscription as a topic sees it while it is live."""
+
+    @property
+    def encoder(self) -> EventEncoder:
+        """Puts its events into bytes."""
+
+    @property
+    def unreported(self) -> int:
+        """Updates that it did not get and was not told of yet."""
+
+    def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
+        """Take the events of a commit; return the outbox they are in, None where there is no room.
+
+        Without room it is not live any more.
+        """
+
+
+class Topic:
+    """One pattern. `published` counts the updates that matched it since it was made."""
+
+    __slots__ = ("followers", "live", "pattern", "patterns", "published")
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern: Final = pattern
+        self.patterns: Final = PatternSet([pattern])
+        self.followers = 0
+        self.live: Final[dict[Follower, None]] = {}
+        self.published = 0
+
+    def publish(self, rows: Sequence[Row], touched: dict[Outbox, None]) -> None:
+        """Give the rows of one commit to all that are live; note the outboxes they went to."""
+        self.published += len(rows)
+        shared: dict[object, Burst] = {}
+        for follower in list(self.live):
+            encoder = follower.encoder
+            if follower.unreported:
+                burst = Burst(encoder.encode(rows, follower.unreported), len(rows))
+            else:
+                key = encoder.share_key
+                found = shared.get(key)
+                if found is None:
+                    found = shared[key] = Burst(encoder.encode(rows), len(rows))
+                burst = found
+            if (outbox := follower.push(rows, burst)) is not None:
+                touched[outbox] = None

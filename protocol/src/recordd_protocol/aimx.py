@@ -72,9 +72,10 @@ class Aimx:
 
     def claims(self, message: bytes) -> bool:
         """Claim what has a `t` and does not say that it is JSON-RPC."""
-        if message.startswith(b'{"t":'):
+        head = message[:5]
+        if head == b'{"t":':
             return True
-        if message.startswith(b'{"jsonrpc":') or b'"t"' not in message:
+        if head == b'{"jso' or b'"t"' not in message:
             return False
         try:
             tag = _decode_tag(message)

@@ -217,8 +217,9 @@ class Hub:
         A record comes to exist with its first row.
         """
         self._begin_commit(rows)
+        take = self._take
         for row in rows:
-            self._take(row)
+            take(row)
         if self.topics:
             self.topics.publish(rows, self._states)
 

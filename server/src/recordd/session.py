@@ -25,7 +25,7 @@ from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
 from recordd.writes import WriteRequest
-from recordd_protocol.dialect import Call, Dialect, Malformed
+from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Row
@@ -34,6 +34,9 @@ __all__ = ["Session", "open_session"]
 
 logger: Final = logging.getLogger(__name__)
 
+
+_NO_CALLS: Final = (bytes, Malformed)
+"""What a message may come to beside calls."""
 
 _TURN_S: Final = 0.002
 """How long one connection may keep the loop to itself while it has messages."""
@@ -80,7 +83,9 @@ class Session:
         self.core: Final = core
         self.peer: Final = peer
         self.outbox: Final = outbox
-        self._dialects: Final = core.dialects[framing]
+        dialects = core.dialects[framing]
+        self._last_resort: Final = dialects[-1]
+        self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects]
         self._subscriptions: Final = Subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
@@ -99,11 +104,9 @@ class Session:
         self.outbox.hold()
         turn_ends = time.perf_counter() + _TURN_S
         for message in messages:
-            for call in self._choose_dialect(message).decode(message):
-                if isinstance(call, bytes):
-                    self.outbox.put(call)
-                elif isinstance(call, Malformed):
-                    self._note_malformed(call)
+            for call in self._decode(message):
+                if isinstance(call, _NO_CALLS):
+                    self._note_no_call(call)
                 elif (waiting := self._begin(call)) is not None:
                     await self._wait(waiting)
             if self.outbox.is_over:
@@ -125,23 +128,26 @@ class Session:
             await self._settled.park()
         if refusal is not None:
             self.core.counters.request_errors += 1
-            self._send(self._dialects[-1].refuse_message(refusal))
+            self._send(self._last_resort.refuse_message(refusal))
 
     def close(self) -> None:
         """End the subscriptions."""
         self._subscriptions.close_all()
 
-    def _note_malformed(self, malformed: Malformed) -> None:
-        self.core.counters.request_errors += 1
-        logger.debug("%s: malformed: %a", self.peer, malformed.text[:200])
-        self._send(malformed.reply)
-
-    def _choose_dialect(self, message: bytes) -> Dialect:
-        """Return the dialect that a message says it is written in."""
-        for dialect in self._dialects:
-            if dialect.claims(message):
-                return dialect
+    def _decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
+        """Decode a message in the dialect that it says it is written in."""
+        for claims, decode in self._dialects:
+            if claims(message):
+                return decode(message)
         raise AssertionError("the last dialect claims everything")
+
+    def _note_no_call(self, item: Malformed | bytes) -> None:
+        if isinstance(item, bytes):
+            self.outbox.put(item)
+            return
+        self.core.counters.request_errors += 1
+        logger.debug("%s: malformed: %a", self.peer, item.text[:200])
+        self._send(item.reply)
 
     async def _wait(self, waiting: Awaitable[None]) -> None:
         """Wait in the middle of the messages; answers that are ready leave meanwhile."""

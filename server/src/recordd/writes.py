@@ -12,7 +12,7 @@ from typing import Final
 
 from recordd.hub import Hub
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row, RowKind, order_of
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["Deletion", "Outcome", "Plan", "Planned", "Write", "WriteItem", "WriteRequest"]
 
@@ -125,8 +125,8 @@ class Plan:
             # the latest, also when our clock was set back or a client's runs ahead.
             ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
         rev = self._assign_rev(name)
-        # Rows without rev come in the order of their commits: a tie goes to the later.
-        if latest is not None and order_of(ts, rev or 0) < latest.order:
+        # Later commits have greater revs: at the same ts the newer row is the latest.
+        if latest is not None and ts < latest.ts:
             return Row(name, value, ts, rev, RowKind.LATE)
         if latest is None:
             self._created += 1

@@ -31,12 +31,13 @@ class AimxEvents:
         self._id: Final = subscription_id.encode()
         self._framing: Final = framing
         self._is_tagged: Final = framing is Framing.FRAME or not pattern.is_exact
+        self._kind: Final = f"aimx {framing.name} {self._is_tagged} {subscription_id}"
         self._seq = 1
 
     @property
     def share_key(self) -> object:
         """Those of one id and number make the same frames."""
-        return self._framing, self._id, self._is_tagged, self._seq
+        return self._kind, self._seq
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
         """Encode what was committed; see `EventEncoder.encode`."""

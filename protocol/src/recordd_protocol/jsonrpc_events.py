@@ -32,7 +32,8 @@ class JsonRpcEvents:
         self._head: Final = _HEAD % msgspec.json.encode(subscription_id)
         self._framing: Final = framing
         self._max_message_bytes: Final = max_message_bytes
-        self.share_key: Final[object] = (framing, subscription_id)
+        # Text: its hash is computed once; that of an enum member, each time.
+        self.share_key: Final[object] = f"{framing.name} {subscription_id}"
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
         """Encode what was committed; see `EventEncoder.encode`."""

@@ -100,13 +100,6 @@ class Outbox:
             self._limits.update_bytes - self._size - self._size_in_transit,
         )
 
-    def takes(self, updates: int, size: int) -> bool:
-        """Tell whether there is room for so many updates of `size` bytes together."""
-        return (
-            self._updates + self._updates_in_transit + updates <= self._limits.updates
-            and self._size + self._size_in_transit + size <= self._limits.update_bytes
-        )
-
     def put(self, message: bytes) -> None:
         """Add a message; one that comes after `close` is dropped, for nobody is there."""
         if not self._is_closed:
@@ -114,6 +107,17 @@ class Outbox:
             self._size += len(message)
             if not self._is_held:
                 self._wakeup.set()
+
+    def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
+        """Do as `put_updates` if there is room; return whether there was."""
+        limits = self._limits
+        if (
+            self._updates + self._updates_in_transit + updates > limits.updates
+            or self._size + self._size_in_transit + size > limits.update_bytes
+        ):
+            return False
+        self.put_updates(messages, updates, size)
+        return True
 
     def put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> None:
         """Add the messages of so many updates, `size` bytes together; wake nobody.
@@ -139,10 +143,16 @@ class Outbox:
         """Send what the peer takes at once; leave the rest to `run`."""
         if self._is_sending or self._is_held or not self._messages:
             return  # whoever sends or holds goes on with this
-        rest = self._send_nowait(self._begin_sending())
-        self._end_sending(rest)
-        if rest:
+        messages, self._messages = self._messages, []
+        self._messages = self._send_nowait(messages)
+        self._has_rest = bool(self._messages)
+        if self._has_rest:
+            self._size = sum(map(len, self._messages))
             self._wakeup.set()
+        else:
+            self._size = self._updates = 0
+            if self._changed:
+                self._changed.unpark_all()
 
     async def flush(self) -> None:
         """Send what is there, unless another task is at it and will go on with this.
@@ -204,11 +214,12 @@ class Outbox:
     async def _send_all(self) -> None:
         messages = self._begin_sending()
         try:
-            rest = self._send_nowait(messages)
-            if rest and not await self._sender.send(rest, self._note_progress):
-                self.discard()
+            if rest := self._send_nowait(messages):
+                self._note_progress()
+                if not await self._sender.send(rest, self._note_progress):
+                    self.discard()
         finally:
-            self._end_sending([])
+            self._end_sending()
 
     def _begin_sending(self) -> list[bytes]:
         self._is_sending = True
@@ -220,21 +231,12 @@ class Outbox:
 
     def _send_nowait(self, messages: list[bytes]) -> list[bytes]:
         try:
-            rest = self._sender.send_nowait(messages)
+            return self._sender.send_nowait(messages)
         except trio.BrokenResourceError:
             self.discard()
             return []
-        if rest:
-            self._note_progress()
-        return rest
 
-    def _end_sending(self, rest: list[bytes]) -> None:
-        """Forget what was sent; `rest` was not, and comes first again."""
-        if rest:
-            self._has_rest = True
-            self._messages = rest
-            self._size = sum(map(len, rest))
-            self._updates = self._updates_in_transit
+    def _end_sending(self) -> None:
         self._is_sending = False
         self._size_in_transit = self._updates_in_transit = 0
         self._sending_since = math.inf

@@ -148,10 +148,9 @@ class Subscription:
     def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
         """Take the events of a commit; see `Follower.push`."""
         outbox = self._outbox
-        if not outbox.takes(burst.updates, burst.size):
+        if not outbox.try_put_updates(burst.messages, burst.updates, burst.size):
             self._fall_behind(burst.updates)
             return None
-        outbox.put_updates(burst.messages, burst.updates, burst.size)
         if self.unreported:
             self._report(self.unreported)
             self.unreported = 0

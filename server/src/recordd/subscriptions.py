@@ -47,7 +47,7 @@ class Subscriptions:
 
     @property
     def is_opening(self) -> bool:
-        """Whether an opening burst waits for room: it holds rows, so it comes alone."""
+        """Whether an opening burst waits for room: they come one at a time."""
         return any(subscription.is_opening for subscription in self._behind)
 
     async def wait_opened(self) -> None:
@@ -131,7 +131,7 @@ class Subscriptions:
     def _choose(self) -> Subscription | None:
         """Return whose turn it is; None where all that are behind wait for storage.
 
-        One that is opening goes on to its end: so no more than one holds what it captured.
+        One that is opening goes on to its end, so that no more than one is under way.
         """
         now = trio.current_time()
         chosen = None

@@ -270,6 +270,22 @@ async def test_an_unreadable_folder_is_a_clear_error(tmp_path: Path) -> None:
         await make(tmp_path / "file" / "a.db").initialize()
 
 
+async def test_many_deleted_records_are_purged_in_few_slices(tmp_path: Path) -> None:
+    backend = make(tmp_path / "a.db")
+    await backend.initialize()
+    await backend.store([row(n, f"r.{n}") for n in range(1, 501)])
+    for n in range(1, 501):
+        await backend.delete(f"r.{n}", 500 + n)
+    slices = 0
+    while await backend.maintain(1 << 40):
+        slices += 1
+    assert slices < 5
+    await backend.close()
+    with sqlite3.connect(tmp_path / "a.db") as db:
+        assert db.execute("SELECT count(*) FROM record").fetchone() == (0,)
+    db.close()
+
+
 async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill(path, rows=3000)

@@ -89,6 +89,7 @@ class Reader:
         self.model = model
         self.pattern = compile_pattern(pattern)
         self.every = every
+        self.room = MAX_UPDATES
         self.rev: int | None = None  # after which it resumes
         self.values: list[tuple[int, str]] | None = None  # of an opening burst that is not over
         self.told: list[dict[str, Any]] = []
@@ -97,7 +98,7 @@ class Reader:
     def connect(self) -> None:
         """Subscribe, from where the last connection ended."""
         self.sender = TapSender()
-        self.outbox = Outbox(OutboxLimits(1 << 20, MAX_UPDATES, 1 << 20), self.sender)
+        self.outbox = Outbox(OutboxLimits(1 << 20, self.room, 1 << 20), self.sender)
         self.subscriptions = Subscriptions(self.core, self.nursery, self.outbox)
         self.scope = trio.CancelScope()
         self.nursery.start_soon(_run_outbox, self.outbox, self.scope)
@@ -288,3 +289,30 @@ async def _read_all(reader: Reader) -> None:
         if not reader.sender.taken:
             return
         reader.take()
+
+
+async def test_what_was_left_out_is_told_with_the_very_next_update() -> None:
+    """A late row is left out while the reader is slow; then comes a commit larger than its room."""
+    configuration = configure(subscriber_updates=2)
+    async with (
+        running_core(MemoryBackend(), configuration) as running,
+        trio.open_nursery() as nursery,
+    ):
+        core, model = running.core, Model()
+        reader = Reader(core, nursery, model, "#", every=False)
+        reader.room = 2
+        reader.connect()
+        for name in ("a", "b", "x.a", "x.b", "a", "b"):
+            _write(core, model, name)
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            reader.sender.open(1)
+            await trio.testing.wait_all_tasks_blocked()
+        _write(core, model, "x.a", ts=1)
+        await _read_all(reader)
+        _write(core, model, "a", "b", "x.a")
+        await _read_all(reader)
+        assert [event.get("skipped", 0) for event in reader.told[-3:]] == [1, 0, 0]
+        reader.check(is_complete=True)
+        reader.subscriptions.close_all()
+        nursery.cancel_scope.cancel()

@@ -11,11 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from recordd.backend import BackendError, BackendOptions
+from recordd.backend import BackendError, BackendOptions, CleanupTarget
+from recordd.core import Core
 from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd.rules import read_rules
 from recordd.settings import Configuration
+from recordd.writes import Write
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.wire import request
 
@@ -341,6 +343,38 @@ async def test_reading_storage_waits_for_no_purge_that_began_later(core: CoreInM
                 with trio.fail_after(1):
                     while nursery.child_tasks:
                         await trio.lowlevel.checkpoint()
+
+
+class PurgedWhileRead(MemoryBackend):
+    """Retention runs while the first page is read, and a commit is right behind it."""
+
+    core: Core | None = None
+
+    async def replay(self, patterns: Any, **limits: Any) -> Any:
+        page = await super().replay(patterns, **limits)
+        if (core := self.core) is not None:
+            self.core = None
+            with core.hub.purging():
+                target = CleanupTarget("a", None, 1, True)
+                purged, _ = await self.cleanup([target], 100, next_rev=1000)
+                core.hub.forget_rows("a", purged["a"])
+            core.queue.put_nowait(Write([("a", b"100", None)], lambda rows: rows))
+        return page
+
+
+async def test_a_resync_brings_the_values_that_it_announces() -> None:
+    """Also where each of them changes a moment later: a client waits for the last of them."""
+    backend = PurgedWhileRead()
+    async with running_core(backend, configure(backlog_bytes=0)) as core:
+        writer, reader = core.connect(), core.connect()
+        await write(writer, *[("a", n) for n in range(5)])
+        backend.core = core.core
+        await subscribe(reader, "a", after=1, delivery="every")
+        assert [brief(event) for event in await events(reader, 3)] == [
+            (None, None, 5, "oldest_rev", "resync", "values"),
+            ("a", 4, 5, "last", "snapshot"),
+            ("a", 100, 6),
+        ]
 
 
 class BrokenReads(MemoryBackend):

@@ -27,6 +27,8 @@ __all__ = ["Aimx"]
 
 _MAX_TEXT_BYTES: Final = 300
 _NO_PARAMS: Final = b"{}"
+_ID_END: Final = 2**64
+"""AimDB's ids are unsigned and have 64 bits."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -118,7 +120,7 @@ class Aimx:
         return b'{"t":"reply","id":%d,"err":"%b","msg":%b}' % (id, word, _encode(text))
 
     def _decode_request(self, frame: _Frame) -> Call | Malformed:
-        if frame.id < 0 or not frame.method:
+        if not 0 <= frame.id < _ID_END or not frame.method:
             return Malformed("req: needs an unsigned id and a method")
         reader = READERS.get(frame.method)
         try:
@@ -134,7 +136,7 @@ class Aimx:
         return Malformed(refusal.message, self.encode_refusal(frame.id, refusal))
 
     def _decode_subscribe(self, frame: _Frame) -> Call | Malformed:
-        if frame.id < 0 or frame.topic is None:
+        if not 0 <= frame.id < _ID_END or frame.topic is None:
             return Malformed("sub: needs an unsigned id and a topic")
         return _Subscribe(self, frame.id, methods.Subscribe(frame.topic))
 

@@ -266,6 +266,8 @@ class Session:
         except Exception as error:
             self._refuse(call, error, TABLE[call.method])
         finally:
+            if isinstance(query, Closeable):
+                query.close()  # cancelled before its turn it would never have been awaited
             self._pending_queries -= 1
             self._settled.unpark_all()
 

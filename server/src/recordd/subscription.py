@@ -191,14 +191,18 @@ class Subscription:
 
     def start_afresh(self) -> None:
         """Tell that updates are lost, and begin with the current values."""
-        if self._phase is _Phase.CLOSED:
-            return
+        if self._phase is not _Phase.CLOSED:
+            self._resync()
+            # At once: the values that were announced may all have changed a moment later.
+            self.feed_nowait()
+
+    def _resync(self) -> None:
         hub = self._hub
         states = hub.snapshot(self.topic)
         messages = self.encoder.encode_resync(
             rev=hub.rev, epoch=hub.epoch, oldest_rev=self._oldest_rev(), values=len(states)
         )
-        self._outbox.put_updates(messages, 1, sum(map(len, messages)))
+        self._outbox.put_updates(messages, len(messages), sum(map(len, messages)))
         self.encoder.advance(1)
         self._counters.resyncs += 1
         self._take_position(hub.tick, hub.rev)
@@ -250,8 +254,8 @@ class Subscription:
         del self.topic.live[self]
         self._take_position(*self._hub.before_commit)
         self._transients_until = self._base.tick
-        self._accounted = self.topic.published - updates - self.unreported
-        self.unreported = 0
+        self._accounted = self.topic.published - updates
+        self._missed, self.unreported = self.unreported, 0
         # One large commit does not make a slow reader: who had taken all gets all of it.
         is_slow = self._outbox.is_behind
         self._phase = _Phase.CONFLATING if is_slow and not self._every else _Phase.REPLAYING
@@ -375,8 +379,7 @@ class Subscription:
             self._next += 1
         if rows:
             self._rev = self._after = rows[-1].rev or self._rev
-            self._put(rows, self._missed)
-            self._missed = 0
+            self._put(rows)
         return self._next > start
 
     def _capture_changes(self) -> bool:
@@ -384,7 +387,7 @@ class Subscription:
         assert self._tick is not None, "conflating starts from a tick"
         found = self._hub.changes_after(self._tick, self.topic)
         if found is None:
-            self.start_afresh()
+            self._resync()
             return True
         changes = [change for change in found if not self._was_told(change)]
         self._missed += self.topic.published - self._accounted - len(changes)
@@ -407,12 +410,14 @@ class Subscription:
         self.topic.live[self] = None
         return True
 
-    def _put(self, rows: Sequence[Row], skipped: int = 0) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
+        """Put rows, the first with how many updates were left out before it."""
         if rows:
-            messages = self.encoder.encode(rows, skipped)
+            messages = self.encoder.encode(rows, self._missed)
             self._outbox.put_updates(messages, len(rows), sum(map(len, messages)))
-            if skipped:
-                self._report(skipped)
+            if self._missed:
+                self._report(self._missed)
+                self._missed = 0
             self.encoder.advance(len(rows))
 
     def _report(self, skipped: int) -> None:

@@ -38,6 +38,7 @@ class Subscriptions:
         self._behind: Final[dict[Subscription, float]] = {}
         """Those to be fed, each not before a time."""
         self._more = trio.Event()
+        self._one_reads: Final = trio.CapacityLimiter(1)
         self._is_storage_failing = False
         self._feeding: trio.CancelScope | None = None
         self._opened: Final = trio.lowlevel.ParkingLot()
@@ -120,13 +121,19 @@ class Subscriptions:
         """Feed those that are behind, in turn, while there is room; then end."""
         with scope:
             while self._behind:
-                await self._outbox.wait_room()
-                if (subscription := self._choose()) is not None:
-                    await self._feed(subscription)
-                else:
-                    await self._wait_for_turn()
-                await trio.lowlevel.checkpoint()
+                async with trio.open_nursery() as readers:
+                    await self._feed_in_turn(readers)
+                    readers.cancel_scope.cancel()
         self._feeding = None
+
+    async def _feed_in_turn(self, readers: trio.Nursery) -> None:
+        while self._behind:
+            await self._outbox.wait_room()
+            if (subscription := self._choose()) is not None:
+                await self._feed(subscription, readers)
+            else:
+                await self._wait_for_turn()
+            await trio.lowlevel.checkpoint()
 
     def _choose(self) -> Subscription | None:
         """Return whose turn it is; None where all that are behind wait for storage.
@@ -147,17 +154,30 @@ class Subscriptions:
         with trio.move_on_at(min(self._behind.values(), default=-math.inf)):
             await self._more.wait()
 
-    async def _feed(self, subscription: Subscription) -> None:
+    async def _feed(self, subscription: Subscription, readers: trio.Nursery) -> None:
         has_come_further = subscription.feed_nowait()
         self._outbox.flush_nowait()
-        not_before = 0.0
         if subscription.is_reading:
-            not_before = await self._try_to_read_storage(subscription)
-        elif not has_come_further:
+            self._behind[subscription] = math.inf  # until it has been read for
+            readers.start_soon(self._read, subscription)
+            return
+        if not has_come_further:
             await self._outbox.wait_empty()
+        self._requeue(subscription, 0.0)
+
+    async def _read(self, subscription: Subscription) -> None:
+        """Read a page from storage, one subscription at a time; others are fed meanwhile."""
+        async with self._one_reads:
+            await self._outbox.wait_room()
+            not_before = await self._try_to_read_storage(subscription)
+        self._requeue(subscription, not_before)
+        self._more.set()
+
+    def _requeue(self, subscription: Subscription, not_before: float) -> None:
+        """Let the others have their turn."""
         self._behind.pop(subscription, None)
         if subscription.is_behind:
-            self._behind[subscription] = not_before  # behind the others
+            self._behind[subscription] = not_before
         self._opened.unpark_all()
 
     async def _try_to_read_storage(self, subscription: Subscription) -> float:

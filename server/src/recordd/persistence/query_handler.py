@@ -6,6 +6,7 @@ import bisect
 from collections.abc import Awaitable
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from recordd.backend import PageLimits, PersistenceBackend, QueryParams
@@ -64,6 +65,9 @@ class StoredQueryHandler(QueryHandler):
         )
         if params.paged:
             return self._backend.query(patterns, wanted)
+        most_rows = max((state.rows for state in self._hub.match(patterns)), default=0)
+        if limit is not None and limit >= most_rows:  # to count back that far would be in vain
+            wanted = msgspec.structs.replace(wanted, limit_per_record=None)
         return WholeQuery(self._backend, patterns, wanted, timeout_s=self._timeout_s)
 
     def replay(self, params: Replay) -> Awaitable[Page]:

@@ -9,12 +9,16 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from recordd.backend import PersistenceBackend, QueryParams
+from recordd.backend import PageLimits, PersistenceBackend, QueryParams
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["WholeQuery", "keep_newest"]
+
+
+_LARGE_PAGE: Final = PageLimits(rows=100_000, bytes=16 << 20)
+"""Each page finds anew where every record's rows start: few large ones cost less."""
 
 
 class WholeQuery:
@@ -30,9 +34,10 @@ class WholeQuery:
     ) -> None:
         self._backend: Final = backend
         self._patterns: Final = patterns
-        self._params: Final = params
+        self._max_bytes: Final = params.page.bytes
+        self._params: Final = msgspec.structs.replace(params, page=_LARGE_PAGE)
         self._timeout_s: Final = timeout_s
-        self._first: Final = backend.query(patterns, params)
+        self._first: Final = backend.query(patterns, self._params)
 
     def close(self) -> None:
         """Give it up before it was awaited."""
@@ -52,8 +57,8 @@ class WholeQuery:
                 page = await self._backend.query(self._patterns, following)
                 total += len(page.rows)
                 rows.extend(page.rows)
-                rows = collections.deque(keep_newest(rows, self._params.page.bytes))
-            newest = keep_newest(rows, self._params.page.bytes)
+                rows = collections.deque(keep_newest(rows, self._max_bytes))
+            newest = keep_newest(rows, self._max_bytes)
             return Page(newest, rev=page.rev, epoch=page.epoch, total=total)
         refusal = f"the query took longer than {self._timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)

@@ -190,7 +190,7 @@ class SqliteBackend:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
         record = self._ids[name]
         await self._write(statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev)
-        self._forget(name)
+        self._forget(name, self._rev)
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
@@ -207,7 +207,7 @@ class SqliteBackend:
         )
         for name, what in purged.items():
             if what.deletion_rev is not None:
-                self._forget(name)
+                self._forget(name, self._tail.merged_rev)
         return purged, done
 
     @property
@@ -260,12 +260,12 @@ class SqliteBackend:
             os.close(self._lock)
             self._lock = None
 
-    def _forget(self, name: str) -> None:
-        """Take note that a record is deleted, all its rows at or below the last rev."""
+    def _forget(self, name: str, last_rev: int) -> None:
+        """Take note that a record is deleted, all its rows at or below `last_rev`."""
         record = self._ids.pop(name)
         del self._names[record]
         self._latest.pop(record, None)
-        self._purge_rev = self._rev
+        self._purge_rev = max(self._purge_rev or 0, last_rev)
         self._deletions += 1
 
     def _is_merge_due(self, up_to_rev: int) -> bool:

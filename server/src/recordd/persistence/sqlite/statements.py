@@ -72,20 +72,28 @@ def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_re
 
 
 def purge_slice(db: apsw.Connection, merged_rev: int, limit: int) -> bool:
-    """Delete some rows of deleted records that are wholly indexed; return whether any were left."""
+    """Delete some rows of deleted records that are wholly indexed; return whether any were left.
+
+    A record counts as a row, since many may have none any more.
+    """
     with db:
         doomed = db.execute(
-            "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT 1",
-            (merged_rev,),
-        ).get
-        if doomed is None:
-            return False
-        rows = db.execute("SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (doomed, limit))
-        entries = cast("list[tuple[int, int]]", rows.fetchall())
-        _delete_rows(db, doomed, entries)
-        if len(entries) < limit:
-            db.execute("DELETE FROM record WHERE id = ?", (doomed,))
-    return True
+            "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT ?",
+            (merged_rev, limit),
+        ).fetchall()
+        for (record,) in cast("list[tuple[int]]", doomed):
+            rows = db.execute(
+                "SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (record, limit)
+            )
+            entries = cast("list[tuple[int, int]]", rows.fetchall())
+            _delete_rows(db, record, entries)
+            if len(entries) >= limit:
+                break
+            db.execute("DELETE FROM record WHERE id = ?", (record,))
+            limit -= len(entries) + 1
+            if limit <= 0:
+                break
+    return bool(doomed)
 
 
 def clean_up(

@@ -27,6 +27,7 @@ from recordd_client import (
 )
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
+from tests.wire import WebSocketWire, Wire, request
 
 URLS = ["url", "ws_url"]
 CODE = "import sys; from recordd_client.cli import main; sys.exit(main())"
@@ -282,3 +283,31 @@ async def test_what_on_resync_raises_reaches_the_loop(daemon: DaemonProcess) -> 
         with pytest.raises(ValueError, match="no"):
             async with db.subscribe("#", after=9, on_resync=fail) as updates:
                 await anext(updates)
+
+
+@pytest.mark.parametrize("transport", ["unix", "websocket"])
+def test_a_subscriber_that_takes_nothing_is_closed_and_nobody_else(
+    start_daemon: StartDaemon, transport: str
+) -> None:
+    """A tenth of a second instead of thirty; it is looked for eight times in that."""
+    daemon = start_daemon(RECORDD_SEND_TIMEOUT="100ms")
+    stuck: WebSocketWire | Wire
+    if transport == "unix":
+        stuck = Wire(daemon.socket_path)
+        stuck.send(request("record.subscribe", 1, name="#"))
+    else:
+        stuck = WebSocketWire(daemon.port)
+        stuck.sock.sendall(stuck.encode(request("record.subscribe", 1, name="#")))
+    with stuck, connect(daemon.url) as db, db.subscribe("#") as updates:
+        stuck.receive_raw()
+        deadline = time.monotonic() + 20
+        count = 0
+        while db.stats().slow_peers_closed == 0:
+            assert time.monotonic() < deadline
+            db.set("a", [count, "x" * 100_000])
+            update = next(updates)
+            assert update.value is not None
+            assert update.value[0] == count
+            count += 1
+        assert db.stats().subscriptions == 1
+    assert "closed: it took nothing for 0.1 s while data waited" in daemon.log

@@ -47,8 +47,8 @@ def running_daemon(folder: Path) -> Iterator[str]:
 def running_full_daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
     """Run `recordd serve` on `folder`, on a Unix socket and a free port.
 
-    Its settings are the defaults, whatever the environment says, but for those given and
-    for retention: rows loaded with old times must stay.
+    Its settings are the defaults, whatever the environment says, but for those given, for
+    retention and for `min_ts`: rows with old times must be taken, and stay.
 
     Raises:
         RuntimeError: when it does not start, or has refused a request by the end.
@@ -62,7 +62,7 @@ def running_full_daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
         *("--retention", "off"),
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
-    settings = {"listen": "127.0.0.1:0", **settings}
+    settings = {"listen": "127.0.0.1:0", "min_ts": "0", **settings}
     environment |= {f"RECORDD_{key.upper()}": value for key, value in settings.items()}
     with run_until_left(command, path, environment) as pid:
         yield Daemon(path, _find_port(path) if settings["listen"] else 0, pid)

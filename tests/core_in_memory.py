@@ -19,9 +19,9 @@ from tests.wire import request
 
 
 def configure(**settings: Any) -> Configuration:
-    """A configuration with some settings of its own and no environment."""
+    """A configuration with some settings of its own and no environment; any `ts` is old enough."""
     flags = {key: str(value) for key, value in settings.items()}
-    return load({"retention": "off", **flags}, {}, None)
+    return load({"retention": "off", "min_ts": "0", **flags}, {}, None)
 
 
 class Peer:

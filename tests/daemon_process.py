@@ -14,7 +14,10 @@ START_TIMEOUT_S = 20.0
 
 
 class DaemonProcess:
-    """`recordd serve` on a folder; start it as often as needed."""
+    """`recordd serve` on a folder; start it as often as needed.
+
+    Any `ts` is old enough, so that tests may count 1, 2, 3.
+    """
 
     def __init__(self, folder: Path, *flags: str, **environment: str) -> None:
         self.folder = folder
@@ -57,7 +60,7 @@ class DaemonProcess:
     def popen(self) -> subprocess.Popen[bytes]:
         """Start the daemon and wait for nothing."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
-        environment |= {"RECORDD_RETENTION": "off", **self._environment}
+        environment |= {"RECORDD_RETENTION": "off", "RECORDD_MIN_TS": "0", **self._environment}
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 [

@@ -132,6 +132,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_ring_capacity: Annotated[
         int, _setting("values", "largest spmc_ring; each value stays in memory", ge=1)
     ] = 65_536
+    min_ts: Annotated[
+        int,
+        _setting("Unix ms", "earliest ts of a write, here 2000-01-01; catches wrong units", ge=0),
+    ] = 946_684_800_000
     max_future_ms: Annotated[
         int, _setting("age", "how far ahead of our clock a ts may be; catches wrong units", ge=0)
     ] = 86_400_000

@@ -11,6 +11,7 @@ import msgspec
 from recordd.caller import Caller
 from recordd.core import Core
 from recordd.dispatch import Handler
+from recordd.time_window import check_ts
 from recordd.writes import Deletion, Write, WriteItem
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Delete, Deleted, Set, SetMany, Written, WrittenMany
@@ -61,16 +62,13 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Wr
         bytes(value), max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
     )
     if ts is not None:
-        _check_ts(ts, settings.max_future_ms)
+        check_ts(
+            ts,
+            now_ms=int(time.time() * 1000),
+            min_ts=settings.min_ts,
+            max_future_ms=settings.max_future_ms,
+        )
     return name, checked, ts
-
-
-def _check_ts(ts: int, max_future_ms: int) -> None:
-    if not 0 <= ts < 2**63:
-        raise RequestError(Reason.INVALID_PARAMS, f"ts: {ts} is not between 0 and 2^63 - 1")
-    if ts > time.time() * 1000 + max_future_ms:
-        text = f"ts: {ts} is more than {max_future_ms} ms in the future; the unit is milliseconds"
-        raise RequestError(Reason.INVALID_PARAMS, text)
 
 
 def _check_writable(core: Core, name: str) -> None:

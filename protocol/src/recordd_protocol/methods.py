@@ -402,13 +402,16 @@ class Stats(_Result, frozen=True):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """One method: `result` is what a client decodes; `is_write` says that it changes records."""
+    """One method: `result` is what a client decodes; `is_write` says that it changes records,
+    `is_query` that it may take long and counts as pending meanwhile.
+    """
 
     name: str
     params: type[msgspec.Struct]
     result: Any
     summary: str
     is_write: bool = False
+    is_query: bool = False
 
 
 METHODS: Final[dict[str, Method]] = {
@@ -421,9 +424,11 @@ METHODS: Final[dict[str, Method]] = {
         Method(
             "record.set_many", SetMany, WrittenMany, "Write many, all or nothing", is_write=True
         ),
-        Method("record.query", Query, Records, "Read latest values or history of many records"),
-        Method("record.replay", Replay, Records, "Read the log in commit order"),
-        Method("record.at", At, Record, "Read the row of one commit number"),
+        Method(
+            "record.query", Query, Records, "Read latest values or history of many", is_query=True
+        ),
+        Method("record.replay", Replay, Records, "Read the log in commit order", is_query=True),
+        Method("record.at", At, Record, "Read the row of one commit number", is_query=True),
         Method("record.count", Count, Counts, "Count records and rows"),
         Method("record.drain", Drain, Drained, "Read what came since the previous drain"),
         Method("record.subscribe", Subscribe, Subscribed, "Follow the records that match"),

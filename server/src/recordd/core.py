@@ -17,6 +17,7 @@ from recordd.extensions import Extensions, StartHook
 from recordd.hub import Hub
 from recordd.outbox import Outbox
 from recordd.settings import Configuration, Settings
+from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
 from recordd_protocol.aimx import Aimx
@@ -75,6 +76,7 @@ class Core:
             self.hub, self.extensions.get(PersistenceBackend), builder.queue
         )
         self.counters: Final = Counters()
+        self.turns: Final = Turns()
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
         self.dialects: Final = {

@@ -22,12 +22,13 @@ Refuses with a `RequestError`."""
 class Binding:
     """A method and its handler."""
 
-    __slots__ = ("_decode", "handle", "is_write", "method")
+    __slots__ = ("_decode", "handle", "is_query", "is_write", "method")
 
     def __init__(self, method: Method, handle: Handler) -> None:
         self.method: Final = method
         self.handle: Final = handle
         self.is_write: Final = method.is_write
+        self.is_query: Final = method.is_query
         self._decode: Final = msgspec.json.Decoder(method.params).decode
 
     def decode_params(self, params: bytes | msgspec.Struct) -> Any:

@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import trio
 
@@ -24,6 +24,7 @@ from recordd.methods import TABLE
 from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
+from recordd.turns import TURN_S
 from recordd.writes import WriteRequest
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
@@ -33,13 +34,10 @@ from recordd_protocol.rows import Row
 __all__ = ["Session", "open_session"]
 
 logger: Final = logging.getLogger(__name__)
-
+T = TypeVar("T")
 
 _NO_CALLS: Final = (bytes, Malformed)
 """What a message may come to beside calls."""
-
-_TURN_S: Final = 0.002
-"""How long one connection may keep the loop to itself while it has messages."""
 
 
 @runtime_checkable
@@ -102,20 +100,18 @@ class Session:
         the others none.
         """
         self.outbox.hold()
-        turn_ends = time.perf_counter() + _TURN_S
+        clock = time.perf_counter
+        turn_ends = clock() + TURN_S
         for message in messages:
             for call in self._decode(message):
                 if isinstance(call, _NO_CALLS):
                     self._note_no_call(call)
                 elif (waiting := self._begin(call)) is not None:
                     await self._wait(waiting)
+                if clock() > turn_ends:
+                    turn_ends = await self._wait(self.core.turns.next())
             if self.outbox.is_over:
                 await self._wait(self.outbox.wait_under())
-            if time.perf_counter() > turn_ends:
-                self.outbox.release()
-                await trio.lowlevel.checkpoint()
-                self.outbox.hold()
-                turn_ends = time.perf_counter() + _TURN_S
         await self.outbox.flush()
 
     async def finish(self, refusal: RequestError | None = None) -> None:
@@ -149,11 +145,12 @@ class Session:
         logger.debug("%s: malformed: %a", self.peer, item.text[:200])
         self._send(item.reply)
 
-    async def _wait(self, waiting: Awaitable[None]) -> None:
+    async def _wait(self, waiting: Awaitable[T]) -> T:
         """Wait in the middle of the messages; answers that are ready leave meanwhile."""
         self.outbox.release()
-        await waiting
+        result = await waiting
         self.outbox.hold()
+        return result
 
     def _begin(self, call: Call) -> Awaitable[None] | None:
         """Start one request, or return what has to be awaited to have it started.
@@ -177,6 +174,8 @@ class Session:
         return None
 
     def _begin_read(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
+        if binding.is_query:
+            self._check_room_for_query()  # before any work is done for it
         result = binding.handle(self._caller, params)
         if type(result) is Row:
             self._send(call.answer(result))
@@ -246,13 +245,13 @@ class Session:
         if not self._pending_writes:
             self._settled.unpark_all()
 
-    def _begin_query(self, call: Call, query: Awaitable[object]) -> None:
+    def _check_room_for_query(self) -> None:
         limit = self.core.settings.max_pending_queries
         if self._pending_queries >= limit:
-            if isinstance(query, Closeable):
-                query.close()
-            text = f"{limit} queries are pending on this connection: wait for one"
+            text = f"max_pending_queries: {limit} are pending on this connection: wait for one"
             raise RequestError(Reason.OVERLOADED, text)
+
+    def _begin_query(self, call: Call, query: Awaitable[object]) -> None:
         self._pending_queries += 1
         self._nursery.start_soon(self._run_query, call, query)
 

@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill soak fuzz peers aimdb lint format types bench bench-quick clean
+.PHONY: help install demo test kill soak soak-schedules fuzz peers aimdb lint format types bench bench-quick clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 install: $(STAMP)  ## make .venv with the three distributions and the tools
 
@@ -31,6 +31,9 @@ kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 
 soak: $(STAMP)  ## twenty seconds of followers that come and go under load, nothing missed
 	RECORDD_SOAK_S=20 $(BIN)/python -m pytest tests/process/test_soak.py
+
+soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
+	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py
 
 fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py

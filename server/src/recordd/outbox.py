@@ -4,8 +4,22 @@ Whoever has put something may try to send it at once, without a task switch: to 
 another task costs more than the rest of a request (measured: 97 µs instead of 46 µs for
 one line there and back). So the connection's reading task sends the answers of what it
 has just handled, and the writer, after a commit, the events of each subscriber. What the
-peer does not take at once, and what is put in between, is sent by a task that waits. Only
-one of them sends at a time.
+peer does not take at once, and what is put in between, is sent by a task that waits.
+
+The invariant: **whenever messages wait, a task will send them.** Who that is, is the turn,
+and only whose turn it is sends:
+
+    IDLE       nobody: nothing waits, or who holds the outbox will `flush` or `release`
+    DUE        `run`, which has been woken
+    FLUSHING   the task in `flush`; what comes meanwhile is left to `run`: that task has
+               requests to read, and updates that keep coming would keep it here for ever
+    RUNNING    `run`; what comes meanwhile is its next turn
+
+    IDLE, DUE ── flush ──► FLUSHING ─┐
+    DUE ──────── run ────► RUNNING ──┴─► DUE where messages wait and nobody holds, else IDLE
+
+A turn ends in `_pass_turn` and nowhere else; so does every step that leaves messages behind.
+`put_updates` alone leaves them without: its caller flushes before it gives way to others.
 
 Answers are bounded by not reading further requests. Updates, which nobody on the
 connection can hold back, are bounded by `room`: the subscription that finds too little
@@ -14,6 +28,7 @@ keeps them to itself and asks again later.
 
 from __future__ import annotations
 
+import enum
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +73,15 @@ class Room(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class _Turn(enum.Enum):
+    """Who sends: see the head of the module."""
+
+    IDLE = enum.auto()
+    DUE = enum.auto()
+    FLUSHING = enum.auto()
+    RUNNING = enum.auto()
+
+
 class Outbox:
     """Whole messages on their way out."""
 
@@ -69,13 +93,18 @@ class Outbox:
         self._updates = 0
         self._size_in_transit = 0
         self._updates_in_transit = 0
-        self._is_sending = False
+        self._turn = _Turn.IDLE
         self._has_rest = False
         self._is_held = False
         self._is_closed = False
         self._sending_since = math.inf
-        self._wakeup = trio.Event()
+        self._due: Final = trio.lowlevel.ParkingLot()
         self._changed: Final = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a task is in the middle of sending."""
+        return self._turn is _Turn.FLUSHING or self._turn is _Turn.RUNNING
 
     @property
     def is_over(self) -> bool:
@@ -85,12 +114,12 @@ class Outbox:
     @property
     def is_empty(self) -> bool:
         """Whether nothing waits to be sent."""
-        return not self._messages and not self._is_sending
+        return not self._messages and not self.is_sending
 
     @property
     def is_behind(self) -> bool:
         """Whether the peer has yet to take something that was sent before."""
-        return self._is_sending or self._has_rest
+        return self._has_rest or self.is_sending
 
     @property
     def room(self) -> Room:
@@ -105,8 +134,8 @@ class Outbox:
         if not self._is_closed:
             self._messages.append(message)
             self._size += len(message)
-            if not self._is_held:
-                self._wakeup.set()
+            if self._turn is _Turn.IDLE and not self._is_held:
+                self._pass_turn()
 
     def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
         """Do as `put_updates` if there is room; return whether there was."""
@@ -122,7 +151,8 @@ class Outbox:
     def put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> None:
         """Add the messages of so many updates, `size` bytes together; wake nobody.
 
-        The caller goes on to `flush_nowait`.
+        The caller goes on to `flush_nowait` before it gives way to another task: many
+        subscriptions of a connection share that one send.
         """
         if not self._is_closed:
             self._messages += messages
@@ -136,49 +166,47 @@ class Outbox:
     def release(self) -> None:
         """End `hold` without sending, as before anything that may wait."""
         self._is_held = False
-        if self._messages:
-            self._wakeup.set()
+        if self._turn is _Turn.IDLE:
+            self._pass_turn()
 
     def flush_nowait(self) -> None:
         """Send what the peer takes at once; leave the rest to `run`."""
-        if self._is_sending or self._is_held or not self._messages:
-            return  # whoever sends or holds goes on with this
+        if not self._messages or self._is_held or self.is_sending:
+            return  # whoever holds or sends goes on with this
         messages, self._messages = self._messages, []
         self._messages = self._send_nowait(messages)
         self._has_rest = bool(self._messages)
         if self._has_rest:
             self._size = sum(map(len, self._messages))
-            self._wakeup.set()
         else:
             self._size = self._updates = 0
             if self._changed:
                 self._changed.unpark_all()
+        self._pass_turn()
 
     async def flush(self) -> None:
-        """Send what is there, unless another task is at it and will go on with this.
+        """End `hold` and send what is there, unless another task is at it.
 
-        Cancelled, an unknown part was sent: the connection is of no more use.
+        Cancelled, an unknown part was sent: the outbox is closed and empty.
         """
         self._is_held = False
-        if self._is_sending:
-            self._wakeup.set()
-        elif self._messages:
-            await self._send_all()
+        if self._messages and not self.is_sending:
+            await self._send_all(_Turn.FLUSHING)
 
     async def run(self) -> None:
-        """Send what nobody flushes, until the outbox is closed and empty; one task's work."""
+        """Send what is due, until the outbox is closed and empty; one task's work.
+
+        Cancelled, as `flush`.
+        """
         while not (self._is_closed and self.is_empty):
-            await self._wakeup.wait()
-            while self._is_sending:
-                await self._changed.park()
-            if self._messages:
-                await self._send_all()
-            elif not self._is_closed:
-                self._wakeup = trio.Event()
+            if self._turn is _Turn.DUE:
+                await self._send_all(_Turn.RUNNING)
+            else:
+                await self._due.park()
 
     async def wait_under(self) -> None:
-        """Wait until no more than the limit waits to be sent."""
-        while self.is_over:
+        """Wait until no more than the limit waits to be sent, or nothing can be put any more."""
+        while self.is_over and not self._is_closed:
             await self._changed.park()
 
     async def wait_room(self) -> None:
@@ -202,7 +230,9 @@ class Outbox:
     def close(self) -> None:
         """Let `run` send what is left and return; nothing can be put any more."""
         self._is_closed = True
-        self._wakeup.set()
+        self._is_held = False
+        if not self.is_sending:
+            self._pass_turn()
         self._changed.unpark_all()
 
     def discard(self) -> None:
@@ -211,18 +241,32 @@ class Outbox:
         self._size = self._updates = 0
         self.close()
 
-    async def _send_all(self) -> None:
-        messages = self._begin_sending()
+    def _pass_turn(self) -> None:
+        """Give the turn to `run` where messages wait; nobody is sending (any more)."""
+        if self._messages and not self._is_held:
+            self._turn = _Turn.DUE
+            self._due.unpark_all()
+        else:
+            self._turn = _Turn.IDLE
+            if self._is_closed:
+                self._due.unpark_all()  # it has nothing to wait for
+
+    async def _send_all(self, turn: _Turn) -> None:
+        messages = self._begin_sending(turn)
+        is_taken = False
         try:
             if rest := self._send_nowait(messages):
                 self._note_progress()
-                if not await self._sender.send(rest, self._note_progress):
-                    self.discard()
+                is_taken = await self._sender.send(rest, self._note_progress)
+            else:
+                is_taken = True
         finally:
+            if not is_taken:  # also when cancelled: nothing may follow half a message
+                self.discard()
             self._end_sending()
 
-    def _begin_sending(self) -> list[bytes]:
-        self._is_sending = True
+    def _begin_sending(self, turn: _Turn) -> list[bytes]:
+        self._turn = turn
         self._has_rest = False
         messages, self._messages = self._messages, []
         self._size_in_transit, self._size = self._size, 0
@@ -237,9 +281,9 @@ class Outbox:
             return []
 
     def _end_sending(self) -> None:
-        self._is_sending = False
         self._size_in_transit = self._updates_in_transit = 0
         self._sending_since = math.inf
+        self._pass_turn()
         if self._changed:
             self._changed.unpark_all()
 

@@ -158,18 +158,18 @@ class Subscription:
         return outbox
 
     def feed_nowait(self) -> bool:
-        """Put what memory holds and the outbox has room for; return whether that was anything.
+        """Send what memory holds and the outbox has room for; return whether it came further.
 
-        The caller flushes the outbox. Afterwards it is live, or `is_reading`, or waits for
-        room.
+        Afterwards it is live, or `is_reading`, or waits for room.
         """
-        put_something = False
+        has_come_further = False
         while self._phase in _FEEDERS and _FEEDERS[self._phase](self):
-            put_something = True
-        return put_something
+            has_come_further = True
+        self._outbox.flush_nowait()
+        return has_come_further
 
     def take_page(self, page: Page) -> None:
-        """Put rows that storage has after `after`, and go on from there.
+        """Send rows that storage has after `after`, and go on from there.
 
         As many as there is room for, at least one; the others are asked for again.
         """
@@ -187,6 +187,7 @@ class Subscription:
         else:
             self._after = self._rev = page.rev
         self._phase = _Phase.REPLAYING
+        self._outbox.flush_nowait()
         return None
 
     def start_afresh(self) -> None:

@@ -156,7 +156,6 @@ class Subscriptions:
 
     async def _feed(self, subscription: Subscription, readers: trio.Nursery) -> None:
         has_come_further = subscription.feed_nowait()
-        self._outbox.flush_nowait()
         if subscription.is_reading:
             self._behind[subscription] = math.inf  # until it has been read for
             readers.start_soon(self._read, subscription)
@@ -206,6 +205,4 @@ class Subscriptions:
         found = await page if isinstance(page, Awaitable) else page
         # A row that was deleted while the page was read: the hub knows of it then.
         await self._core.hub.wait_purged()
-        subscription.take_page(found)
-        self._outbox.flush_nowait()
-        return None
+        return subscription.take_page(found)

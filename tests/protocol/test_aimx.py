@@ -36,7 +36,7 @@ def describe(message: bytes) -> list[Any]:
         if isinstance(item, bytes | Malformed):
             found.append(item)
         else:
-            assert isinstance(item.params, msgspec.Struct)
+            assert isinstance(item.params, msgspec.Struct | RequestError)
             found.append((item.method, item.params, item.wants_answer, item.subscription_id))
     return found
 
@@ -63,6 +63,12 @@ def test_transcripts_mean_the_same_wherever_their_bytes_are_cut(path: Any) -> No
         (b'{"t":5}', True),
         (b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"t":1}}', False),
         (b'{"id":1,"jsonrpc":"2.0","method":"m","t":"x"}', False),
+        (b'{"t":1,"jsonrpc":"2.0","method":"m"}', False),
+        (b'{"t":"req","id":1,"params":"\\ud800","jsonrpc":"2.0"}', False),
+        (b'{"id":1,"params":"\\ud800","t":"req"}', True),
+        (b'{"id":1,"params":%b,"t":"req"}' % (b"[" * 2000 + b"]" * 2000), True),
+        (b'{"t":"req","params":{"jsonrpc":"2.0"}}', True),
+        (b'{"t":"req","params":"\\"jsonrpc\\""}', True),
         (b'{"id":1,"method":"\\"t\\""}', False),
         (b'[{"t":"ping"}]', False),
         (b'"t"', False),
@@ -99,6 +105,38 @@ def test_a_write_is_unwrapped_over_lines_and_taken_whole_in_frames() -> None:
         assert not isinstance(call, bytes | Malformed)
         assert isinstance(call.params, methods.Set)
         assert bytes(call.params.value) == value
+
+
+DEEP = b"[" * 2000 + b"]" * 2000
+
+
+@pytest.mark.parametrize("value", [rb'"\ud800"', rb'{"\udc00":1}', DEEP, b"[" * 900 + b"]" * 900])
+@pytest.mark.parametrize(
+    ("frame", "id"),
+    [
+        (b'{"t":"req","id":7,"method":"record.drain","params":{"name":"a","limit":%b}}', 7),
+        (b'{"id":8,"params":%b,"method":"record.drain","t":"req"}', 8),
+        (b'{"t":"sub","id":9,"topic":"a","payload":%b}', 9),
+        (b'{"t":"req","id":7,"method":"record.nothing","params":[%b]}', 7),
+    ],
+)
+def test_a_frame_whose_id_can_be_read_has_an_answer(frame: bytes, id: int, value: bytes) -> None:
+    found = decode(frame % value)
+    assert not isinstance(found, bytes)
+    if isinstance(found, Malformed):
+        reply = found.reply
+    elif isinstance(found.params, RequestError):
+        reply = found.refuse(found.params)
+    else:
+        return  # 900 levels, which the parameters of this method never look at
+    assert reply is not None
+    assert json.loads(reply)["id"] == id
+
+
+def test_a_get_without_a_name_finds_nothing() -> None:
+    for params in (b"{}", b"null", b'{"name":7}', b"[]"):
+        refused = decode(b'{"t":"req","id":1,"method":"record.get","params":%b}' % params)
+        assert json.loads(refused.reply)["err"] == "not_found"
 
 
 def test_a_null_is_never_an_ok() -> None:

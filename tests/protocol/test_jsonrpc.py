@@ -29,6 +29,8 @@ def converse(message: str | bytes, **limits: int) -> Any:
     for call in dialect.decode(message.encode() if isinstance(message, str) else message):
         if isinstance(call, Malformed):
             reply = call.reply
+        elif isinstance(call.params, RequestError):
+            reply = call.refuse(call.params)
         elif call.method in METHODS:
             assert isinstance(call.params, bytes)
             reply = call.answer(METHODS[call.method](json.loads(call.params)))
@@ -135,6 +137,51 @@ def test_the_examples_of_the_specification(message: str, answer: Any) -> None:
 )  # fmt: skip
 def test_broken_messages(message: str | bytes, answer: Any) -> None:
     assert without_text(converse(message)) == answer
+
+
+DEEP = "[" * 2000 + "]" * 2000
+
+
+@pytest.mark.parametrize("value", [r'"\ud800"', r'"x\udfffy"', r'{"\ud800":1}', DEEP])
+def test_text_that_cannot_be_read_refuses_its_call_alone(value: str) -> None:
+    bad = '{"jsonrpc":"2.0","id":%s,"method":"get_data","params":{"a":' + value + "}}"
+    good = '{"jsonrpc":"2.0","id":2,"method":"get_data"}'
+    fine = {"jsonrpc": "2.0", "id": 2, "result": ["hello", 5]}
+    assert without_text(converse(bad % '"one"')) == error(-32602, "one")
+    batch = f"[{bad % 1} , {good},{bad % 3}]"
+    assert without_text(converse(batch)) == [error(-32602, 1), fine, error(-32602, 3)]
+    assert without_text(converse(f"[{good},{value}]")) == [error(-32600), fine]
+    notification = bad.replace('"id":%s,', "")
+    assert converse(notification) is None
+    assert converse(f"[{notification}]") is None
+    broken = bad.replace("}}", "}") % 1
+    assert without_text(converse(broken)) == error(-32700)
+    assert without_text(converse(f"[{good},{broken}]")) == error(-32700)
+
+
+def test_a_member_like_its_neighbours_but_for_the_text_is_told_from_them() -> None:
+    """Mended, all three are the same."""
+    text = '{"jsonrpc":"2.0","id":1,"method":"get_data","params":{"a":"%s"}}'
+    members = [text % r"\uFdD0", text % r"\ud800", text % r"\uFdD0"]
+    answers = converse(f"[{','.join(members)}]")
+    assert ["result" in answer for answer in answers] == [True, False, True]
+
+
+def test_an_id_with_half_a_surrogate_pair_is_none() -> None:
+    message = r'{"jsonrpc":"2.0","id":"\ud800","method":"get_data"}'
+    assert without_text(converse(message)) == error(-32600)
+
+
+@pytest.mark.parametrize(
+    "member",
+    ['"result":1', '"result":null', '"error":{"code":1,"message":"x"}', '"error":1,"result":2'],
+)
+def test_a_response_has_no_answer(member: str) -> None:
+    response = '{"jsonrpc":"2.0","id":1,%s}' % member
+    assert converse(response) is None
+    assert converse(f"[{response},{response}]") is None
+    call = '{"jsonrpc":"2.0","id":2,"method":"get_data"}'
+    assert converse(f"[{response},{call}]") == [{"jsonrpc": "2.0", "id": 2, "result": ["hello", 5]}]
 
 
 @pytest.mark.parametrize(

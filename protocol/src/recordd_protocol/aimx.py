@@ -20,6 +20,7 @@ from recordd_protocol.aimx_params import READERS, unwrap
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
+from recordd_protocol.mending import FLAW, mend
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row
 
@@ -29,6 +30,8 @@ _MAX_TEXT_BYTES: Final = 300
 _NO_PARAMS: Final = b"{}"
 _ID_END: Final = 2**64
 """AimDB's ids are unsigned and have 64 bits."""
+
+_FLAWED_FRAME: Final = RequestError(Reason.INVALID_PARAMS, f"params: text {FLAW}")
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -73,17 +76,14 @@ class Aimx:
         }
 
     def claims(self, message: bytes) -> bool:
-        """Claim what has a `t` and does not say that it is JSON-RPC."""
+        """Claim what has a `t` and does not say that it is JSON-RPC, in whatever order."""
         head = message[:5]
         if head == b'{"t":':
-            return True
+            # The search is for what most frames do not have; it costs less than a decode.
+            return b'"jsonrpc"' not in message or _is_tagged(message, default=True)
         if head == b'{"jso' or b'"t"' not in message:
             return False
-        try:
-            tag = _decode_tag(message)
-        except (msgspec.MsgspecError, RecursionError):
-            return False
-        return bool(tag.t) and not tag.jsonrpc
+        return _is_tagged(message, default=False)
 
     def decode(self, message: bytes) -> list[Call | Malformed | bytes]:
         """Return what a frame asks; see `Dialect.decode`."""
@@ -94,8 +94,27 @@ class Aimx:
             return [self._decoders[frame.t](frame)]
         except KeyError:
             return [Malformed(f"unknown tag {frame.t[:20]!a}")]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except msgspec.ValidationError as error:
             return [Malformed(str(error))]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return [self._decode_flawed(message) or Malformed(str(error))]
+
+    def _decode_flawed(self, message: bytes) -> Call | None:
+        """Return the call in a frame that can only be read in part: it is refused."""
+        mended = mend(message)
+        if mended == message:
+            return None
+        try:
+            frame = _decode_frame(mended)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+        if frame.t == "write":
+            return _Unanswered("record.set", _FLAWED_FRAME)
+        if not 0 <= frame.id < _ID_END:
+            return None
+        if frame.t == "req":
+            return _Request(self, frame, _FLAWED_FRAME)
+        return _Subscribe(self, frame.id, _FLAWED_FRAME) if frame.t == "sub" else None
 
     def refuse_message(self, error: RequestError) -> None:
         """Say nothing: there is no id to say it to."""
@@ -129,7 +148,9 @@ class Aimx:
                 raise RequestError(Reason.METHOD_NOT_FOUND, text)
             params = bytes(frame.params)
             return _Request(self, frame, reader(params if params[:1] == b"{" else _NO_PARAMS))
-        except msgspec.ValidationError as error:
+        except RecursionError:
+            refusal = RequestError(Reason.INVALID_PARAMS, "params: nested too deep")
+        except msgspec.MsgspecError as error:
             refusal = RequestError(Reason.INVALID_PARAMS, str(error).replace("`$.", "`"))
         except RequestError as error:
             refusal = error
@@ -148,8 +169,22 @@ class Aimx:
     def _decode_write(self, frame: _Frame) -> Call | Malformed:
         if frame.topic is None:
             return Malformed("write: needs a topic")
-        value = unwrap(frame.payload) if self.framing is Framing.LINE else frame.payload
+        try:
+            value = unwrap(frame.payload) if self.framing is Framing.LINE else frame.payload
+        except RecursionError:
+            return _Unanswered("record.set", _FLAWED_FRAME)
         return _Unanswered("record.set", methods.Set(frame.topic, value))
+
+
+def _is_tagged(message: bytes, *, default: bool) -> bool:
+    """Tell whether the members say AimX; `default` where they cannot be read."""
+    for text in (message, mend(message)):
+        try:
+            tag = _decode_tag(text)
+        except (msgspec.MsgspecError, RecursionError):
+            continue
+        return bool(tag.t) and not tag.jsonrpc
+    return default
 
 
 def _answer_ping(frame: _Frame) -> bytes:
@@ -164,7 +199,7 @@ class _Call:
     wants_answer = True
     subscription_id: str | None = None
 
-    def __init__(self, method: str, params: msgspec.Struct) -> None:
+    def __init__(self, method: str, params: msgspec.Struct | RequestError) -> None:
         self.method: Final = method
         self.params: Final = params
 
@@ -177,7 +212,7 @@ class _Request(_Call):
 
     __slots__ = ("_dialect", "_id")
 
-    def __init__(self, dialect: Aimx, frame: _Frame, params: msgspec.Struct) -> None:
+    def __init__(self, dialect: Aimx, frame: _Frame, params: msgspec.Struct | RequestError) -> None:
         super().__init__(frame.method, params)
         self._dialect: Final = dialect
         self._id: Final = frame.id
@@ -194,7 +229,7 @@ class _Subscribe(_Call):
 
     __slots__ = ("_dialect", "_id", "subscription_id")
 
-    def __init__(self, dialect: Aimx, id: int, params: methods.Subscribe) -> None:
+    def __init__(self, dialect: Aimx, id: int, params: methods.Subscribe | RequestError) -> None:
         super().__init__("record.subscribe", params)
         self.subscription_id = str(id)
         self._dialect: Final = dialect
@@ -226,7 +261,7 @@ class _Unanswered(_Call):
         """Say nothing."""
 
 
-def _render(result: object, params: msgspec.Struct) -> bytes:
+def _render(result: object, params: object) -> bytes:
     """Render a result in AimX's shape; values are spliced."""
     if isinstance(result, Row):
         return result.value

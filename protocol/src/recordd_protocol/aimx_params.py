@@ -23,10 +23,6 @@ class _Wrapped(msgspec.Struct):
     value: Raw = Raw(b"")
 
 
-class _Get(methods.Get, frozen=True, forbid_unknown_fields=False):
-    pass
-
-
 class _Set(methods.Set, frozen=True, forbid_unknown_fields=False):
     pass
 
@@ -58,6 +54,12 @@ def _read_hello(params: bytes) -> methods.Hello:
     return methods.Hello(
         _text(loose.client) or "", _text(loose.version) or "", _text(loose.auth_token)
     )
+
+
+def _read_get(params: bytes) -> methods.Get:
+    if (name := _text(_decode_loose(params).name)) is None:
+        raise RequestError(Reason.NOT_FOUND, "name: missing, or no text")
+    return methods.Get(name)
 
 
 def _read_query(params: bytes) -> methods.Query:
@@ -98,7 +100,7 @@ def _unsigned(value: Any) -> int | None:
 
 READERS: Final[dict[str, Callable[[bytes], msgspec.Struct]]] = {
     "hello": _read_hello,
-    "record.get": msgspec.json.Decoder(_Get).decode,
+    "record.get": _read_get,
     "record.set": msgspec.json.Decoder(_Set).decode,
     "record.list": _read_list,
     "record.drain": _read_drain,

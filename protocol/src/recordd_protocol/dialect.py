@@ -63,8 +63,11 @@ class Call(Protocol):
         """Name of the method, as in `recordd_protocol.methods.METHODS`."""
 
     @property
-    def params(self) -> bytes | msgspec.Struct:
-        """The parameters: JSON text of one object, or the method's type already."""
+    def params(self) -> bytes | msgspec.Struct | RequestError:
+        """The parameters: JSON text of one object, or the method's type already.
+
+        Or why they cannot be read: that refuses the call.
+        """
 
     @property
     def wants_answer(self) -> bool:

@@ -14,6 +14,7 @@ from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.mending import FLAW, is_flawed, mend
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row, join_rows
 
@@ -40,7 +41,13 @@ class _Request(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _FlawedRequest(_Request):
+    """A request that could only be read in part: it is refused, with its id."""
+
+
+_FLAWED_PARAMS: Final = RequestError(Reason.INVALID_PARAMS, f"params: text {FLAW}")
 _decode_request: Final = msgspec.json.Decoder(_Request).decode
+_decode_flawed: Final = msgspec.json.Decoder(_FlawedRequest).decode
 _decode_batch: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_id: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -77,15 +84,9 @@ class JsonRpc:
 
     def _decode_batch(self, message: bytes) -> list[Call | Malformed]:
         try:
-            members = _decode_batch(message)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            return [_malformed(b"null", _parse_error(error))]
-        if not members:
-            return [_malformed(b"null", _invalid_request("empty batch"))]
-        if len(members) > self._max_batch_calls:
-            refusal = f"batch of {len(members)} calls, limit {self._max_batch_calls}"
-            return [_malformed(b"null", RequestError(Reason.TOO_LARGE, refusal))]
-        requests = [_read_request(bytes(member)) for member in members]
+            requests = _read_batch(message, self._max_batch_calls)
+        except RequestError as error:
+            return [_malformed(b"null", error)]
         reserved = sum(_reserve_of(request) for request in requests)
         batch = _BatchReply(len(requests), reserved, self.max_reply_bytes)
         calls: list[Call | Malformed] = []
@@ -109,7 +110,11 @@ class _JsonRpcCall:
         self, request: _Request, dialect: JsonRpc, batch: _BatchReply | None = None
     ) -> None:
         self.method: Final = request.method
-        self.params: Final = bytes(request.params) or _NO_PARAMS
+        self.params: Final = (
+            _FLAWED_PARAMS
+            if type(request) is _FlawedRequest
+            else bytes(request.params) or _NO_PARAMS
+        )
         self._id: Final = bytes(request.id)
         self._dialect: Final = dialect
         self._batch: Final = batch
@@ -180,25 +185,90 @@ def _reserve_of(request: _Request | Malformed) -> int:
     return _REFUSAL_BYTES + (0 if isinstance(request, Malformed) else len(bytes(request.id)))
 
 
+def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
+    """Return the members of a batch, each read on its own.
+
+    Raises:
+        RequestError: where it is no batch, or none that is taken.
+    """
+    mended = message
+    try:
+        members = _decode_batch(message)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        mended = mend(message)
+        members = _decode_mended_batch(mended, error)
+    if not members:
+        raise _invalid_request("empty batch")
+    if len(members) > max_calls:
+        refusal = f"batch of {len(members)} calls, limit {max_calls}"
+        raise RequestError(Reason.TOO_LARGE, refusal)
+    if mended is message:
+        return [_read_request(bytes(member)) for member in members]
+    requests: list[_Request | Malformed] = []
+    end = 0
+    for member in map(bytes, members):
+        start = mended.index(member, end)  # between two members there is nothing but `,`
+        end = start + len(member)
+        is_whole = message[start:end] == member
+        requests.append(_read_request(member) if is_whole else _read_flawed(member))
+    return requests
+
+
+def _decode_mended_batch(mended: bytes, cause: Exception) -> list[msgspec.Raw]:
+    try:
+        members = _decode_batch(mended)
+    except (msgspec.MsgspecError, RecursionError):
+        raise _parse_error(cause) from None
+    if not any(bytes(member).startswith(b"{") for member in members):
+        raise _parse_error(cause)  # nothing in it that could have an answer of its own
+    return members
+
+
 def _read_request(message: bytes) -> _Request | Malformed:
     """Return the request object in `message`, or why there is none."""
     try:
         request = _decode_request(message)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         return _explain(message, error)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        mended = mend(message)
+        if mended == message:
+            return _malformed(b"null", _parse_error(error))
+        return _read_flawed(mended)
     if request.id and (flaw := _flaw_of_id(bytes(request.id))):
         return _malformed(b"null", _invalid_request(flaw))
     if request.params and (params := bytes(request.params))[:1] != b"{":
-        echoed_id = bytes(request.id) or b"null"
-        if params == b"null":
-            request.params = msgspec.Raw(b"")
-        elif params[:1] == b"[":
-            if not request.id:
-                return request  # a notification is never answered; its handler refuses it
-            refusal = "params: must be an object: parameters go by name, not by position"
-            return _malformed(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
-        else:
-            return _malformed(echoed_id, _invalid_request("params: must be an object"))
+        return _read_odd_params(request, params)
+    return request
+
+
+def _read_odd_params(request: _Request, params: bytes) -> _Request | Malformed:
+    """Take null for no parameters; refuse what is no object."""
+    if params == b"null":
+        request.params = msgspec.Raw(b"")
+        return request
+    echoed_id = bytes(request.id) or b"null"
+    if params[:1] != b"[":
+        return _malformed(echoed_id, _invalid_request("params: must be an object"))
+    if not request.id:
+        return request  # a notification is never answered; its handler refuses it
+    refusal = "params: must be an object: parameters go by name, not by position"
+    return _malformed(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
+
+
+def _read_flawed(mended: bytes) -> _Request | Malformed:
+    """Return a request that is refused where it is called, or why there is none."""
+    try:
+        request = _decode_flawed(mended)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return _explain(mended, error)
+    if not request.id:
+        return request
+    echoed_id = bytes(request.id)
+    if is_flawed(echoed_id):
+        return _malformed(b"null", _invalid_request("id: holds half a surrogate pair"))
+    if flaw := _flaw_of_id(echoed_id):
+        return _malformed(b"null", _invalid_request(flaw))
     return request
 
 
@@ -210,8 +280,11 @@ def _explain(message: bytes, error: Exception) -> Malformed:
         return _malformed(b"null", _invalid_request("a request must be an object"))
     except (msgspec.MsgspecError, RecursionError):
         return _malformed(b"null", _parse_error(error))
+    if "method" not in parsed and ("result" in parsed or "error" in parsed):
+        # To answer an answer could go on for ever between two servers.
+        return Malformed("a response, and nothing was asked")
     echoed_id = bytes(parsed.get("id", b"null"))
-    if _flaw_of_id(echoed_id):
+    if _flaw_of_id(echoed_id) or is_flawed(echoed_id):
         echoed_id = b"null"
     return _malformed(echoed_id, _invalid_request(str(error)))
 

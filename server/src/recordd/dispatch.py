@@ -31,17 +31,21 @@ class Binding:
         self.is_query: Final = method.is_query
         self._decode: Final = msgspec.json.Decoder(method.params).decode
 
-    def decode_params(self, params: bytes | msgspec.Struct) -> Any:
+    def decode_params(self, params: bytes | msgspec.Struct | RequestError) -> Any:
         """Return the typed parameters; those that are typed already as they are.
 
         Raises:
             RequestError: `invalid_params`, naming the parameter.
         """
         if not isinstance(params, bytes):
+            if isinstance(params, RequestError):
+                raise params
             return params
         try:
             return self._decode(params)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except RecursionError:
+            raise RequestError(Reason.INVALID_PARAMS, "params: nested too deep") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             text = str(error).replace("`$.", "`").replace("`$[...]", "params: `")
             raise RequestError(Reason.INVALID_PARAMS, text) from None
 

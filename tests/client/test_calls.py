@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from recordd_client import calls
-from recordd_client.errors import InvalidValue, NotFound, ProtocolError, Refused
-from recordd_client.rows import decode_page
+from recordd_client.errors import InvalidValue, NotFound, ProtocolError, Refused, TooLarge
+from recordd_client.rows import Row, decode_page
 from recordd_protocol.methods import Record, Records
 
 
@@ -26,22 +26,59 @@ def test_what_is_left_at_its_default_is_not_sent_but_null_is() -> None:
     }
 
 
-@pytest.mark.parametrize("value", [float("nan"), {"a": [1, float("inf")]}, [(-float("inf"),)]])
-def test_what_json_cannot_hold_is_refused_and_not_made_null(value: Any) -> None:
-    with pytest.raises(InvalidValue, match="NaN or an infinity"):
-        calls.encode_value(value)
+NOT_ROWS: list[Any] = [
+    {"ab": 1},
+    ["cd"],
+    "cd",
+    ["ab", 1],
+    [("a",)],
+    [("a", 1, 2, 3)],
+    [(b"a", 1)],
+    [{"name": "a", "value": 1}],
+    [("a", 1, "2013-01-01")],
+    [("a", 1, True)],
+    [("a", 1, 1.5)],
+    7,
+]
 
 
-def test_null_itself_passes_and_so_does_raw_json() -> None:
-    assert bytes(calls.encode_value({"a": None})) == b'{"a":null}'
-    assert bytes(calls.encode_value(msgspec.Raw(b" 1.50 "))) == b" 1.50 "
-    assert bytes(calls.encode_value(msgspec.Raw(b"[1,\r\n2]"))) == b"[1,2]"
+@pytest.mark.parametrize("records", NOT_ROWS)
+def test_set_many_refuses_what_has_not_the_shape_of_rows(records: Any) -> None:
+    with pytest.raises(InvalidValue, match=r"rows are \(name, value\)|ts: Unix milliseconds"):
+        calls.set_many(records)
 
 
-@pytest.mark.parametrize("value", [object(), {1, object()}, "\ud800"])
-def test_what_cannot_be_encoded_says_so(value: Any) -> None:
-    with pytest.raises(InvalidValue):
-        calls.encode_value(value)
+def test_set_many_takes_tuples_lists_items_and_rows() -> None:
+    rows: Any = [("a", 1), ["b", 2, 3], *{"c": [4]}.items(), Row("d", 5, 6, 7)]
+    assert sent(calls.set_many(rows))["params"]["records"] == [
+        {"name": "a", "value": 1, "ts": None},
+        {"name": "b", "value": 2, "ts": 3},
+        {"name": "c", "value": [4], "ts": None},
+        {"name": "d", "value": 5, "ts": 6},
+    ]
+
+
+def test_a_row_that_cannot_be_sent_is_named() -> None:
+    with pytest.raises(InvalidValue, match=r"records\[1\]\.value: .*NaN"):
+        calls.set_many([("a", 1), ("b", float("nan"))])
+
+
+UNFIT_NAMES: list[Any] = ["a\udcff", b"bytes", bytearray(b"bytes")]
+
+
+@pytest.mark.parametrize("name", UNFIT_NAMES)
+def test_a_name_that_is_no_text_is_no_request(name: Any) -> None:
+    for call in (calls.get(name, Any), calls.set_record(name, 1, None, None), calls.count(name)):
+        with pytest.raises(InvalidValue, match=call.method):
+            calls.encode_request(call, 1)
+
+
+def test_a_request_over_the_limit_is_refused_and_not_sent() -> None:
+    call = calls.set_record("a", "x" * 100, None, None)
+    request = calls.encode_request(call, 1)
+    calls.check_size(call, request, len(request))
+    with pytest.raises(TooLarge, match="max_message_bytes"):
+        calls.check_size(call, request, len(request) - 1)
 
 
 def test_an_error_answer_becomes_the_exception_of_its_reason() -> None:

@@ -18,9 +18,11 @@ from recordd_client import (
     ConnectionLost,
     InvalidParams,
     NotFound,
+    TooLarge,
     connect,
     open_client,
 )
+from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 
 URLS = ["url", "ws_url"]
@@ -117,6 +119,61 @@ def test_a_lost_connection_says_what_is_known(daemon: DaemonProcess, url: str) -
         with pytest.raises(ConnectionLost) as write:
             db.set("a", 2)
         assert not write.value.outcome_unknown, "it was known before the write"
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_threads_share_the_blocking_client(daemon: DaemonProcess, url: str) -> None:
+    failures: list[Exception] = []
+
+    def count_up(name: str) -> None:
+        try:
+            for n in range(10):
+                db.set(name, n)
+                assert db.get(name).value == n
+        except Exception as error:
+            failures.append(error)
+
+    with connect(getattr(daemon, url)) as db:
+        threads = [threading.Thread(target=count_up, args=(f"t.{n}",)) for n in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert db.count("t.*").rows == 640
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("limit", [2000, 1 << 20, 4 << 20])
+def test_a_request_over_the_limit_costs_nothing_but_itself(
+    start_daemon: StartDaemon, url: str, limit: int
+) -> None:
+    daemon = start_daemon(RECORDD_MAX_MESSAGE_BYTES=str(limit))
+    room = min(limit, 900_000) - 200
+    with connect(getattr(daemon, url)) as db:
+        with pytest.raises(TooLarge, match=f"{limit}"):
+            db.set("a", "x" * limit)
+        assert db.set("a", "x" * room).rev == 1
+        assert db.set("a", 2).rev == 2
+
+    async def write() -> None:
+        async with open_client(getattr(daemon, url)) as db:
+            with pytest.raises(TooLarge, match=f"{limit}"):
+                await db.set("a", "x" * limit)
+            assert (await db.set("a", "x" * room)).rev == 3
+
+    trio.run(write)
+
+
+def test_a_client_of_a_daemon_that_tells_no_limit_reads_the_refusal(daemon: DaemonProcess) -> None:
+    """An older daemon's limit is guessed; the socket says the rest."""
+    with connect(daemon.url) as db:
+        db._max_message_bytes = 1 << 30
+        with pytest.raises(TooLarge):
+            db.set("a", "x" * (2 << 20))
+        with pytest.raises(ConnectionLost) as caught:
+            db.set("a", 1)
+        assert not caught.value.outcome_unknown
 
 
 class SilentServer(threading.Thread):

@@ -8,13 +8,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from recordd_client.errors import ConnectionFailed
+from recordd_client.errors import ConnectionFailed, InvalidValue
 from recordd_protocol.addresses import default_socket_path
 
-__all__ = ["MAX_MESSAGE_BYTES", "Address", "find_address"]
+__all__ = ["MAX_MESSAGE_BYTES", "Address", "check_timeout", "find_address"]
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Longest answer that is taken; a daemon keeps to 1 MiB unless it was told otherwise."""
+
+
+_LONGEST_TIMEOUT_S: Final = 1e8
+"""Three years; the system's own clocks cannot count to infinity."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -53,3 +57,14 @@ def find_address(url: str | None) -> Address:
             url, host=parts.hostname, port=port or 80, target=(parts.path or "/ws") + query
         )
     raise ConnectionFailed(f"{url}: not an address: write unix:///path or ws://host:port/ws")
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Return a timeout that sockets take; what is longer than they can count is as good.
+
+    Raises:
+        InvalidValue: where it is no positive number.
+    """
+    if not timeout_s > 0:  # NaN is not
+        raise InvalidValue(f"timeout_s: a positive number of seconds, not {timeout_s}")
+    return min(timeout_s, _LONGEST_TIMEOUT_S)

@@ -15,7 +15,7 @@ import trio
 from msgspec import UNSET, Raw, UnsetType
 
 from recordd_client import calls
-from recordd_client.addresses import Address, find_address
+from recordd_client.addresses import Address, check_timeout, find_address
 from recordd_client.async_streams import MessageStream, open_stream
 from recordd_client.async_updates import AsyncUpdates, open_updates
 from recordd_client.calls import Call, WriteItem
@@ -62,7 +62,9 @@ async def open_client(
 
     Raises:
         ConnectionFailed: the daemon cannot be reached.
+        InvalidValue: `timeout_s` is no positive number.
     """
+    timeout_s = check_timeout(timeout_s)
     address = find_address(url)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -97,8 +99,9 @@ class _Pending:
 class AsyncClient:
     """A connection to a daemon. Get one from `open_client`.
 
-    Every call may raise a `Refused` (one class per reason), `CallTimeout` or
-    `ConnectionLost`. A cancelled call may have taken effect or not.
+    Every call may raise a `Refused` (one class per reason), `CallTimeout`, `ConnectionLost`,
+    or `InvalidValue` where it cannot be sent as it is. A cancelled call may have taken
+    effect or not. After a `ConnectionLost` the connection is of no use: connect anew.
     """
 
     def __init__(self, stream: MessageStream, address: Address, timeout_s: float) -> None:
@@ -109,6 +112,7 @@ class AsyncClient:
         self._pending: Final[dict[int, _Pending]] = {}
         self._unsent: list[tuple[int, bytes]] = []
         self._wakeup = trio.Event()
+        self._max_message_bytes: int | None = None
         self._lost: str | None = None
 
     async def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
@@ -356,11 +360,15 @@ class AsyncClient:
 
     async def _call(self, call: Call[T]) -> T:
         """Send a call and wait for its answer."""
+        call_id = next(self._ids)
+        # Before it waits among the others: what cannot be sent leaves nothing behind.
+        request = calls.encode_request(call, call_id)
+        if len(request) > calls.ALWAYS_TAKEN_BYTES:
+            calls.check_size(call, request, await self._learn_max_message_bytes())
         if self._lost is not None:
             raise ConnectionLost(self._lost, outcome_unknown=False)
-        call_id = next(self._ids)
         pending = self._pending[call_id] = _Pending(call)
-        self._unsent.append((call_id, calls.encode_request(call, call_id)))
+        self._unsent.append((call_id, request))
         self._wakeup.set()
         try:
             with trio.move_on_after(self._timeout_s):
@@ -374,6 +382,12 @@ class AsyncClient:
             text = f"{call.method}: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=unknown)
         return call.decode(pending.result)
+
+    async def _learn_max_message_bytes(self) -> int:
+        if self._max_message_bytes is None:
+            told = (await self._call(calls.probe())).max_message_bytes
+            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
+        return self._max_message_bytes
 
     async def _pages(self, first: Call[Records]) -> _Pages:
         call: Call[Records] | None = first
@@ -397,32 +411,45 @@ class AsyncClient:
             try:
                 await self._stream.send(messages)
             except ConnectionLost as error:
-                return self._lose(str(error))
+                return self._refuse_new(str(error))
 
     async def _read(self) -> None:
         """Hand each answer to the call that waits for it; only this task receives."""
+        refusal: ClientError | None = None
         try:
             while True:
                 for message in await self._stream.receive():
                     for answer in calls.read_answers(message):
-                        pending = self._pending.get(answer.id or 0)
-                        if pending is not None:
-                            self._settle(pending, answer)
+                        if answer.refuses_connection:
+                            refusal = answer.error_or_none()
+                        self._settle(answer)
         except ClientError as error:
-            self._lose(str(error))
+            self._refuse_new(str(error))
+            self._fail_all(refusal)
 
-    def _settle(self, pending: _Pending, answer: calls.Answer) -> None:
-        try:
-            pending.result = answer.result_or_raise()
-        except ClientError as error:
-            pending.error = error
+    def _settle(self, answer: calls.Answer) -> None:
+        pending = self._pending.get(answer.id or 0)
+        if pending is None:
+            return
+        pending.error = answer.error_or_none()
+        pending.result = answer.result
         pending.done.set()
 
-    def _lose(self, text: str) -> None:
-        """Fail every call that waits, and all that come."""
-        if self._lost is None:
-            self._lost = text
-            for pending in self._pending.values():
-                unknown = pending.call.is_write and pending.was_sent
-                pending.error = ConnectionLost(text, outcome_unknown=unknown)
+    def _refuse_new(self, text: str) -> None:
+        """Take no more calls; what was sent may still be answered: the reader finds out."""
+        self._lost = self._lost or text
+        for call_id, _ in self._unsent:
+            if (pending := self._pending.get(call_id)) is not None:
+                pending.error = ConnectionLost(self._lost, outcome_unknown=False)
                 pending.done.set()
+        self._unsent = []
+
+    def _fail_all(self, refusal: ClientError | None) -> None:
+        """Fail every call that waits: nothing more will come."""
+        for pending in self._pending.values():
+            if pending.done.is_set():
+                continue  # answered, and not yet awake
+            unknown = pending.call.is_write and pending.was_sent
+            lost = ConnectionLost(self._lost or "", outcome_unknown=unknown)
+            pending.error = refusal or lost
+            pending.done.set()

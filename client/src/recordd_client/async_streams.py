@@ -46,7 +46,7 @@ async def open_stream(address: Address, timeout_s: float, nursery: trio.Nursery)
     try:
         with trio.fail_after(timeout_s):
             stream = await _connect(address, nursery)
-    except (OSError, trio.TooSlowError, trio_websocket.HandshakeError) as error:
+    except (OSError, ValueError, trio.TooSlowError, trio_websocket.HandshakeError) as error:
         raise ConnectionFailed(f"{address.url}: {_explain(error)}") from None
     return stream
 

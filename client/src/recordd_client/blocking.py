@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeVar, overload
@@ -11,7 +12,7 @@ from typing import Any, Final, TypeVar, overload
 from msgspec import UNSET, UnsetType
 
 from recordd_client import calls
-from recordd_client.addresses import Address, find_address
+from recordd_client.addresses import Address, check_timeout, find_address
 from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
 from recordd_client.blocking_updates import Updates, open_updates
 from recordd_client.calls import Call, WriteItem
@@ -53,7 +54,9 @@ def connect(url: str | None = None, *, timeout_s: float = 10.0) -> Iterator[Clie
 
     Raises:
         ConnectionFailed: the daemon cannot be reached.
+        InvalidValue: `timeout_s` is no positive number.
     """
+    timeout_s = check_timeout(timeout_s)
     address = find_address(url)
     stream = open_blocking_stream(address, timeout_s)
     try:
@@ -63,11 +66,16 @@ def connect(url: str | None = None, *, timeout_s: float = 10.0) -> Iterator[Clie
 
 
 class Client:
-    """A connection to a daemon, for one thread. Get one from `connect`.
+    """A connection to a daemon. Get one from `connect`.
 
-    Every call may raise a `Refused` (one class per reason), `CallTimeout` or
-    `ConnectionLost`. After a `CallTimeout` the connection is of use still: an answer that
-    comes late is recognized and dropped.
+    Any number of threads may call: one call at a time is on the way, and its timeout runs
+    from when its turn comes. A subscription has a connection of its own, and is for one
+    thread.
+
+    Every call may raise a `Refused` (one class per reason), `CallTimeout`, `ConnectionLost`,
+    or `InvalidValue` where it cannot be sent as it is. After a `CallTimeout` the connection
+    is of use still: an answer that comes late is recognized and dropped. After a
+    `ConnectionLost` it is not: connect anew.
     """
 
     def __init__(self, stream: BlockingStream, address: Address, timeout_s: float) -> None:
@@ -75,6 +83,8 @@ class Client:
         self._address: Final = address
         self._timeout_s: Final = timeout_s
         self._ids: Final = itertools.count(1)
+        self._turn: Final = threading.Lock()
+        self._max_message_bytes: int | None = None
         self._lost: str | None = None
 
     def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
@@ -319,18 +329,56 @@ class Client:
         return document
 
     def _call(self, call: Call[T]) -> T:
-        """Send a call and wait for its answer."""
+        """Send a call and wait for its answer; calls of other threads wait for their turn."""
+        with self._turn:
+            return self._exchange(call)
+
+    def _exchange(self, call: Call[T]) -> T:
         if self._lost is not None:
             raise ConnectionLost(self._lost, outcome_unknown=False)
         call_id = next(self._ids)
         request = calls.encode_request(call, call_id)
+        if len(request) > calls.ALWAYS_TAKEN_BYTES:
+            calls.check_size(call, request, self._learn_max_message_bytes())
         deadline = time.monotonic() + self._timeout_s
+        self._send(call, request, deadline)
+        return call.decode(self._receive(call, call_id, deadline).result_or_raise())
+
+    def _learn_max_message_bytes(self) -> int:
+        if self._max_message_bytes is None:
+            told = self._exchange(calls.probe()).max_message_bytes
+            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
+        return self._max_message_bytes
+
+    def _send(self, call: Call[Any], request: bytes, deadline: float) -> None:
+        """Send a request whole.
+
+        Raises:
+            CallTimeout, ConnectionLost: not all of it left, so it has no effect.
+        """
         try:
-            self._send(request, deadline)
+            self._stream.send(request, deadline)
+        except TimeoutError:
+            self._end("a request could not be sent in time")
+            text = f"{call.method}: not sent within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=False) from None
+        except ConnectionLost as error:
+            self._lost = str(error)
+            self._look_for_refusal()
+            raise
+        except BaseException:  # Ctrl-C: whatever came behind half a request would be its end
+            self._end("a request was interrupted")
+            raise
+
+    def _receive(self, call: Call[Any], call_id: int, deadline: float) -> calls.Answer:
+        """Wait for the answer of a request that was sent."""
+        try:
             while True:
                 for answer in calls.read_answers(self._stream.receive(deadline)):
+                    if answer.refuses_connection:
+                        self._end("the daemon closed the connection")
                     if answer.id == call_id or (answer.id is None and answer.error is not None):
-                        return call.decode(answer.result_or_raise())
+                        return answer
         except TimeoutError:
             text = f"{call.method}: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=call.is_write) from None
@@ -338,14 +386,16 @@ class Client:
             self._lost = str(error)
             raise ConnectionLost(str(error), outcome_unknown=call.is_write) from None
 
-    def _send(self, request: bytes, deadline: float) -> None:
-        try:
-            self._stream.send(request, deadline)
-        except TimeoutError:
-            # Half a request is out: whatever is sent behind it would be read as its end.
-            self._stream.close()
-            self._lost = "a request could not be sent in time"
-            raise
+    def _look_for_refusal(self) -> None:
+        """Raise why the daemon takes nothing more, where it has said so."""
+        with contextlib.suppress(TimeoutError, ConnectionLost):
+            for answer in calls.read_answers(self._stream.receive(time.monotonic())):
+                if answer.refuses_connection:
+                    answer.result_or_raise()
+
+    def _end(self, why: str) -> None:
+        self._stream.close()
+        self._lost = why
 
     def _pages(self, first: Call[Records]) -> _Pages:
         call: Call[Records] | None = first

@@ -14,6 +14,7 @@ from recordd_protocol.framing import LineBuffer
 
 if TYPE_CHECKING:
     from wsproto import WSConnection
+    from wsproto.events import Event
 
 __all__ = ["BlockingStream", "open_blocking_stream"]
 
@@ -61,8 +62,9 @@ def open_blocking_stream(address: Address, timeout_s: float) -> BlockingStream:
         raise ConnectionFailed(f"{address.url}: no answer") from None
     except ConnectionLost as error:
         raise ConnectionFailed(f"{address.url}: {error}") from None
-    except OSError as error:
-        raise ConnectionFailed(f"{address.url}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # a path with NUL, a host that no name can be
+        text = getattr(error, "strerror", None) or error
+        raise ConnectionFailed(f"{address.url}: {text}") from None
 
 
 def _connect(address: Address, timeout_s: float) -> socket.socket:
@@ -141,53 +143,83 @@ class _WebSocketStream:
 
     def __init__(self, sock: _Socket, address: Address, deadline: float) -> None:
         from wsproto import ConnectionType, WSConnection, events
-        from wsproto.utilities import LocalProtocolError
+        from wsproto.utilities import ProtocolError
 
         self._events: Final = events
-        self._out_of_turn: Final = LocalProtocolError
+        self._violation: Final = ProtocolError
         self._sock: Final = sock
         self._ws: Final[WSConnection] = WSConnection(ConnectionType.CLIENT)
         self._messages: Final[list[bytes]] = []
         self._parts: Final[list[str]] = []
+        self._size = 0
         self._is_open = False
+        self._ended: str | None = None
         request = events.Request(host=address.host_header, target=address.target)
-        self._sock.send_all(self._ws.send(request), deadline)
+        try:
+            hello = self._ws.send(request)
+        except ProtocolError as error:
+            raise _lost(f"no address of a WebSocket: {error}") from None
+        self._sock.send_all(hello, deadline)
         while not self._is_open:
+            if self._ended is not None:
+                raise _lost(self._ended)
             self._pump(deadline)
 
     def send(self, message: bytes, deadline: float) -> None:
+        if self._ended is not None:
+            raise _lost(self._ended)
         frame = self._ws.send(self._events.TextMessage(data=message.decode()))
         self._sock.send_all(frame, deadline)
 
     def receive(self, deadline: float) -> bytes:
         while not self._messages:
+            if self._ended is not None:
+                raise _lost(self._ended)
             self._pump(deadline)
         return self._messages.pop(0)
 
     def close(self) -> None:
         # A farewell to who may be gone already.
-        with contextlib.suppress(OSError, ConnectionLost, self._out_of_turn):
+        with contextlib.suppress(OSError, ConnectionLost, self._violation):
             goodbye = self._ws.send(self._events.CloseConnection(code=1000))
             self._sock.send_all(goodbye, time.monotonic() + 1)
         self._sock.close()
 
     def _pump(self, deadline: float) -> None:
-        """Take what the socket has and handle the events in it."""
-        self._ws.receive_data(self._sock.receive_some(deadline))
-        for event in self._ws.events():
-            if isinstance(event, self._events.TextMessage):
-                self._parts.append(event.data)
-                if event.message_finished:
-                    self._messages.append("".join(self._parts).encode())
-                    self._parts.clear()
-            elif isinstance(event, self._events.AcceptConnection):
-                self._is_open = True
-            elif isinstance(event, self._events.Ping):
-                self._sock.send_all(self._ws.send(event.response()), deadline)
-            elif isinstance(event, self._events.RejectConnection):
-                raise _lost(f"refused with HTTP {event.status_code}")
-            elif isinstance(event, self._events.CloseConnection):
-                raise _lost(f"the daemon closed the WebSocket: {event.code} {event.reason or ''}")
+        """Take what the socket has and handle the events in it.
+
+        Messages that came before a farewell are there to be received, also when both came
+        at once: an answer may be among them.
+        """
+        data = self._sock.receive_some(deadline)
+        try:
+            self._ws.receive_data(data)
+            for event in self._ws.events():
+                self._take(event, deadline)
+        except self._violation as error:
+            raise _lost(f"the daemon broke the WebSocket's rules: {error}") from None
+
+    def _take(self, event: Event, deadline: float) -> None:
+        if isinstance(event, self._events.TextMessage):
+            self._take_text(event.data, is_last=event.message_finished)
+        elif isinstance(event, self._events.AcceptConnection):
+            self._is_open = True
+        elif isinstance(event, self._events.Ping):
+            self._sock.send_all(self._ws.send(event.response()), deadline)
+        elif isinstance(event, self._events.RejectConnection):
+            raise _lost(f"refused with HTTP {event.status_code}")
+        elif isinstance(event, self._events.CloseConnection):
+            self._ended = f"the daemon closed the WebSocket: {event.code} {event.reason or ''}"
+
+    def _take_text(self, text: str, *, is_last: bool) -> None:
+        self._parts.append(text)
+        self._size += len(text)
+        if self._size > MAX_MESSAGE_BYTES:
+            raise _lost(f"the daemon sent more than {MAX_MESSAGE_BYTES} bytes in one message")
+        if is_last:
+            self._messages.append("".join(self._parts).encode())
+            self._parts.clear()
+            self._size = 0
 
 
 def _lost(text: str) -> ConnectionLost:

@@ -95,16 +95,21 @@ class Updates(Generic[T]):
         call = self._follower.subscribe()
         try:
             stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
-            answer = None
+            answer: calls.Answer | None = None
+            behind: list[calls.Answer] = []
             while answer is None:
-                answers = calls.read_answers(stream.receive(deadline))
-                answer = next((a for a in answers if a.id == _SUBSCRIBE_ID or a.error), None)
+                behind = calls.read_answers(stream.receive(deadline))
+                while behind and answer is None:
+                    first = behind.pop(0)
+                    answer = first if first.id == _SUBSCRIBE_ID or first.error else None
         except TimeoutError:
             text = f"record.subscribe: no answer within {timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False) from None
-        self._backoff = make_backoff()
         self._note_heard()
         self._follower.note_subscribed(call.decode(answer.result_or_raise()))
+        # Only now: a daemon that refuses each time is not to be asked ever faster.
+        self._backoff = make_backoff()
+        self._ready.extend(self._follower.read(behind))
 
     def close(self) -> None:
         """Disconnect. Idempotent."""

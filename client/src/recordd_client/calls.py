@@ -6,24 +6,40 @@ Both clients are made of these; neither knows more of the protocol than how to c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from recordd_client.errors import InvalidValue, ProtocolError, refusal_of
+from recordd_client.errors import ClientError, InvalidValue, ProtocolError, TooLarge, refusal_of
 from recordd_client.rows import Row, decode_row
+from recordd_client.values import encode_json, encode_value
 from recordd_protocol import PROTOCOL_VERSION, methods
+from recordd_protocol.errors import Reason
 from recordd_protocol.methods import METHODS
 
-__all__ = ["Answer", "Call", "WriteItem", "encode_request", "encode_value", "read_answers"]
+__all__ = [
+    "ALWAYS_TAKEN_BYTES",
+    "DEFAULT_MAX_MESSAGE_BYTES",
+    "Answer",
+    "Call",
+    "WriteItem",
+    "check_size",
+    "encode_request",
+    "read_answers",
+]
 
 T = TypeVar("T")
 
-WriteItem = tuple[str, Any] | tuple[str, Any, int | None]
-"""Name, value, and optionally `ts` in Unix ms."""
+WriteItem = tuple[str, Any] | tuple[str, Any, int | None] | Row[Any]
+"""Name, value, and optionally `ts` in Unix ms; or a row as a query returns it."""
+
+ALWAYS_TAKEN_BYTES: Final = 1024
+"""No daemon takes less in one message: up to here nobody has to ask for its limit."""
+
+DEFAULT_MAX_MESSAGE_BYTES: Final = 1 << 20
+"""The limit of a daemon that does not tell its own."""
 
 
 class Call(Generic[T]):
@@ -68,23 +84,51 @@ class Answer(msgspec.Struct):
     error: _WireError | None = None
     params: methods.Event | None = None
 
+    @property
+    def refuses_connection(self) -> bool:
+        """Whether the daemon refuses what comes and closes: none of it takes effect."""
+        codes = (Reason.TOO_LARGE.code, Reason.OVERLOADED.code)
+        return self.id is None and self.error is not None and self.error.code in codes
+
+    def error_or_none(self) -> ClientError | None:
+        """Return what the error means, or None where there is a result."""
+        return None if self.error is None else refusal_of(self.error.code, self.error.message)
+
     def result_or_raise(self) -> msgspec.Raw:
         """Return the raw result, or raise what the error means."""
-        if self.error is not None:
-            raise refusal_of(self.error.code, self.error.message)
+        if (error := self.error_or_none()) is not None:
+            raise error
         return self.result
 
+
+_ROW_SHAPE: Final = "rows are (name, value) or (name, value, ts)"
 
 _decode_answer: Final = msgspec.json.Decoder(Answer).decode
 _decode_answers: Final = msgspec.json.Decoder(list[Answer]).decode
 
 
 def encode_request(call: Call[Any], id: int) -> bytes:
-    """Return the call as a JSON-RPC request, without a line end."""
-    params = _without_defaults(call.params)
-    return msgspec.json.encode(
-        {"jsonrpc": "2.0", "id": id, "method": call.method, "params": params}
-    )
+    """Return the call as a JSON-RPC request, without a line end.
+
+    Raises:
+        InvalidValue: where a parameter cannot be written as JSON.
+    """
+    try:
+        params = _without_defaults(call.params)
+        return encode_json({"jsonrpc": "2.0", "id": id, "method": call.method, "params": params})
+    except InvalidValue as error:
+        raise InvalidValue(f"{call.method}: {error}") from None
+
+
+def check_size(call: Call[Any], request: bytes, max_message_bytes: int) -> None:
+    """Refuse what the daemon would refuse: it closes the connection with that.
+
+    Raises:
+        TooLarge: nothing was sent.
+    """
+    if len(request) > max_message_bytes:
+        text = f"{call.method}: a request of {len(request)} bytes, the daemon takes"
+        raise TooLarge(f"{text} {max_message_bytes} (its max_message_bytes)")
 
 
 def read_answers(message: bytes | str) -> list[Answer]:
@@ -99,26 +143,6 @@ def read_answers(message: bytes | str) -> list[Answer]:
         return [_decode_answer(message)]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"the daemon sent no JSON-RPC: {error}") from None
-
-
-def encode_value(value: Any) -> msgspec.Raw:
-    """Encode a value; a `msgspec.Raw` is taken to be JSON text already.
-
-    Raises:
-        InvalidValue: for what JSON cannot hold; msgspec alone would write NaN as null.
-    """
-    try:
-        if isinstance(value, msgspec.Raw):
-            text = bytes(value)
-            is_one_line = b"\n" not in text and b"\r" not in text
-            # A line break between two tokens would end the request in its middle.
-            return value if is_one_line else msgspec.Raw(msgspec.json.format(text, indent=-1))
-        encoded = msgspec.json.encode(value)
-        if b"null" in encoded and _has_non_finite(msgspec.to_builtins(value)):
-            raise InvalidValue("a value must not hold NaN or an infinity")
-    except (TypeError, msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
-        raise InvalidValue(str(error)) from None
-    return msgspec.Raw(encoded)
 
 
 def hello(client: str, auth_token: str | None) -> Call[methods.Welcome]:
@@ -148,13 +172,27 @@ def set_record(name: str, value: Any, ts: int | None, if_rev: int | None) -> Cal
 
 def set_many(records: Iterable[WriteItem]) -> Call[methods.WrittenMany]:
     """Write many rows."""
-    items = [
-        methods.WriteItem(
-            record[0], encode_value(record[1]), record[2] if len(record) > 2 else None
-        )
-        for record in records
-    ]
+    if isinstance(records, Mapping | str | bytes) or not isinstance(records, Iterable):
+        text = f"records: {_ROW_SHAPE}, not {type(records).__name__}"
+        hint = "; of a dict from name to value, pass items()"
+        raise InvalidValue(text + hint * isinstance(records, Mapping))
+    items = [_make_item(index, record) for index, record in enumerate(records)]
     return Call("record.set_many", methods.SetMany(items))
+
+
+def _make_item(index: int, record: Any) -> methods.WriteItem:
+    if isinstance(record, Row):
+        record = (record.name, record.value, record.ts)
+    is_row = isinstance(record, tuple | list) and len(record) in (2, 3)
+    if not is_row or not isinstance(record[0], str):
+        raise InvalidValue(f"records[{index}]: {_ROW_SHAPE}, not {record!r:.80}")
+    ts = record[2] if len(record) > 2 else None
+    if ts is not None and type(ts) is not int:
+        raise InvalidValue(f"records[{index}].ts: Unix milliseconds as an int, not {ts!r:.80}")
+    try:
+        return methods.WriteItem(record[0], encode_value(record[1]), ts)
+    except InvalidValue as error:
+        raise InvalidValue(f"records[{index}].value: {error}") from None
 
 
 def query(
@@ -216,19 +254,12 @@ def _without_defaults(params: msgspec.Struct) -> dict[str, Any]:
 
     An explicit null says something else than nothing: `limit` null means all.
     """
-    return {
-        field.name: value
-        for field in msgspec.structs.fields(params)
-        if (value := getattr(params, field.name)) is not UNSET
-        and (field.required or value != field.default)
-    }
-
-
-def _has_non_finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(_has_non_finite, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_has_non_finite, value))
-    return False
+    given = {}
+    for field in msgspec.structs.fields(params):
+        value = getattr(params, field.name)
+        if isinstance(value, bytes | bytearray | memoryview):
+            # They would go out as base64, and name another record than was meant.
+            raise InvalidValue(f"{field.name}: text, not {type(value).__name__}")
+        if value is not UNSET and (field.required or value != field.default):
+            given[field.name] = value
+    return given

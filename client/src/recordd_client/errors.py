@@ -67,7 +67,11 @@ class ProtocolError(ClientError):
 
 
 class InvalidValue(ClientError):
-    """A value that JSON cannot hold (NaN, an infinity), or one that does not fit its type."""
+    """What cannot be sent, found before anything was; or a value that does not fit its type.
+
+    A value that JSON cannot hold (NaN, an infinity, bytes), a name that is no UTF-8, a row
+    of another shape than (name, value, ts), a timeout that is no number of seconds.
+    """
 
 
 class Refused(ClientError):

@@ -76,7 +76,10 @@ class Hello(_Params, frozen=True):
 
 
 class Welcome(_Result, frozen=True):
-    """What the server is, what this connection may do, and where the database stands."""
+    """What the server is, what this connection may do, and where the database stands.
+
+    `max_message_bytes`: what is larger is refused, and ends the connection.
+    """
 
     version: str
     server: str
@@ -87,6 +90,7 @@ class Welcome(_Result, frozen=True):
     authenticated: bool
     rev: int
     epoch: str
+    max_message_bytes: int | UnsetType = UNSET
 
 
 class List(_Params, frozen=True):

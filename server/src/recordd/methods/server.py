@@ -33,6 +33,7 @@ def greet(caller: Caller, params: Hello) -> Welcome:
         authenticated=False,
         rev=core.hub.rev,
         epoch=core.hub.epoch,
+        max_message_bytes=core.settings.max_message_bytes,
     )
 
 

@@ -1,0 +1,244 @@
+"""The blocking client against servers that do what a daemon seldom does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import wsproto
+from wsproto import events
+
+from recordd_client import (
+    ConnectionFailed,
+    ConnectionLost,
+    InvalidValue,
+    Overloaded,
+    connect,
+    open_client,
+)
+
+Serve = Callable[[socket.socket], None]
+
+
+class Server(threading.Thread):
+    """Serves connections one after the other, with a function, until it is closed."""
+
+    def __init__(self, listener: socket.socket, serve: Serve) -> None:
+        super().__init__()
+        self.connections = 0
+        self._listener = listener
+        self._serve = serve
+        listener.listen()
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                self._serve(connection)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.join(10)
+
+
+@pytest.fixture
+def start_server(short_path: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server, on a Unix socket `s` or on TCP."""
+    started: list[Server] = []
+
+    def start(serve: Serve, *, tcp: bool = False) -> Server:
+        listener = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0) if tcp else str(short_path / "s"))
+        server = Server(listener, serve)
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def answer_to(request: str, **members: Any) -> str:
+    return json.dumps({"jsonrpc": "2.0", "id": json.loads(request)["id"], **members})
+
+
+WRITTEN = {"rev": 1, "ts": 2}
+
+
+def answer_with_farewell(connection: socket.socket) -> None:
+    """Take a WebSocket and one request; answer and close in one segment."""
+    ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+    while data := connection.recv(65_536):
+        ws.receive_data(data)
+        for event in ws.events():
+            if isinstance(event, events.Request):
+                connection.sendall(ws.send(events.AcceptConnection()))
+            elif isinstance(event, events.TextMessage):
+                answer = ws.send(events.TextMessage(data=answer_to(event.data, result=WRITTEN)))
+                connection.sendall(answer + ws.send(events.CloseConnection(code=1001)))
+
+
+def test_an_answer_that_comes_with_the_farewell_is_taken(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server(answer_with_farewell, tcp=True)
+    with connect(f"ws://127.0.0.1:{server.port}/ws") as db:
+        assert db.set("a", 1).rev == 1
+        with pytest.raises(ConnectionLost) as caught:
+            db.set("a", 2)
+        assert not caught.value.outcome_unknown
+
+
+async def test_an_answer_that_comes_with_the_farewell_is_taken_on_trio_too(
+    start_server: Callable[..., Server],
+) -> None:
+    server = start_server(answer_with_farewell, tcp=True)
+    async with open_client(f"ws://127.0.0.1:{server.port}/ws") as db:
+        assert (await db.set("a", 1)).rev == 1
+
+
+def refuse_at_once(connection: socket.socket) -> None:
+    """Say, without having read anything, that there are too many connections."""
+    error = {"code": -32006, "message": "900 connections are open"}
+    refusal = {"jsonrpc": "2.0", "id": None, "error": error}
+    connection.sendall(json.dumps(refusal).encode() + b"\n")
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65_536):
+        pass
+
+
+def test_a_refused_connection_is_said_and_the_next_write_is_not_unknown(
+    start_server: Callable[..., Server], short_path: Path
+) -> None:
+    start_server(refuse_at_once)
+    with connect(f"unix://{short_path}/s") as db:
+        with pytest.raises(Overloaded, match="900"):
+            db.set("a", 1)
+        with pytest.raises(ConnectionLost) as caught:
+            db.set("a", 2)
+        assert not caught.value.outcome_unknown
+
+
+async def test_a_refused_connection_is_said_to_every_call_on_trio(
+    start_server: Callable[..., Server], short_path: Path
+) -> None:
+    start_server(refuse_at_once)
+    refused: list[str] = []
+    async with open_client(f"unix://{short_path}/s") as db:
+
+        async def write(n: int) -> None:
+            try:
+                await db.set("a", n)
+            except Overloaded as error:
+                refused.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for n in range(3):
+                nursery.start_soon(write, n)
+    assert refused == ["900 connections are open"] * 3
+
+
+async def test_a_call_that_cannot_be_encoded_leaves_nothing_behind(
+    start_server: Callable[..., Server], short_path: Path
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        for line in connection.makefile():
+            connection.sendall(answer_to(line, result=WRITTEN).encode() + b"\n")
+
+    start_server(serve)
+    async with open_client(f"unix://{short_path}/s") as db:
+        with pytest.raises(InvalidValue):
+            await db.set("a\udcff", 1)
+        assert db._pending == {}
+        assert (await db.set("a", 1)).rev == 1
+
+
+def refuse_to_follow(connection: socket.socket) -> None:
+    """Refuse each request, as a daemon does that has too many subscriptions."""
+    for line in connection.makefile():
+        error = {"code": -32006, "message": "too many"}
+        connection.sendall(answer_to(line, error=error).encode() + b"\n")
+
+
+def test_a_follower_that_is_refused_asks_ever_less_often(
+    start_server: Callable[..., Server], short_path: Path
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        if server.connections > 2:  # the program's own, and the first of the subscription
+            return refuse_to_follow(connection)
+        if server.connections == 2:
+            line = connection.makefile().readline()
+            result = {"subscription": "s1", "rev": 0, "epoch": "e", "values": 0}
+            connection.sendall(answer_to(line, result=result).encode() + b"\n")
+        return None
+
+    server = start_server(serve)
+    with connect(f"unix://{short_path}/s") as db, db.subscribe("#") as updates:
+        assert updates.wait(0.8) is None
+    # Its waits add up to 0.05, 0.15, 0.35 and 0.75 s at least: 12 attempts with none longer.
+    assert server.connections <= 2 + 5
+
+
+def garbage(connection: socket.socket) -> None:
+    connection.recv(65_536)
+    connection.sendall(b"HTTP/1.1 nonsense\r\n\r\n")
+
+
+def test_what_is_no_websocket_is_one_clear_error(start_server: Callable[..., Server]) -> None:
+    server = start_server(garbage, tcp=True)
+    with pytest.raises(ConnectionFailed), connect(f"ws://127.0.0.1:{server.port}/ws"):
+        pass
+
+
+@pytest.mark.parametrize("url", ["unix:///a\0b", "ws://" + "ä" * 300, "ws://127.0.0.1:1/a b"])
+def test_an_address_that_none_can_be_is_one_clear_error(url: str) -> None:
+    with pytest.raises(ConnectionFailed), connect(url):
+        pass
+
+    async def connect_async() -> None:
+        async with open_client(url):
+            pass
+
+    with pytest.raises(ConnectionFailed):
+        trio.run(connect_async)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, 0, float("nan")])
+def test_a_timeout_is_a_positive_number(timeout_s: float) -> None:
+    with pytest.raises(InvalidValue, match="timeout_s"), connect("unix:///x", timeout_s=timeout_s):
+        pass
+
+    async def connect_async() -> None:
+        async with open_client("unix:///x", timeout_s=timeout_s):
+            pass
+
+    with pytest.raises(InvalidValue, match="timeout_s"):
+        trio.run(connect_async)
+
+
+@pytest.mark.parametrize("timeout_s", [1e300, float("inf")])
+def test_a_timeout_may_be_endless(
+    start_server: Callable[..., Server], short_path: Path, timeout_s: float
+) -> None:
+    start_server(lambda connection: None)
+    with (
+        pytest.raises(ConnectionLost),
+        connect(f"unix://{short_path}/s", timeout_s=timeout_s) as db,
+    ):
+        db.get("a")

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from recordd.pages import PageLimits
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -95,13 +96,6 @@ class Purged(msgspec.Struct, frozen=True):
     rows: int
     newest_rev: int
     deletion_rev: int | None = None
-
-
-class PageLimits(msgspec.Struct, frozen=True):
-    """How much one page may hold; a page always has room for one row."""
-
-    rows: int
-    bytes: int
 
 
 class QueryParams(msgspec.Struct, frozen=True, kw_only=True):

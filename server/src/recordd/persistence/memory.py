@@ -15,10 +15,10 @@ from recordd.backend import (
     BackendShutdown,
     CleanupTarget,
     Loaded,
-    PageLimits,
     Purged,
     QueryParams,
 )
+from recordd.pages import PageLimits, fill_page
 from recordd.persistence.cursor import decode_cursor, encode_cursor
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -70,7 +70,7 @@ class MemoryBackend:
             if (row.ts, row.rev or 0) > after
         ]
         rows.sort(key=lambda row: row.order)
-        page, more = _cut(rows, params.page)
+        page, more = fill_page(rows, params.page)
         following = encode_cursor(page[-1].ts, page[-1].rev or 0, as_of) if more else None
         return Page(page, rev=as_of, epoch=self._epoch, next=following)
 
@@ -83,7 +83,7 @@ class MemoryBackend:
             r for rev, r in self._log.items() if after < rev <= as_of and patterns.matches(r.name)
         ]
         wanted = page.rows if limit is None else min(limit, page.rows)
-        cut, more = _cut(rows, PageLimits(wanted, page.bytes))
+        cut, more = fill_page(rows, PageLimits(wanted, page.bytes))
         following = str(cut[-1].rev) if more else None
         return Page(cut, rev=as_of, epoch=self._epoch, next=following)
 
@@ -170,13 +170,3 @@ def _is_within(row: Row, params: QueryParams) -> bool:
 def _newest(rows: list[Row], limit: int | None) -> list[Row]:
     rows = sorted(rows, key=lambda row: row.order)
     return rows if limit is None else rows[max(0, len(rows) - limit) :]
-
-
-def _cut(rows: list[Row], limits: PageLimits) -> tuple[list[Row], bool]:
-    """Return as many rows as a page holds, at least one, and whether there are more."""
-    size = 0
-    for index, row in enumerate(rows):
-        size += len(row.body) + 3
-        if index and (index >= limits.rows or size > limits.bytes):
-            return rows[:index], True
-    return rows, False

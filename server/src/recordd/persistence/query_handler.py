@@ -12,8 +12,9 @@ from msgspec import UNSET
 from recordd.backend import PageLimits, PersistenceBackend, QueryParams
 from recordd.extension_points import QueryHandler
 from recordd.hub import Hub
+from recordd.pages import keep_newest
 from recordd.persistence.cursor import decode_cursor, encode_cursor
-from recordd.persistence.whole_query import WholeQuery, keep_newest
+from recordd.persistence.whole_query import WholeQuery
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Query, Replay
 from recordd_protocol.patterns import PatternSet, compile_patterns

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any, Final
 
 import msgspec
 import trio
 
-from recordd.backend import PageLimits, PersistenceBackend, QueryParams
+from recordd.backend import PersistenceBackend, QueryParams
+from recordd.pages import PageLimits, keep_newest
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page
 
-__all__ = ["WholeQuery", "keep_newest"]
-
+__all__ = ["WholeQuery"]
 
 _LARGE_PAGE: Final = PageLimits(rows=100_000, bytes=16 << 20)
 """Each page finds anew where every record's rows start: few large ones cost less."""
@@ -62,16 +62,3 @@ class WholeQuery:
             return Page(newest, rev=page.rev, epoch=page.epoch, total=total)
         refusal = f"the query took longer than {self._timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)
-
-
-def keep_newest(rows: Sequence[Row], max_bytes: int) -> list[Row]:
-    """Return the last rows that have no more than `max_bytes` together."""
-    size = 0
-    kept: list[Row] = []
-    for row in reversed(rows):
-        size += len(row.body) + 3
-        if size > max_bytes:
-            break
-        kept.append(row)
-    kept.reverse()
-    return kept

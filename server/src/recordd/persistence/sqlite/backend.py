@@ -24,11 +24,11 @@ from recordd.backend import (
     CleanupTarget,
     FatalBackendError,
     Loaded,
-    PageLimits,
     Purged,
     QueryParams,
 )
 from recordd.gil_turns import GilTurns
+from recordd.pages import PageLimits
 from recordd.persistence.cursor import decode_cursor, encode_cursor
 from recordd.persistence.sqlite import loading, reads, schema, statements
 from recordd.persistence.sqlite.tail import Tail
@@ -168,8 +168,8 @@ class SqliteBackend:
             names=names,
             after=after,
             as_of=as_of,
-            limit=limit,
-            page=page,
+            page=page if limit is None else PageLimits(min(limit, page.rows), page.bytes),
+            max_scanned=page.rows * 10,
         )
         rows, following = await self._read(reads.read_replay, plan, self._options.query_timeout_s)
         return Page(

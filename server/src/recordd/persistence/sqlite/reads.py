@@ -17,7 +17,7 @@ import apsw
 import msgspec
 import trio
 
-from recordd.backend import PageLimits
+from recordd.pages import PageLimits, PageRoom, fill_page
 from recordd.persistence.sqlite.tail import Entries
 from recordd_protocol.rows import Row, RowKind
 
@@ -64,8 +64,8 @@ class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
     names: Mapping[int, str]
     after: int
     as_of: int
-    limit: int | None
     page: PageLimits
+    max_scanned: int
 
 
 def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[list[Row], bool]:
@@ -76,7 +76,7 @@ def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[l
         keys = heapq.merge(
             *(_keys_of(db, plan, record, chunk, deadline) for record, _ in plan.records)
         )
-        rows, more = _fill_page(_fetch_rows(db, keys, dict(plan.records), deadline), plan.page)
+        rows, more = fill_page(_fetch_rows(db, keys, dict(plan.records), deadline), plan.page)
     return rows, more
 
 
@@ -85,12 +85,11 @@ def read_replay(
 ) -> tuple[list[Row], int | None]:
     """Return a page of rows by `rev`, and the rev to go on after, None at the end.
 
-    Looks at no more rows than ten pages hold, whether they match or not.
+    Looks at no more than `max_scanned` rows, whether they match or not.
     """
     deadline = time.monotonic() + timeout_s
     rows: list[Row] = []
-    size = 0
-    max_rows = plan.page.rows if plan.limit is None else min(plan.limit, plan.page.rows)
+    room = PageRoom(plan.page)
     seen = plan.after
     scanned = 0
     with db:
@@ -105,12 +104,11 @@ def read_replay(
             name = plan.names.get(record)
             if name is not None:
                 row = Row(name, value.encode(), ts, rev, RowKind.LATE if late else RowKind.LATEST)
-                size += len(row.body) + 3
-                if rows and (len(rows) >= max_rows or size > plan.page.bytes):
+                if not room.take(row):
                     return rows, seen
                 rows.append(row)
             seen = rev
-            if scanned >= plan.page.rows * 10:
+            if scanned >= plan.max_scanned:
                 return rows, seen
     return rows, None
 
@@ -194,17 +192,6 @@ def _fetch_rows(
         for ts, rev, record in group:
             if (value := values.get(rev)) is not None:
                 yield Row(names[record], value.encode(), ts, rev)
-
-
-def _fill_page(rows: Iterable[Row], limits: PageLimits) -> tuple[list[Row], bool]:
-    page: list[Row] = []
-    size = 0
-    for row in rows:
-        size += len(row.body) + 3
-        if page and (len(page) >= limits.rows or size > limits.bytes):
-            return page, True
-        page.append(row)
-    return page, False
 
 
 def _within(entries: Iterable[tuple[int, int]], deadline: float) -> Iterator[tuple[int, int]]:

@@ -234,7 +234,9 @@ def test_a_daemon_without_persistence(start_daemon: StartDaemon) -> None:
     with Wire(daemon.socket_path) as wire:
         wire.call("record.set", name="a", value=1)
         assert wire.call("record.get", name="a")["value"] == 1
-        assert wire.call("record.query")["error"]["data"]["reason"] == "not_configured"
+        assert [row["value"] for row in wire.call("record.query")["records"]] == [1]
+        refused = wire.call("record.query", limit=2)
+        assert refused["error"]["data"]["reason"] == "not_configured"
     assert not daemon.database.exists()
 
 

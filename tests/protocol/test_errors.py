@@ -4,7 +4,7 @@ from recordd_protocol.errors import REASON_BY_CODE, Reason
 
 
 def test_no_two_reasons_share_a_code_or_a_word() -> None:
-    assert len(REASON_BY_CODE) == len({reason.word for reason in Reason}) == len(Reason) == 15
+    assert len(REASON_BY_CODE) == len({reason.word for reason in Reason}) == len(Reason) == 16
 
 
 def test_codes_lie_where_json_rpc_leaves_room() -> None:
@@ -13,4 +13,5 @@ def test_codes_lie_where_json_rpc_leaves_room() -> None:
 
 
 def test_what_may_pass_is_retryable_and_nothing_else() -> None:
-    assert {r.word for r in Reason if r.retryable} == {"overloaded", "unavailable", "timeout"}
+    passing = {"overloaded", "unavailable", "timeout", "expired"}
+    assert {r.word for r in Reason if r.retryable} == passing

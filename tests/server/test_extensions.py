@@ -8,12 +8,12 @@ import pytest
 import trio
 
 from recordd.core import CoreBuilder
-from recordd.extension_points import QueryHandler
+from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.extensions import ExtensionError, Extensions
 from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Query, Replay
+from recordd_protocol.methods import Replay
 from recordd_protocol.rows import Page, Row
 from tests.core_in_memory import running_core
 
@@ -40,7 +40,7 @@ def test_a_type_is_taken_once_and_nothing_after_freezing() -> None:
 class Oracle(QueryHandler):
     """A query handler that is none of ours."""
 
-    def query(self, params: Query) -> Page | Awaitable[Page]:
+    def query(self, query: HistoryQuery) -> Page | Awaitable[Page]:
         return Page([Row("oracle", b'"42"', 1, 1)], rev=1, epoch="delphi")
 
     def replay(self, params: Replay) -> Page | Awaitable[Page]:
@@ -64,7 +64,7 @@ async def test_a_foreign_query_handler_and_start_hook() -> None:
     async with running_core(extensions=[extension]) as core:
         await started.wait()
         peer = core.connect()
-        assert (await peer.call("record.query"))["epoch"] == "delphi"
+        assert (await peer.call("record.query", limit=None))["epoch"] == "delphi"
         assert (await peer.call("record.at", rev=7))["value"] == 7
         refused = await peer.call("record.replay", after=0)
         assert refused["error"]["data"]["reason"] == "denied"

@@ -267,7 +267,10 @@ async def test_a_daemon_without_persistence_works_in_memory() -> None:
         peer = core.connect()
         assert (await peer.call("record.set", name="a", value=1))["rev"] is None
         assert (await peer.call("record.get", name="a"))["value"] == 1
-        for method, params in [("query", {}), ("replay", {"after": 0}), ("at", {"rev": 1})]:
+        (latest,) = (await peer.call("record.query"))["records"]
+        assert (latest["name"], latest["value"], latest["rev"]) == ("a", 1, None)
+        history: dict[str, Any] = {"limit": 2}
+        for method, params in [("query", history), ("replay", {"after": 0}), ("at", {"rev": 1})]:
             assert reason_of(await peer.call(f"record.{method}", **params)) == "not_configured"
 
 
@@ -300,7 +303,8 @@ async def test_rules_decide_who_may_write_and_what_is_kept() -> None:
         assert reason_of(await peer.call("record.set", name="ro.x", value=1)) == "denied"
         assert (await peer.call("record.set", name="tmp.x", value=1))["rev"] is None
         assert (await peer.call("record.get", name="tmp.x"))["value"] == 1
-        assert (await peer.call("record.query"))["records"] == []
+        assert [row["name"] for row in (await peer.call("record.query"))["records"]] == ["tmp.x"]
+        assert (await peer.call("record.query", limit=2))["records"] == []
         for n in range(5):
             await peer.call("record.set", name="ring.x", value=n, ts=n)
         drained = await peer.call("record.drain", name="ring.x", limit=2)

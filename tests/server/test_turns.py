@@ -7,9 +7,9 @@ import time
 import trio
 
 from recordd.core import CoreBuilder
-from recordd.extension_points import QueryHandler
+from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.turns import Turns
-from recordd_protocol.methods import Query, Replay
+from recordd_protocol.methods import Replay
 from recordd_protocol.rows import Page, Row
 from tests.core_in_memory import running_core
 from tests.loop_lag import LoopLag
@@ -21,7 +21,7 @@ CALLS = 200
 class SlowHandler(QueryHandler):
     """Answers at once, after a millisecond of work."""
 
-    def query(self, params: Query) -> Page:
+    def query(self, query: HistoryQuery) -> Page:
         ends = time.perf_counter() + 0.001
         while time.perf_counter() < ends:
             pass
@@ -42,7 +42,7 @@ async def test_a_batch_gives_way_between_its_calls() -> None:
     async with running_core(extensions=[with_slow_queries]) as core:
         counters = core.core.counters
         peer = core.connect()
-        batch = b",".join(request("record.query", n) for n in range(CALLS))
+        batch = b",".join(request("record.query", n, limit=None) for n in range(CALLS))
         lag = LoopLag(count=lambda: counters.requests)
         trio.lowlevel.add_instrument(lag)
         await peer.send(b"[" + batch + b"]")

@@ -14,6 +14,7 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "Denied",
+    "Expired",
     "InternalError",
     "InvalidParams",
     "InvalidRequest",
@@ -173,6 +174,12 @@ class QueryTimeout(Refused):
     """The daemon's own deadline for the query passed."""
 
     reason = Reason.TIMEOUT
+
+
+class Expired(Refused):
+    """The rows behind a page are no longer those of its moment: ask for the first page again."""
+
+    reason = Reason.EXPIRED
 
 
 ERROR_BY_REASON: Final = {error.reason: error for error in Refused.__subclasses__()}

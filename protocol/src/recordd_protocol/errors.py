@@ -35,6 +35,7 @@ class Reason(enum.Enum):
     UNAVAILABLE = ("unavailable", -32008, "internal", True)
     CONFLICT = ("conflict", -32009, "denied", False)
     TIMEOUT = ("timeout", -32010, "internal", True)
+    EXPIRED = ("expired", -32011, "internal", True)
 
     def __init__(self, word: str, code: int, aimx: str, retryable: bool) -> None:
         self.word: Final = word

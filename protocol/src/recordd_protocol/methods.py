@@ -400,6 +400,8 @@ class Stats(_Result, frozen=True):
     resyncs: int
     slow_peers_closed: int
     backlog_bytes: int
+    page_snapshots: int
+    page_snapshot_bytes: int
     housekeeping_errors: int
     retention: RetentionStats | None
     storage: dict[str, int | str]

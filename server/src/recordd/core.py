@@ -15,8 +15,11 @@ from recordd.backend import PersistenceBackend
 from recordd.counters import Counters
 from recordd.extensions import Extensions, StartHook
 from recordd.hub import Hub
+from recordd.latest import LatestReader
 from recordd.outbox import Outbox
+from recordd.pages import PageLimits
 from recordd.settings import Configuration, Settings
+from recordd.snapshots import SnapshotLimits, Snapshots
 from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
@@ -52,6 +55,8 @@ class CoreBuilder:
             max_records=settings.max_records,
             backlog_bytes=settings.backlog_bytes,
         )
+        # What an answer holds beside its rows fits into what is left.
+        self.page: Final = PageLimits(settings.page_rows, settings.max_reply_bytes - 4096)
         self.queue: Final = WriteQueue(
             max_requests=settings.write_queue_requests, max_bytes=settings.write_queue_bytes
         )
@@ -71,7 +76,19 @@ class Core:
         self.hub: Final = builder.hub
         self.queue: Final = builder.queue
         self.extensions: Final = builder.extensions
-        self.start_hooks: Final[tuple[StartHook, ...]] = builder.extensions.freeze()
+        self.snapshots: Final = Snapshots(
+            self.hub,
+            SnapshotLimits(
+                max_bytes=self.settings.page_snapshot_bytes,
+                per_owner=self.settings.page_snapshots,
+                max_age_s=self.settings.page_snapshot_timeout_ms / 1000,
+            ),
+        )
+        self.latest: Final = LatestReader(self.hub, builder.page, self.snapshots)
+        self.start_hooks: Final[tuple[StartHook, ...]] = (
+            self.snapshots.expire,
+            *builder.extensions.freeze(),
+        )
         self.writer: Final = Writer(
             self.hub, self.extensions.get(PersistenceBackend), builder.queue
         )

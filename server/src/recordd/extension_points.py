@@ -9,14 +9,32 @@ from __future__ import annotations
 import abc
 from collections.abc import Awaitable
 
-from recordd_protocol.methods import Query, Replay, RetentionStats
+import msgspec
+
+from recordd_protocol.methods import Replay, RetentionStats
+from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
-__all__ = ["QueryHandler", "RetentionReporter"]
+__all__ = ["HistoryQuery", "QueryHandler", "RetentionReporter"]
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stored rows are asked for: the parameters of `record.query`, checked.
+
+    The newest `limit_per_record` (None: all) of each record that matches, from `start_ms`
+    to `end_ms` (inclusive; None: open), behind the page whose `next` was `after`.
+    """
+
+    patterns: PatternSet
+    limit_per_record: int | None
+    start_ms: int | None
+    end_ms: int | None
+    after: str | None
+    paged: bool
 
 
 class QueryHandler(abc.ABC):
-    """Answers questions about stored rows.
+    """Answers questions about stored rows; latest values are the core's own.
 
     A method is called when its request's turn has come, and decides then which moment
     it shows; what it cannot answer at once it returns as an awaitable, which runs
@@ -24,7 +42,7 @@ class QueryHandler(abc.ABC):
     """
 
     @abc.abstractmethod
-    def query(self, params: Query) -> Page | Awaitable[Page]:
+    def query(self, query: HistoryQuery) -> Page | Awaitable[Page]:
         """Return rows of the records that match; see `record.query`."""
 
     @abc.abstractmethod

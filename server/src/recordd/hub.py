@@ -27,7 +27,7 @@ from recordd.topics import Topics
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Change", "Hub", "Tombstone"]
+__all__ = ["Change", "Hub", "Tombstone", "memory_of"]
 
 _MAX_VIEWS: Final = 32
 """Patterns whose matches are kept: dashboards ask for the same few again and again."""
@@ -36,6 +36,14 @@ _MAX_TOMBSTONES: Final = 4096
 """Deletions that are remembered by name; who missed an older one starts afresh."""
 
 DEFAULT_BACKLOG_BYTES: Final = 8 << 20
+
+_ROW_BYTES: Final = 512
+"""What a row takes in memory beside its value and its body, about."""
+
+
+def memory_of(row: Row) -> int:
+    """Return the bytes that a row takes in memory, about."""
+    return _ROW_BYTES + len(row.value) + len(row.body)
 
 
 class _View:
@@ -79,6 +87,8 @@ class Hub:
         self.rows = 0
         """Persisted rows of all records."""
         self.tick = 0
+        self.replaced_bytes = 0
+        """Memory of all rows that were a latest one and are no more, since the start."""
         self.topics: Final = Topics()
         self.backlog: Final = Backlog(backlog_bytes)
         self.before_commit = (0, 0)
@@ -132,15 +142,15 @@ class Hub:
         return self._view(patterns).states
 
     def latest(self, patterns: PatternSet) -> list[Row]:
-        """Return the latest persisted row of each record that matches, by (`ts`, `rev`).
+        """Return the latest row of each record that matches, by (`ts`, `rev`).
 
-        The list is shared: callers do not change it.
+        The list is shared, and stays as it is: callers do not change it.
         """
         view = self._view(patterns)
         if view.rows_tick != self.tick:
             # Sorting the states in place leaves the list nearly sorted for the next time.
             view.states.sort(key=_latest_order)
-            view.rows = [state.latest for state in view.states if state.rule.persist]
+            view.rows = [state.latest for state in view.states]
             view.rows_tick = self.tick
         return view.rows
 
@@ -232,6 +242,7 @@ class Hub:
         self.tick += 1
         state = self._states[name]
         self.rows -= state.rows
+        self.replaced_bytes += memory_of(state.latest)
         if self.topics:
             self.topics.publish((deletion,), self._states)
         del self._states[name], self._changes[name]
@@ -282,8 +293,10 @@ class Hub:
             state = self._add(row, 0 if row.rev is None else 1)
             state.changed = self.tick
         else:
+            previous = state.latest
             state.take(row)
             if state.latest is row:
+                self.replaced_bytes += memory_of(previous)
                 state.changed = self.tick
                 self._changes.move_to_end(row.name)
 

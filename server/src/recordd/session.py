@@ -127,8 +127,9 @@ class Session:
             self._send(self._last_resort.refuse_message(refusal))
 
     def close(self) -> None:
-        """End the subscriptions."""
+        """End the subscriptions; no further pages will be asked for."""
         self._subscriptions.close_all()
+        self.core.snapshots.drop_of(self._caller)
 
     def _decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
         """Decode a message in the dialect that it says it is written in."""

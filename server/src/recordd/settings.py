@@ -166,6 +166,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     page_rows: Annotated[
         int, _setting("rows", "one page of a query; bounds its time beside max_reply_bytes", ge=1)
     ] = 10_000
+    page_snapshots: Annotated[
+        int, _setting("answers", "latest values kept for further pages, of one connection", ge=1)
+    ] = 4
+    page_snapshot_bytes: Annotated[
+        int, _setting("bytes", "values kept for further pages though replaced since", ge=0)
+    ] = 64 << 20
+    page_snapshot_timeout_ms: Annotated[
+        int, _setting("age", "how long a page's next one may be asked for", ge=1000)
+    ] = 60_000
     tail_rows: Annotated[
         int, _setting("rows", "indexed in memory before they are merged to disk", ge=1, le=1 << 20)
     ] = 65_536

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from recordd.dispatch import Binding, bind
-from recordd.methods import following, graph, reading, server, writing
+from recordd.methods import following, graph, querying, reading, server, writing
 
 __all__ = ["TABLE"]
 
@@ -13,6 +13,7 @@ TABLE: Final[dict[str, Binding]] = bind(
     {
         **server.HANDLERS,
         **reading.HANDLERS,
+        **querying.HANDLERS,
         **writing.HANDLERS,
         **following.HANDLERS,
         **graph.HANDLERS,

@@ -1,31 +1,27 @@
-"""The methods that read records."""
+"""The methods that read records one by one, and what is known of them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from recordd.caller import Caller
 from recordd.dispatch import Handler
-from recordd.extension_points import QueryHandler
 from recordd.records import RecordState
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
-    At,
     Count,
     Counts,
     Drain,
     Drained,
     Get,
     List,
-    Query,
     RecordInfo,
-    Replay,
 )
 from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Row
 
 __all__ = ["HANDLERS", "check_answer_size"]
 
@@ -77,21 +73,6 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     return Drained(record_name=state.name, values=values, count=len(values))
 
 
-def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
-    """Return latest values or history of the records that match."""
-    return _query_handler(caller).query(params)
-
-
-def replay_log(caller: Caller, params: Replay) -> Page | Awaitable[Page]:
-    """Return rows in commit order."""
-    return _query_handler(caller).replay(params)
-
-
-def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:
-    """Return the row of one commit number."""
-    return _query_handler(caller).at(params.rev)
-
-
 def check_answer_size(caller: Caller, rows: int, min_row_bytes: int) -> None:
     """Refuse an answer that cannot fit before the time is spent to build it."""
     if rows * min_row_bytes > caller.core.settings.max_reply_bytes:
@@ -106,21 +87,9 @@ def _find(caller: Caller, name: str) -> RecordState:
     return state
 
 
-def _query_handler(caller: Caller) -> QueryHandler:
-    handler = caller.core.extensions.get(QueryHandler)
-    if handler is None:
-        raise RequestError(
-            Reason.NOT_CONFIGURED, "this daemon keeps no history: it runs without persistence"
-        )
-    return handler
-
-
 HANDLERS: Final[Mapping[str, Handler]] = {
     "record.list": list_records,
     "record.get": get_record,
-    "record.query": query_records,
-    "record.replay": replay_log,
-    "record.at": read_at,
     "record.count": count_records,
     "record.drain": drain_record,
 }

@@ -65,6 +65,8 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         resyncs=counters.resyncs,
         slow_peers_closed=counters.slow_peers_closed,
         backlog_bytes=hub.backlog.size_bytes,
+        page_snapshots=len(core.snapshots),
+        page_snapshot_bytes=core.snapshots.size_bytes,
         housekeeping_errors=core.writer.housekeeping_errors,
         retention=None if retention is None else retention.statistics(),
         storage={} if backend is None else backend.statistics(),

@@ -10,7 +10,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from recordd.backend import BackendOptions, NotConfigured, PageLimits, PersistenceBackend
+from recordd.backend import BackendOptions, NotConfigured, PersistenceBackend
 from recordd.extension_points import QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
 from recordd.persistence.retention import Retention, RetentionPolicy
@@ -32,11 +32,11 @@ def with_persistence(
     """
 
     def install(builder: CoreBuilder) -> None:
-        page = PageLimits(builder.settings.page_rows, builder.settings.max_reply_bytes - 4096)
         timeout_s = builder.settings.query_timeout_ms / 1000
         builder.extensions.insert(PersistenceBackend, backend)
         builder.extensions.insert(
-            QueryHandler, StoredQueryHandler(builder.hub, backend, page, timeout_s=timeout_s)
+            QueryHandler,
+            StoredQueryHandler(builder.hub, backend, builder.page, timeout_s=timeout_s),
         )
         if retention is not None:
             job = Retention(builder.hub, backend, builder.queue, retention)

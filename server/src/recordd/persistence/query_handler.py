@@ -1,36 +1,27 @@
-"""`record.query` over stored rows: latest values from memory, history from the backend."""
+"""`record.query`, `record.replay` and `record.at` over stored rows: the backend's answers."""
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Awaitable
 from typing import Final
 
 import msgspec
-from msgspec import UNSET
 
-from recordd.backend import PageLimits, PersistenceBackend, QueryParams
-from recordd.extension_points import QueryHandler
+from recordd.backend import PersistenceBackend, QueryParams
+from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.hub import Hub
-from recordd.pages import keep_newest
-from recordd.persistence.cursor import decode_cursor, encode_cursor
+from recordd.pages import PageLimits
 from recordd.persistence.whole_query import WholeQuery
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Query, Replay
-from recordd_protocol.patterns import PatternSet, compile_patterns
-from recordd_protocol.rows import Page, Row, order_of
+from recordd_protocol.methods import Replay
+from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.rows import Page, Row
 
 __all__ = ["StoredQueryHandler"]
 
-_MAX_NAMES: Final = 1000
-"""Exact names in one query: a dashboard may name its records one by one."""
-
-_MAX_WILDCARDS: Final = 8
-"""Patterns in one query that have to be matched against every name there is."""
-
 
 class StoredQueryHandler(QueryHandler):
-    """Latest-per-record is what the hub holds, so it costs no look at the history."""
+    """Asks the backend, for what there was at the moment of the call."""
 
     def __init__(
         self, hub: Hub, backend: PersistenceBackend, page: PageLimits, *, timeout_s: float
@@ -40,36 +31,23 @@ class StoredQueryHandler(QueryHandler):
         self._page: Final = page
         self._timeout_s: Final = timeout_s
 
-    def query(self, params: Query) -> Page | Awaitable[Page]:
-        """Answer from memory where one latest row per record is asked for; else ask storage."""
-        patterns = _compile_all(params.name)
-        ranged = params.start is not None or params.end is not None
-        if ranged and params.limit is UNSET:
-            raise _invalid("limit: must be stated with start or end (null for all)")
-        limit = 1 if params.limit is UNSET else params.limit
-        _check_not_negative(limit=limit, start=params.start, end=params.end)
-        if limit == 0:
-            return Page([], rev=self._hub.rev, epoch=self._hub.epoch)
-        if not params.paged and params.after is not None:
-            raise _invalid("after: there is no page to go on behind where paged is false")
-        if limit == 1 and not ranged:
-            if not params.paged:
-                return self._newest_of_latest(patterns)
-            return self._latest(patterns, params.after)
+    def query(self, query: HistoryQuery) -> Awaitable[Page]:
+        """Ask storage for a page, or for the newest rows of all pages."""
         wanted = QueryParams(
             as_of=self._hub.rev,
-            limit_per_record=limit,
-            start_ms=params.start,
-            end_ms=params.end,
-            after=params.after,
+            limit_per_record=query.limit_per_record,
+            start_ms=query.start_ms,
+            end_ms=query.end_ms,
+            after=query.after,
             page=self._page,
         )
-        if params.paged:
-            return self._backend.query(patterns, wanted)
-        most_rows = max((state.rows for state in self._hub.match(patterns)), default=0)
+        if query.paged:
+            return self._backend.query(query.patterns, wanted)
+        limit = query.limit_per_record
+        most_rows = max((state.rows for state in self._hub.match(query.patterns)), default=0)
         if limit is not None and limit >= most_rows:  # to count back that far would be in vain
             wanted = msgspec.structs.replace(wanted, limit_per_record=None)
-        return WholeQuery(self._backend, patterns, wanted, timeout_s=self._timeout_s)
+        return WholeQuery(self._backend, query.patterns, wanted, timeout_s=self._timeout_s)
 
     def replay(self, params: Replay) -> Awaitable[Page]:
         """Ask storage for a stretch of the log."""
@@ -97,47 +75,6 @@ class StoredQueryHandler(QueryHandler):
         if row is None:
             raise RequestError(Reason.NOT_FOUND, f"rev {rev} does not exist, or no longer")
         return row
-
-    def _latest(self, patterns: PatternSet, after: str | None) -> Page:
-        """Cut a page out of the latest rows.
-
-        A record written between two pages moves to a later place, never to an earlier
-        one: it may come twice, but no record is left out.
-        """
-        rows = self._hub.latest(patterns)
-        start = 0
-        if after is not None:
-            ts, rev, _ = decode_cursor(after, self._hub.rev)
-            start = bisect.bisect_right(rows, order_of(ts, rev), key=lambda row: row.order)
-        end = self._end_of_page(rows, start)
-        following = None
-        if end < len(rows):
-            last = rows[end - 1]
-            following = encode_cursor(last.ts, last.rev or 0, self._hub.rev)
-        page = rows if end - start == len(rows) else rows[start:end]
-        return Page(page, rev=self._hub.rev, epoch=self._hub.epoch, next=following)
-
-    def _newest_of_latest(self, patterns: PatternSet) -> Page:
-        rows = self._hub.latest(patterns)
-        newest = keep_newest(rows, self._page.bytes)
-        return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))
-
-    def _end_of_page(self, rows: list[Row], start: int) -> int:
-        limits = self._page
-        end = min(len(rows), start + limits.rows)
-        size = sum([len(row.body) + 3 for row in rows[start:end]])
-        while size > limits.bytes and end > start + 1:
-            end -= 1
-            size -= len(rows[end].body) + 3
-        return end
-
-
-def _compile_all(names: str | list[str]) -> PatternSet:
-    if not isinstance(names, str) and not 0 < len(names) <= _MAX_NAMES:
-        raise _invalid(f"name: between 1 and {_MAX_NAMES} names or patterns")
-    if not isinstance(names, str) and sum("*" in n or "#" in n for n in names) > _MAX_WILDCARDS:
-        raise _invalid(f"name: more than {_MAX_WILDCARDS} patterns with wildcards")
-    return compile_patterns(names)
 
 
 async def _done(page: Page) -> Page:

@@ -1,0 +1,104 @@
+"""The methods that read many rows: latest values from the hub, history from who keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Final
+
+from msgspec import UNSET
+
+from recordd.caller import Caller
+from recordd.dispatch import Handler
+from recordd.extension_points import HistoryQuery, QueryHandler
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import At, Query, Replay
+from recordd_protocol.patterns import PatternSet, compile_patterns
+from recordd_protocol.rows import Page, Row
+
+__all__ = ["HANDLERS"]
+
+_MAX_NAMES: Final = 1000
+"""Exact names in one query: a dashboard may name its records one by one."""
+
+_MAX_WILDCARDS: Final = 8
+"""Patterns in one query that have to be matched against every name there is."""
+
+
+def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
+    """Return latest values or history of the records that match.
+
+    One latest row a record is what the hub holds: it costs no look at the history, and
+    needs none to be kept.
+    """
+    query = _read(params)
+    hub = caller.core.hub
+    if query.limit_per_record == 0:
+        return Page([], rev=hub.rev, epoch=hub.epoch)
+    if query.limit_per_record != 1 or query.start_ms is not None or query.end_ms is not None:
+        return _query_handler(caller).query(query)
+    latest = caller.core.latest
+    if not query.paged:
+        return latest.newest(query.patterns)
+    if query.after is not None:
+        return latest.page_after(query.after)
+    return latest.first_page(query.patterns, caller)
+
+
+def replay_log(caller: Caller, params: Replay) -> Page | Awaitable[Page]:
+    """Return rows in commit order."""
+    return _query_handler(caller).replay(params)
+
+
+def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:
+    """Return the row of one commit number."""
+    return _query_handler(caller).at(params.rev)
+
+
+def _read(params: Query) -> HistoryQuery:
+    """Return what is asked for, checked; each refusal starts with the parameter's name."""
+    patterns = _compile_all(params.name)
+    ranged = params.start is not None or params.end is not None
+    if ranged and params.limit is UNSET:
+        raise _invalid("limit: must be stated with start or end (null for all)")
+    limit = 1 if params.limit is UNSET else params.limit
+    for name, value in (("limit", limit), ("start", params.start), ("end", params.end)):
+        if value is not None and not 0 <= value < 2**63:
+            raise _invalid(f"{name}: must be between 0 and 2^63 - 1")
+    if not params.paged and params.after is not None:
+        raise _invalid("after: there is no page to go on behind where paged is false")
+    return HistoryQuery(
+        patterns=patterns,
+        limit_per_record=limit,
+        start_ms=params.start,
+        end_ms=params.end,
+        after=params.after,
+        paged=params.paged,
+    )
+
+
+def _compile_all(names: str | list[str]) -> PatternSet:
+    if not isinstance(names, str) and not 0 < len(names) <= _MAX_NAMES:
+        raise _invalid(f"name: between 1 and {_MAX_NAMES} names or patterns")
+    if not isinstance(names, str) and sum("*" in n or "#" in n for n in names) > _MAX_WILDCARDS:
+        raise _invalid(f"name: more than {_MAX_WILDCARDS} patterns with wildcards")
+    return compile_patterns(names)
+
+
+def _query_handler(caller: Caller) -> QueryHandler:
+    handler = caller.core.extensions.get(QueryHandler)
+    if handler is None:
+        raise RequestError(
+            Reason.NOT_CONFIGURED, "this daemon keeps no history: it runs without persistence"
+        )
+    return handler
+
+
+def _invalid(text: str) -> RequestError:
+    return RequestError(Reason.INVALID_PARAMS, text)
+
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "record.query": query_records,
+    "record.replay": replay_log,
+    "record.at": read_at,
+}

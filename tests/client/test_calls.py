@@ -32,7 +32,8 @@ NOT_ROWS: list[Any] = [
     "cd",
     ["ab", 1],
     [("a",)],
-    [("a", 1, 2, 3)],
+    [("a", 1, 2, 3, 4)],
+    [("a", 1, 2, "3")],
     [(b"a", 1)],
     [{"name": "a", "value": 1}],
     [("a", 1, "2013-01-01")],
@@ -44,17 +45,20 @@ NOT_ROWS: list[Any] = [
 
 @pytest.mark.parametrize("records", NOT_ROWS)
 def test_set_many_refuses_what_has_not_the_shape_of_rows(records: Any) -> None:
-    with pytest.raises(InvalidValue, match=r"rows are \(name, value\)|ts: Unix milliseconds"):
+    with pytest.raises(
+        InvalidValue, match=r"rows are \(name, value\)|ts: Unix milliseconds|if_rev: a rev"
+    ):
         calls.set_many(records)
 
 
 def test_set_many_takes_tuples_lists_items_and_rows() -> None:
-    rows: Any = [("a", 1), ["b", 2, 3], *{"c": [4]}.items(), Row("d", 5, 6, 7)]
+    rows: Any = [("a", 1), ["b", 2, 3], *{"c": [4]}.items(), Row("d", 5, 6, 7), ("e", 8, None, 9)]
     assert sent(calls.set_many(rows))["params"]["records"] == [
-        {"name": "a", "value": 1, "ts": None},
+        {"name": "a", "value": 1},
         {"name": "b", "value": 2, "ts": 3},
-        {"name": "c", "value": [4], "ts": None},
+        {"name": "c", "value": [4]},
         {"name": "d", "value": 5, "ts": 6},
+        {"name": "e", "value": 8, "if_rev": 9},
     ]
 
 

@@ -15,7 +15,7 @@ from recordd.persistence.memory import MemoryBackend
 from recordd.rules import read_rules
 from recordd.write_queue import WriteQueue
 from recordd.writer import Writer
-from recordd.writes import Deletion, Write, WriteItem, WriteRequest
+from recordd.writes import Condition, Deletion, Write, WriteItem, WriteRequest
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row
 
@@ -231,7 +231,7 @@ async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
     bench = Bench()
     bench.backend.fault = FatalBackendError("fsync failed")
     bench.write(b"1")
-    bench.put(Write([("a", b"2", None)], lambda rows: rows, if_rev=99))
+    bench.put(Write([("a", b"2", None)], lambda rows: rows, conditions=[Condition("a", 99)]))
     bench.put(Deletion("a", lambda rows: rows))
     bench.write(b"3")
     with pytest.raises(FatalBackendError):

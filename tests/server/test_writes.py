@@ -8,7 +8,7 @@ import pytest
 
 from recordd.hub import Hub
 from recordd.rules import read_rules
-from recordd.writes import Plan, Write
+from recordd.writes import Condition, Plan, Write
 from recordd_protocol.errors import Reason
 from recordd_protocol.rows import Row, RowKind
 
@@ -21,7 +21,9 @@ def make_hub(*rules: dict[str, Any], max_records: int = 100) -> Hub:
 
 
 def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> Write:
-    return Write(list(items), lambda rows: rows, if_rev=if_rev)
+    """A write; `if_rev` is for its first row."""
+    conditions = [] if if_rev is None else [Condition(items[0][0], if_rev)]
+    return Write(list(items), lambda rows: rows, conditions=conditions)
 
 
 def plan(hub: Hub, *writes: Write, storing: bool = True) -> Plan:
@@ -63,6 +65,39 @@ def test_a_condition_sees_the_batch_before_it_and_fails_alone() -> None:
     assert [row.value for row in made.rows_to_store()] == [b"1", b"3", b"1"]
     ((_, refusal),) = made.refused
     assert refusal.reason is Reason.CONFLICT
+
+
+def test_conditions_of_several_rows_hold_before_the_first_or_nothing_is_written() -> None:
+    hub = make_hub()
+    hub.publish([Row("a", b"0", 1, 1), Row("b", b"0", 1, 2)])
+    items: list[tuple[str, bytes, int | None]] = [("a", b"1", 5), ("c", b"1", 5), ("a", b"2", 6)]
+    fine = [Condition("a", 1), Condition("c", 0), Condition("a", 1)]
+    stale = [Condition("a", 3, "records[0]."), Condition("b", 1, "records[2].")]
+    made = plan(
+        hub,
+        Write(items, lambda rows: rows, conditions=fine),
+        Write(items, lambda rows: rows, conditions=stale),
+    )
+    assert [row.rev for row in made.rows_to_store()] == [3, 4, 5]
+    ((_, refusal),) = made.refused
+    assert refusal.message == "records[0].if_rev: record 'a' is at rev 5, not 3"
+
+
+@pytest.mark.parametrize("storing", [True, False])
+def test_without_revs_only_absence_can_be_a_condition(storing: bool) -> None:
+    hub = make_hub({"name": "a", "persist": False})
+    first = plan(hub, write(("a", b"1", 5), if_rev=0), storing=storing)
+    assert [row.rev for planned in first.planned for row in planned.rows] == [None]
+    hub.publish(first.planned[0].rows)
+    again = plan(hub, write(("a", b"2", 5), if_rev=0), write(("a", b"2", 5), if_rev=1))
+    reasons = [(refusal.reason, refusal.message) for _, refusal in again.refused]
+    assert reasons == [
+        (Reason.CONFLICT, "if_rev: record 'a' exists, not 0"),
+        (
+            Reason.INVALID_PARAMS,
+            "if_rev: record 'a' is not persisted and has no rev: 0 is all that can be asked",
+        ),
+    ]
 
 
 def test_a_record_too_many_is_refused_and_takes_no_rev() -> None:

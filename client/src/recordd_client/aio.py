@@ -143,9 +143,14 @@ class AsyncClient:
         """
         return await self._call(calls.set_record(name, value, ts, if_rev))
 
-    async def set_many(self, records: Iterable[WriteItem]) -> WrittenMany:
-        """Write many rows, all or nothing; on return they are committed."""
-        return await self._call(calls.set_many(records))
+    async def set_many(self, records: Iterable[WriteItem], *, rows: bool = False) -> WrittenMany:
+        """Write many rows, all or nothing; on return they are committed.
+
+        A row is `(name, value)`, with `ts` in Unix ms and `if_rev` behind them where they
+        are wanted; every `if_rev` has to hold before the first row is written. With `rows`
+        the result has `rev`, `ts` and `late` of each.
+        """
+        return await self._call(calls.set_many(records, rows))
 
     @overload
     async def query(

@@ -32,8 +32,13 @@ __all__ = [
 
 T = TypeVar("T")
 
-WriteItem = tuple[str, Any] | tuple[str, Any, int | None] | Row[Any]
-"""Name, value, and optionally `ts` in Unix ms; or a row as a query returns it."""
+WriteItem = (
+    tuple[str, Any]
+    | tuple[str, Any, int | None]
+    | tuple[str, Any, int | None, int | None]
+    | Row[Any]
+)
+"""Name, value, and optionally `ts` in Unix ms and `if_rev`; or a row as a query returns it."""
 
 ALWAYS_TAKEN_BYTES: Final = 1024
 """No daemon takes less in one message: up to here nobody has to ask for its limit."""
@@ -101,7 +106,7 @@ class Answer(msgspec.Struct):
         return self.result
 
 
-_ROW_SHAPE: Final = "rows are (name, value) or (name, value, ts)"
+_ROW_SHAPE: Final = "rows are (name, value), (name, value, ts) or (name, value, ts, if_rev)"
 
 _decode_answer: Final = msgspec.json.Decoder(Answer).decode
 _decode_answers: Final = msgspec.json.Decoder(list[Answer]).decode
@@ -170,27 +175,29 @@ def set_record(name: str, value: Any, ts: int | None, if_rev: int | None) -> Cal
     return Call("record.set", methods.Set(name, encode_value(value), ts, if_rev))
 
 
-def set_many(records: Iterable[WriteItem]) -> Call[methods.WrittenMany]:
+def set_many(records: Iterable[WriteItem], rows: bool = False) -> Call[methods.WrittenMany]:
     """Write many rows."""
     if isinstance(records, Mapping | str | bytes) or not isinstance(records, Iterable):
         text = f"records: {_ROW_SHAPE}, not {type(records).__name__}"
         hint = "; of a dict from name to value, pass items()"
         raise InvalidValue(text + hint * isinstance(records, Mapping))
     items = [_make_item(index, record) for index, record in enumerate(records)]
-    return Call("record.set_many", methods.SetMany(items))
+    return Call("record.set_many", methods.SetMany(items, rows))
 
 
 def _make_item(index: int, record: Any) -> methods.WriteItem:
     if isinstance(record, Row):
         record = (record.name, record.value, record.ts)
-    is_row = isinstance(record, tuple | list) and len(record) in (2, 3)
+    is_row = isinstance(record, tuple | list) and len(record) in (2, 3, 4)
     if not is_row or not isinstance(record[0], str):
         raise InvalidValue(f"records[{index}]: {_ROW_SHAPE}, not {record!r:.80}")
-    ts = record[2] if len(record) > 2 else None
+    name, value, ts, if_rev = (*record, None, None)[:4]
     if ts is not None and type(ts) is not int:
         raise InvalidValue(f"records[{index}].ts: Unix milliseconds as an int, not {ts!r:.80}")
+    if if_rev is not None and type(if_rev) is not int:
+        raise InvalidValue(f"records[{index}].if_rev: a rev as an int, not {if_rev!r:.80}")
     try:
-        return methods.WriteItem(record[0], encode_value(record[1]), ts)
+        return methods.WriteItem(name, encode_value(value), ts, if_rev)
     except InvalidValue as error:
         raise InvalidValue(f"records[{index}].value: {error}") from None
 

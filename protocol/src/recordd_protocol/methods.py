@@ -139,7 +139,8 @@ class Record(_Result, frozen=True):
 class Set(_Params, frozen=True):
     """Write one value; `ts` defaults to now.
 
-    `if_rev` makes it conditional: only if the latest row has this rev, 0 for no record.
+    `if_rev` makes it conditional: only if the latest row has this rev, 0 for no record. A
+    record that is not persisted has no rev: 0 is all that it can be asked for.
     """
 
     name: str
@@ -156,25 +157,31 @@ class Written(_Result, frozen=True, omit_defaults=True):
     late: bool = False
 
 
-class WriteItem(_Params, frozen=True):
-    """One row of a `record.set_many`."""
+class WriteItem(_Params, frozen=True, omit_defaults=True):
+    """One row of a `record.set_many`; `if_rev` as in `record.set`, as of before the request."""
 
     name: str
     value: msgspec.Raw
     ts: int | None = None
+    if_rev: int | None = None
 
 
 class SetMany(_Params, frozen=True):
-    """Write many rows, all or nothing."""
+    """Write many rows, all or nothing; with `rows` the answer tells of each."""
 
     records: list[WriteItem]
+    rows: bool = False
 
 
 class WrittenMany(_Result, frozen=True):
-    """The consecutive commit numbers of the rows; None where no row was persisted."""
+    """The consecutive commit numbers of the rows; None where no row was persisted.
+
+    `rows` are there where they were asked for, in the order of the request.
+    """
 
     first_rev: int | None
     last_rev: int | None
+    rows: list[Written] | UnsetType = UNSET
 
 
 class Query(_Params, frozen=True):

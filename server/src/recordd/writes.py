@@ -7,17 +7,38 @@ plan and then applies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from recordd.hub import Hub
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["Deletion", "Outcome", "Plan", "Planned", "Write", "WriteItem", "WriteRequest"]
+__all__ = [
+    "Condition",
+    "Deletion",
+    "Outcome",
+    "Plan",
+    "Planned",
+    "Write",
+    "WriteItem",
+    "WriteRequest",
+]
 
 WriteItem = tuple[str, bytes, int | None]
 """Name, value, and `ts` in ms or None for the time of the commit."""
+
+
+class Condition(NamedTuple):
+    """Only if the latest row of the record has this rev, 0 for no record.
+
+    `where` names the parameter in a refusal.
+    """
+
+    name: str
+    if_rev: int
+    where: str = ""
+
 
 _ROW_BYTES: Final = 512
 """What a row takes in memory beside its value, about: a million tiny rows are not nothing."""
@@ -45,23 +66,23 @@ class _Request:
 class Write(_Request):
     """Rows to be committed together, or not at all.
 
-    `if_rev`: only if the latest row of the (one) record has this rev, 0 for no record.
-    `to_result` makes the method's result from the rows.
+    All `conditions` have to hold before the first row. `to_result` makes the method's result
+    from the rows.
     """
 
-    __slots__ = ("if_rev", "items", "size_bytes", "to_result")
+    __slots__ = ("conditions", "items", "size_bytes", "to_result")
 
     def __init__(
         self,
         items: list[WriteItem],
         to_result: Callable[[list[Row]], object],
         *,
-        if_rev: int | None = None,
+        conditions: Sequence[Condition] = (),
     ) -> None:
         super().__init__()
         self.items: Final = items
         self.to_result: Final = to_result
-        self.if_rev: Final = if_rev
+        self.conditions: Final = conditions
         self.size_bytes: Final = sum([len(value) + _ROW_BYTES for _, value, _ in items])
 
 
@@ -113,8 +134,8 @@ class Plan:
         return [row for planned in self.planned for row in planned.rows if row.rev is not None]
 
     def _plan(self, write: Write) -> Planned:
-        if write.if_rev is not None:
-            self._check_condition(write.items[0][0], write.if_rev)
+        for condition in write.conditions:
+            self._check_condition(condition)
         self._check_room(write.items)
         return Planned(write, [self._plan_row(*item) for item in write.items])
 
@@ -134,14 +155,17 @@ class Plan:
         return row
 
     def _assign_rev(self, name: str) -> int | None:
-        if not self._storing:
-            return None
-        state = self._hub.find(name)
-        rule = self._hub.rules.rule_for(name) if state is None else state.rule
-        if not rule.persist:
+        if not self._is_stored(name):
             return None
         self._rev += 1
         return self._rev
+
+    def _is_stored(self, name: str) -> bool:
+        if not self._storing:
+            return False
+        state = self._hub.find(name)
+        rule = self._hub.rules.rule_for(name) if state is None else state.rule
+        return rule.persist
 
     def _find_latest(self, name: str) -> Row | None:
         if row := self._latest.get(name):
@@ -149,11 +173,19 @@ class Plan:
         state = self._hub.find(name)
         return None if state is None else state.latest
 
-    def _check_condition(self, name: str, if_rev: int) -> None:
+    def _check_condition(self, condition: Condition) -> None:
+        name, if_rev, where = condition
+        if if_rev and not self._is_stored(name):
+            refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
+            raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
         latest = self._find_latest(name)
-        found = 0 if latest is None else latest.rev
-        if found != if_rev:
-            refusal = f"record {name!r} is at rev {found}, not {if_rev}"
+        if latest is None:
+            found, holds = "does not exist", if_rev == 0
+        else:
+            found = "exists" if latest.rev is None else f"is at rev {latest.rev}"
+            holds = if_rev == latest.rev
+        if not holds:
+            refusal = f"{where}if_rev: record {name!r} {found}, not {if_rev}"
             raise RequestError(Reason.CONFLICT, refusal)
 
     def _check_room(self, items: list[WriteItem]) -> None:

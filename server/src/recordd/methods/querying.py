@@ -77,10 +77,15 @@ def _read(params: Query) -> HistoryQuery:
 
 
 def _compile_all(names: str | list[str]) -> PatternSet:
-    if not isinstance(names, str) and not 0 < len(names) <= _MAX_NAMES:
-        raise _invalid(f"name: between 1 and {_MAX_NAMES} names or patterns")
-    if not isinstance(names, str) and sum("*" in n or "#" in n for n in names) > _MAX_WILDCARDS:
+    if isinstance(names, str):
+        return compile_patterns(names)
+    if not names:
+        raise _invalid("name: needs a name or a pattern")
+    wildcards = sum("*" in n or "#" in n for n in names)
+    if wildcards > _MAX_WILDCARDS:
         raise _invalid(f"name: more than {_MAX_WILDCARDS} patterns with wildcards")
+    if len(names) - wildcards > _MAX_NAMES:
+        raise _invalid(f"name: more than {_MAX_NAMES} names beside the patterns")
     return compile_patterns(names)
 
 

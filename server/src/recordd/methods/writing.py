@@ -12,9 +12,18 @@ from recordd.caller import Caller
 from recordd.core import Core
 from recordd.dispatch import Handler
 from recordd.time_window import check_ts
-from recordd.writes import Deletion, Write, WriteItem
+from recordd.writes import Condition, Deletion, Write
+from recordd.writes import WriteItem as CheckedItem
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Delete, Deleted, Set, SetMany, Written, WrittenMany
+from recordd_protocol.methods import (
+    Delete,
+    Deleted,
+    Set,
+    SetMany,
+    WriteItem,
+    Written,
+    WrittenMany,
+)
 from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row, RowKind
 from recordd_protocol.values import check_value
@@ -25,7 +34,9 @@ __all__ = ["HANDLERS"]
 def set_record(caller: Caller, params: Set) -> Write:
     """Write one value."""
     item = _check_item(caller.core, params.name, params.value, params.ts)
-    return Write([item], _to_written, if_rev=params.if_rev)
+    if params.if_rev is None:
+        return Write([item], _to_written)
+    return Write([item], _to_written, conditions=[_check_condition(params)])
 
 
 def set_many(caller: Caller, params: SetMany) -> Write:
@@ -36,12 +47,16 @@ def set_many(caller: Caller, params: SetMany) -> Write:
     if len(params.records) > limit:
         raise RequestError(Reason.TOO_LARGE, f"records: {len(params.records)} rows, limit {limit}")
     items = []
+    conditions = []
     for index, item in enumerate(params.records):
         try:
             items.append(_check_item(caller.core, item.name, item.value, item.ts))
+            if item.if_rev is not None:
+                conditions.append(_check_condition(item, f"records[{index}]."))
         except RequestError as error:
             raise RequestError(error.reason, f"records[{index}].{error.message}") from None
-    return Write(items, _to_written_many)
+    to_result = _to_written_rows if params.rows else _to_written_many
+    return Write(items, to_result, conditions=conditions)
 
 
 def delete_record(caller: Caller, params: Delete) -> Deletion:
@@ -51,7 +66,7 @@ def delete_record(caller: Caller, params: Delete) -> Deletion:
     return Deletion(name, lambda rows: Deleted(deleted=rows))
 
 
-def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> WriteItem:
+def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> CheckedItem:
     """Return a row fit to be committed; each refusal starts with the parameter's name."""
     settings = core.settings
     # A record that exists has a name that was checked.
@@ -71,6 +86,14 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Wr
     return name, checked, ts
 
 
+def _check_condition(item: Set | WriteItem, where: str = "") -> Condition:
+    assert item.if_rev is not None, "asked for what has one"
+    if not 0 <= item.if_rev < 2**63:
+        text = f"if_rev: {item.if_rev} is not between 0 and 2^63 - 1"
+        raise RequestError(Reason.INVALID_PARAMS, text)
+    return Condition(item.name, item.if_rev, where)
+
+
 def _check_writable(core: Core, name: str) -> None:
     state = core.hub.find(name)
     rule = core.hub.rules.rule_for(name) if state is None else state.rule
@@ -86,6 +109,12 @@ def _to_written(rows: list[Row]) -> Written:
 def _to_written_many(rows: list[Row]) -> WrittenMany:
     revs = [row.rev for row in rows if row.rev is not None]
     return WrittenMany(first_rev=revs[0] if revs else None, last_rev=revs[-1] if revs else None)
+
+
+def _to_written_rows(rows: list[Row]) -> WrittenMany:
+    return msgspec.structs.replace(
+        _to_written_many(rows), rows=[_to_written([row]) for row in rows]
+    )
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

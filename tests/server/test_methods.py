@@ -1,0 +1,58 @@
+"""What single methods take and answer, over a connection to a core in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.core_in_memory import CoreInMemory
+
+
+async def test_set_many_tells_of_each_row_where_asked(core: CoreInMemory) -> None:
+    peer = core.connect()
+    assert await peer.call("record.set", name="a", value=0, ts=50) == {"rev": 1, "ts": 50}
+    rows = [{"name": "a", "value": 1, "ts": 60}, {"name": "a", "value": 2, "ts": 40}]
+    assert await peer.call("record.set_many", records=rows, rows=True) == {
+        "first_rev": 2,
+        "last_rev": 3,
+        "rows": [{"rev": 2, "ts": 60}, {"rev": 3, "ts": 40, "late": True}],
+    }
+    assert await peer.call("record.set_many", records=rows) == {"first_rev": 4, "last_rev": 5}
+
+
+async def test_set_many_takes_a_condition_for_each_row(core: CoreInMemory) -> None:
+    peer = core.connect()
+    rows: list[dict[str, Any]] = [
+        {"name": "a", "value": 1, "if_rev": 0},
+        {"name": "b", "value": 1, "if_rev": 0},
+        {"name": "c", "value": 1},
+    ]
+    assert (await peer.call("record.set_many", records=rows))["last_rev"] == 3
+    rows = [{"name": "d", "value": 1}, {"name": "b", "value": 2, "if_rev": 1}]
+    refused = (await peer.call("record.set_many", records=rows))["error"]
+    assert refused["data"]["reason"] == "conflict"
+    assert refused["message"] == "records[1].if_rev: record 'b' is at rev 2, not 1"
+    assert await peer.call("record.count") == {"records": 3, "rows": 3}
+
+
+@pytest.mark.parametrize("if_rev", [-1, 2**63])
+async def test_an_if_rev_that_no_row_can_have_is_invalid(core: CoreInMemory, if_rev: int) -> None:
+    peer = core.connect()
+    one = await peer.call("record.set", name="a", value=1, if_rev=if_rev)
+    many = await peer.call("record.set_many", records=[{"name": "a", "value": 1, "if_rev": if_rev}])
+    for refused, where in ((one, "if_rev: "), (many, "records[0].if_rev: ")):
+        assert refused["error"]["data"]["reason"] == "invalid_params"
+        assert refused["error"]["message"].startswith(where)
+
+
+async def test_a_thousand_names_and_eight_patterns_go_together(core: CoreInMemory) -> None:
+    peer = core.connect()
+    await peer.call("record.set", name="n1", value=1)
+    names = [f"n{n}" for n in range(1000)]
+    patterns = [f"p{n}.*" for n in range(8)]
+    found = await peer.call("record.query", name=[*names, *patterns])
+    assert [row["name"] for row in found["records"]] == ["n1"]
+    for too_many in ([*names, "one.more"], [*patterns, "p8.*"], []):
+        refused = await peer.call("record.query", name=too_many)
+        assert refused["error"]["data"]["reason"] == "invalid_params"

@@ -13,6 +13,7 @@ from recordd.backend import BackendError, FatalBackendError, SerializationError
 from recordd.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.rules import read_rules
+from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
 from recordd.writer import Writer
 from recordd.writes import Condition, Deletion, Write, WriteItem, WriteRequest
@@ -47,7 +48,7 @@ class Bench:
         rules = read_rules([], default_retention_ms=None, max_capacity=1)
         self.hub = Hub(rules, max_records=100)
         self.queue = WriteQueue(max_requests=max_requests, max_bytes=max_bytes)
-        self.writer = Writer(self.hub, self.backend, self.queue)
+        self.writer = Writer(self.hub, self.backend, self.queue, Turns())
         self.outcomes: list[object] = []
 
     def put(self, request: WriteRequest) -> None:

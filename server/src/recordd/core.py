@@ -60,6 +60,7 @@ class CoreBuilder:
         self.queue: Final = WriteQueue(
             max_requests=settings.write_queue_requests, max_bytes=settings.write_queue_bytes
         )
+        self.turns: Final = Turns()
         self.extensions: Final = Extensions()
         self.housekeepers: Final[list[Housekeeper]] = []
 
@@ -90,10 +91,10 @@ class Core:
             *builder.extensions.freeze(),
         )
         self.writer: Final = Writer(
-            self.hub, self.extensions.get(PersistenceBackend), builder.queue
+            self.hub, self.extensions.get(PersistenceBackend), builder.queue, builder.turns
         )
         self.counters: Final = Counters()
-        self.turns: Final = Turns()
+        self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
         self.dialects: Final = {

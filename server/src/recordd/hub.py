@@ -20,10 +20,10 @@ import trio
 
 from recordd.backend import Loaded, Purged
 from recordd.backlog import Backlog
-from recordd.records import RecordState
+from recordd.records import RecordState, Unborn
 from recordd.rules import RuleTable
 from recordd.topic import Topic
-from recordd.topics import Topics
+from recordd.topics import Delivery, Named, Topics
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
@@ -94,6 +94,7 @@ class Hub:
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
+        self._unborn: Final[dict[str, Unborn]] = {}
         self._next_id = 0
         self._generation = 0  # counts changes to the set of records
         self._views: Final[collections.OrderedDict[tuple[str, ...], _View]] = (
@@ -177,7 +178,7 @@ class Hub:
         for state in self._states_to_look_at(topic):
             if state.changed <= tick:
                 break
-            if topic.pattern.matches_all or topic in self.topics.topics_of(state):
+            if topic.pattern.matches_all or self.topics.follows(topic, state):
                 changes.append(state)
         changes.reverse()
         if deletions := self.deletions_after(tick, topic):
@@ -221,17 +222,32 @@ class Hub:
             newest = max(newest, max(purged, default=0))
         return newest if newest > after else 0
 
-    def publish(self, rows: Sequence[Row]) -> None:
+    def prepare(self, rows: Sequence[Row]) -> Delivery:
+        """Return what `publish` will deliver of these rows, to be sorted in steps before."""
+        self._unborn.clear()
+        states, unborn = self._states, self._unborn
+        records: list[Named] = []
+        for row in rows:
+            name = row.name
+            record = states.get(name) or unborn.get(name)
+            if record is None:
+                record = unborn[name] = Unborn(name)
+            records.append(record)
+        return Delivery(self.topics, rows, records)
+
+    def publish(self, rows: Sequence[Row], delivery: Delivery | None = None) -> None:
         """Make the rows of one commit visible, and tell who follows their records.
 
-        A record comes to exist with its first row.
+        A record comes to exist with its first row. `delivery` is what was prepared of them.
         """
         self._begin_commit(rows)
+        if delivery is None and self.topics:
+            delivery = self.prepare(rows)
         take = self._take
         for row in rows:
             take(row)
-        if self.topics:
-            self.topics.publish(rows, self._states)
+        if delivery is not None:
+            self.topics.publish(delivery)
 
     def remove(self, deletion: Row) -> None:
         """Forget a record whose deletion is committed, and tell who follows it."""
@@ -244,7 +260,7 @@ class Hub:
         self.rows -= state.rows
         self.replaced_bytes += memory_of(state.latest)
         if self.topics:
-            self.topics.publish((deletion,), self._states)
+            self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
         self._generation += 1
         self._tombstones[name] = Tombstone(deletion, self.tick)
@@ -303,6 +319,8 @@ class Hub:
     def _add(self, latest: Row, rows: int) -> RecordState:
         rule = self.rules.rule_for(latest.name)
         state = RecordState(self._next_id, latest.name, rule, latest, rows)
+        if (unborn := self._unborn.pop(latest.name, None)) is not None:
+            state.topics, state.topics_version = unborn.topics, unborn.topics_version
         self._states[latest.name] = self._changes[latest.name] = state
         self._next_id += 1
         self._generation += 1

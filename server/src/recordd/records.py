@@ -13,7 +13,18 @@ from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["RecordState"]
+__all__ = ["RecordState", "Unborn"]
+
+
+class Unborn:
+    """A record that a commit will make, as topics see it: see `Hub.prepare`."""
+
+    __slots__ = ("name", "topics", "topics_version")
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.topics: tuple[Topic, ...] = ()
+        self.topics_version = -1
 
 
 class RecordState:

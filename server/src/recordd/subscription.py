@@ -145,6 +145,13 @@ class Subscription:
             return msgspec.structs.replace(answer, resync=True, oldest_rev=self._oldest_rev())
         return answer
 
+    def has_room(self, updates: int) -> bool:
+        """Leave the live stream where so many find none; see `Follower.has_room`."""
+        if updates <= self._outbox.room.updates:
+            return True
+        self._fall_behind(updates)
+        return False
+
     def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
         """Take the events of a commit; see `Follower.push`."""
         outbox = self._outbox

@@ -13,6 +13,10 @@ from recordd_protocol.rows import Row
 __all__ = ["Burst", "Follower", "Topic"]
 
 
+_FEW_ROWS: Final = 16
+"""Up to so many are encoded before it is asked whether there is room: there mostly is."""
+
+
 class Burst:
     """The events of one commit, as messages, for everybody whose bytes they are."""
 
@@ -35,6 +39,9 @@ class Follower(Protocol):
     def unreported(self) -> int:
         """Updates that it did not get and was not told of yet."""
 
+    def has_room(self, updates: int) -> bool:
+        """Tell whether so many updates may find room; where not, it is not live any more."""
+
     def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
         """Take the events of a commit; return the outbox they are in, None where there is no room.
 
@@ -43,12 +50,16 @@ class Follower(Protocol):
 
 
 class Topic:
-    """One pattern. `published` counts the updates that matched it since it was made."""
+    """One pattern. `published` counts the updates that matched it since it was made.
 
-    __slots__ = ("followers", "live", "pattern", "patterns", "published")
+    `since` is the version of the set of topics that it came with.
+    """
 
-    def __init__(self, pattern: Pattern) -> None:
+    __slots__ = ("followers", "live", "pattern", "patterns", "published", "since")
+
+    def __init__(self, pattern: Pattern, since: int) -> None:
         self.pattern: Final = pattern
+        self.since: Final = since
         self.patterns: Final = PatternSet([pattern])
         self.followers = 0
         self.live: Final[dict[Follower, None]] = {}
@@ -58,7 +69,10 @@ class Topic:
         """Give the rows of one commit to all that are live; note the outboxes they went to."""
         self.published += len(rows)
         shared: dict[object, Burst] = {}
+        are_many = len(rows) > _FEW_ROWS
         for follower in list(self.live):
+            if are_many and not follower.has_room(len(rows)):
+                continue  # before they are encoded for nothing
             encoder = follower.encoder
             if follower.unreported:
                 burst = Burst(encoder.encode(rows, follower.unreported), len(rows))

@@ -8,6 +8,7 @@ pass of the loop: what others wait for does not grow with the number of those wh
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import trio
@@ -33,3 +34,15 @@ class Turns:
         async with self._lock:
             pass
         return time.perf_counter() + TURN_S
+
+    async def run(self, steps: Iterable[object]) -> None:
+        """Go through short steps to their end, a turn's worth at a time.
+
+        What is done within a turn is done without letting others run. Cancelled, it has
+        come to the end of some turn.
+        """
+        clock = time.perf_counter
+        turn_ends = clock() + TURN_S
+        for _ in steps:
+            if clock() > turn_ends:
+                turn_ends = await self.next()

@@ -28,9 +28,12 @@ from recordd.backend import (
 )
 from recordd.deletion import delete_record, forget_record
 from recordd.hub import Hub
+from recordd.topics import Delivery
+from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
 from recordd.writes import Deletion, Plan, Write, WriteRequest
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.rows import Row
 
 __all__ = ["Housekeeper", "Writer"]
 
@@ -52,13 +55,16 @@ Housekeeper = Callable[[bool], Awaitable[bool]]
 class Writer:
     """Owns the hub's changes and the backend's writing side."""
 
-    def __init__(self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue) -> None:
+    def __init__(
+        self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue, turns: Turns
+    ) -> None:
         self.queue: Final = queue
         self.commits = 0
         self.rows_committed = 0
         self.housekeeping_errors = 0
         self._hub: Final = hub
         self._backend: Final = backend
+        self._turns: Final = turns
         self._housekeepers: Final[list[Housekeeper]] = []
         self._housekeep_not_before = 0.0
         if backend is not None:
@@ -135,6 +141,8 @@ class Writer:
         plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
         for write, refusal in plan.refused:
             write.settle(refusal)
+        rows = [row for planned in plan.planned for row in planned.rows]
+        delivery = await self._sort(self._hub.prepare(rows)) if self._hub.topics else None
         try:
             await self._store(plan)
         except FatalBackendError:
@@ -150,7 +158,8 @@ class Writer:
             for planned in plan.planned:
                 planned.write.settle(error)
         else:
-            self._publish(plan)
+            # Only what came to be followed meanwhile.
+            self._publish(plan, rows, delivery and await self._sort(delivery))
 
     async def _store(self, plan: Plan) -> None:
         rows = plan.rows_to_store()
@@ -159,9 +168,14 @@ class Writer:
             self.commits += 1
             self.rows_committed += len(rows)
 
-    def _publish(self, plan: Plan) -> None:
-        if rows := [row for planned in plan.planned for row in planned.rows]:
-            self._hub.publish(rows)
+    async def _sort(self, delivery: Delivery) -> Delivery:
+        """Find out who is to be told, in turns: publishing, which lets nobody run, is quick."""
+        await self._turns.run(delivery.sort())
+        return delivery
+
+    def _publish(self, plan: Plan, rows: list[Row], delivery: Delivery | None) -> None:
+        if rows:
+            self._hub.publish(rows, delivery)
         for planned in plan.planned:
             planned.write.settle(planned.write.to_result(planned.rows))
 
@@ -172,6 +186,7 @@ class Writer:
             deletion.settle(RequestError(Reason.NOT_FOUND, refusal))
             return
         rows = state.rows
+        await self._turns.run(self._hub.topics.match(state))
         try:
             if state.rule.persist and self._backend is not None:
                 await delete_record(self._hub, self._backend, deletion.name)

@@ -7,6 +7,8 @@ of every destination: one `record.query`, whatever the history behind it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gzip
 import os
 import shutil
@@ -30,11 +32,13 @@ from recordd_client.cli.times import format_time
 
 ROOT: Final = Path(__file__).parents[1]
 DATA: Final = ROOT / "examples" / "nyc-2013-01.ndjson.gz"
-FOLDER: Final = ROOT / "demo"
+FOLDER: Final = Path(os.environ.get("DEMO_FOLDER", ROOT / "demo"))
 PLAYED_BACK_ROWS: Final = 900
 ROWS_PER_SECOND: Final = 30.0
 REFRESH_S: Final = 0.5
 PIPED_REFRESH_S: Final = 5.0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG: Final = 1
 
 
 class Observation(msgspec.Struct):
@@ -54,28 +58,63 @@ class Arrival(msgspec.Struct):
     airport: str
 
 
+class _Ended(BaseException):
+    """A signal has ended the demo, Ctrl-C or another."""
+
+
 def main() -> int:
-    """Run until Ctrl-C; return the exit code."""
+    """Run until a signal; return the exit code."""
     console = Console()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
-    with tempfile.TemporaryDirectory(prefix="recordd-demo-") as runtime:
-        url = f"unix://{runtime}/s"
-        daemon = _start_daemon(runtime)
-        try:
-            _wait_for_socket(url, daemon)
-            with connect(url) as db:
-                _show(db, url, console)
-        except KeyboardInterrupt:
+    _end_on_signals()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="recordd-demo-") as runtime,
+            _daemon(runtime) as url,
+            connect(url) as db,
+        ):
+            _show(db, url, console)
+    except _Ended:
+        with contextlib.suppress(OSError):  # its terminal may be gone
             console.print("stopped; the database is in demo/")
-        except ClientError as error:
-            print(f"demo: {error}; the daemon's log is demo/recordd.log", file=sys.stderr)
-            return 1
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
-            daemon.terminate()
-            daemon.wait(10)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read it has enough of it
+    except ClientError as error:
+        print(f"demo: {error}; the daemon's log is demo/recordd.log", file=sys.stderr)
+        return 1
     return 0
+
+
+def _end_on_signals() -> None:
+    def end(number: int, frame: object) -> None:
+        _ignore_signals()  # a second one must not keep the daemon from being stopped
+        raise _Ended
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _daemon(runtime: str) -> Iterator[str]:
+    """Run a daemon; yield its address. However this ends, the daemon ends with it."""
+    daemon = _start_daemon(runtime)
+    try:
+        url = f"unix://{runtime}/s"
+        _wait_for_socket(url, daemon)
+        yield url
+    finally:
+        _ignore_signals()
+        daemon.terminate()
+        try:
+            daemon.wait(10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
 
 
 def _start_daemon(runtime: str) -> subprocess.Popen[bytes]:
@@ -88,7 +127,19 @@ def _start_daemon(runtime: str) -> subprocess.Popen[bytes]:
     ]
     with (FOLDER / "recordd.log").open("wb") as log:
         # Its own session: Ctrl-C is for us, and we stop it in order.
-        return subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel stop the daemon where nobody else can: we may be killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_for_socket(url: str, daemon: subprocess.Popen[bytes]) -> None:

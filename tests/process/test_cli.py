@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from recordd_client import connect
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
+
+CODE = "import sys; from recordd_client.cli import main; sys.exit(main())"
 
 
 class Ctl:
@@ -105,6 +108,17 @@ def test_get_set_and_ls(ctl: Ctl) -> None:
     assert "a.text" in ctl.out("ls")
 
 
+@pytest.mark.parametrize("value", ["-5", "-0.25", "-1e3"])
+def test_numbers_below_zero_are_values(ctl: Ctl, value: str) -> None:
+    assert ctl.out("set", "a.b", value, "--ts", "-2h").startswith("rev 7, ")
+    assert ctl.out("get", "a.b") == value + "\n"
+
+
+def test_behind_two_dashes_nothing_is_an_option(ctl: Ctl) -> None:
+    ctl.out("set", "--string", "--", "-name", "--text")
+    assert ctl.out("get", "--", "-name") == '"--text"\n'
+
+
 def test_replay_stats_and_ping(ctl: Ctl) -> None:
     replayed = ctl.out("replay", "--after", "4", "--format", "ndjson").splitlines()
     assert [json.loads(line)["rev"] for line in replayed] == [5, 6]
@@ -136,23 +150,131 @@ def test_an_import_of_rows_past_their_rule_says_so_first(
     assert "1 of 2 rows are older than the daemon's retention" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("nonsense", "line 2"),
-        ('{"name":"a"}', "line 2"),
-        ('{"name":"a b","value":1}', "records[1].name"),
-    ],
-)
-def test_a_bad_line_is_named_and_what_came_before_is_told(
-    ctl: Ctl, tmp_path: Path, line: str, complaint: str
+def lines_of(count: int, *more: str) -> str:
+    return "".join(
+        f'{{"name":"n","ts":{NEW_MS + n},"value":{n}}}\n' for n in range(count)
+    ) + "".join(more)
+
+
+NEW_MS = 1_359_635_400_000
+PIPES = {
+    "pipe": "cat {path} | {ctl} import /dev/stdin",
+    "dash": "cat {path} | {ctl} import -",
+    "substitution": "{ctl} import <(cat {path})",
+    "redirected file": "{ctl} import - <{path}",
+    "gzip": "gzip -c {path} | {ctl} import -",
+    "byte by byte": "dd if={path} bs=1 count=90 status=none | {ctl} import -",
+}
+
+
+def pipe_into(ctl: Ctl, how: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell command in which `ctl` and `path` are filled in."""
+    command = f"{sys.executable} -c '{CODE}' --connect {ctl.url}"
+    return subprocess.run(
+        ["bash", "-c", how.format(path=path, ctl=command)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("how", PIPES)
+def test_an_import_reads_a_pipe_as_it_reads_a_file(ctl: Ctl, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "rows.ndjson"
+    path.write_text(lines_of(1 if how == "byte by byte" else 1200).rstrip("\n"))
+    done = pipe_into(ctl, PIPES[how], path)
+    rows = path.read_text().count("name")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{rows:,} rows in ")
+    assert json.loads(ctl.out("stats", "--format", "json"))["rows"] == 6 + rows
+
+
+def test_rows_of_a_slow_pipe_are_in_as_they_come(ctl: Ctl) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE, "--connect", ctl.url, "import", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process, connect(ctl.url) as db, db.subscribe("n", snapshot=False) as updates:  # fmt: skip
+        assert process.stdin is not None
+        for n in range(3):
+            process.stdin.write(f'{{"name":"n","value":{n}}}\n')
+            process.stdin.flush()
+            update = updates.wait(30)
+            assert update is not None
+            assert update.value == n
+        out, _ = process.communicate(timeout=30)
+    assert out.startswith("3 rows in ")
+
+
+def test_an_import_of_a_pipe_says_behind_it_what_is_past_its_rule(
+    start_daemon: StartDaemon,
 ) -> None:
+    daemon = start_daemon(RECORDD_RETENTION="30d")
+    done = Ctl(daemon.url)("import", "-", input=lines_of(3, '{"name":"a","value":2}\n'))
+    assert done.returncode == 0
+    assert "3 of 4 rows are older than the daemon's retention" in done.stderr
+
+
+BAD_LINES = [
+    ("nonsense", "line 1202: "),
+    ('{"name":"a"}', "line 1202: "),
+    ('{"name":"a b","value":1}', "records[1].name"),
+    ('{"name":"a","value":"\udcff"}', "line 1202"),
+    ('{"name":"a","value":%s}' % ("[" * 2000 + "]" * 2000), "line"),
+]
+
+
+@pytest.mark.parametrize(("line", "complaint"), BAD_LINES)
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_bad_line_is_named_and_what_is_in_is_told(
+    ctl: Ctl, tmp_path: Path, line: str, complaint: str, is_pipe: bool
+) -> None:
+    before = 1201 if "line 1202" in complaint else 1
     path = tmp_path / "bad.ndjson"
-    path.write_text('{"name":"ok","value":1}\n' + line + "\n")
-    done = ctl("import", str(path))
+    path.write_bytes(lines_of(before, line, "\n").encode(errors="surrogateescape"))
+    done = pipe_into(ctl, "cat {path} | {ctl} import -" if is_pipe else "{ctl} import {path}", path)
     assert done.returncode == 1
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
+    rows = json.loads(ctl.out("stats", "--format", "json"))["rows"] - 6
+    assert rows == (before if is_pipe and "records[" not in complaint else 0)
+    told = f"{rows:,} rows are in, all up to line {rows:,}" if rows else "nothing is in"
+    assert told in done.stderr
+
+
+def test_an_import_cut_off_says_how_much_is_in(daemon: DaemonProcess) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE, "--connect", daemon.url, "import", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process, connect(daemon.url) as db, db.subscribe("n") as updates:  # fmt: skip
+        assert process.stdin is not None
+        process.stdin.write('\n{"name":"n","value":1}\n')
+        process.stdin.flush()
+        assert updates.wait(30) is not None
+        daemon.stop()
+        _, err = process.communicate('{"name":"n","value":2}\n', timeout=30)
+    assert process.returncode == 69
+    assert err.endswith("lines 3 to 3; 1 rows are in, all up to line 2\n")
+    assert "unknown" not in err
+
+
+def test_half_a_gzip_file_is_no_success(ctl: Ctl, tmp_path: Path) -> None:
+    path = tmp_path / "half.gz"
+    whole = gzip.compress(lines_of(2000).encode())
+    path.write_bytes(whole[: len(whole) // 2])
+    done = ctl("import", str(path))
+    assert done.returncode == 1
+    assert "behind line" in done.stderr
+    assert done.stderr.endswith("nothing is in\n")
+
+
+def test_an_import_fits_a_daemon_that_takes_little_at_once(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(RECORDD_MAX_ROWS_PER_WRITE="7", RECORDD_MAX_MESSAGE_BYTES="3000")
+    assert Ctl(daemon.url).out("import", "-", input=lines_of(100)).startswith("100 rows in ")
 
 
 @pytest.mark.parametrize(
@@ -166,6 +288,14 @@ def test_a_bad_line_is_named_and_what_came_before_is_told(
         (("query", "a.#b"), 1, "'#' must be a whole segment"),
         (("query", "--limit", "few"), 2, "neither a number nor 'all'"),
         (("import", "/no/such/file"), 2, "does not exist"),
+        (("--timeout", "-1", "ping"), 2, "--timeout"),
+        (("--timeout", "nan", "ping"), 1, "timeout_s"),
+        (("ping", "--count", "-1"), 2, "--count"),
+        (("replay", "--limit", "-1"), 2, "--limit"),
+        (("set", "a", "-x"), 2, "No such option"),
+        (("set", "-a", "1"), 2, "No such option"),
+        (("get", "a\udcff"), 1, "record.get"),
+        (("--connect", "unix:///a\udcff", "ping"), 69, "/a"),
         (("--connect", "unix:///no/such", "ping"), 69, "/no/such"),
         (("--connect", "ftp://x", "ping"), 69, "not an address"),
     ],

@@ -23,11 +23,11 @@ class BlockingStream(Protocol):
     """Whole messages in both directions, each step with a deadline (`time.monotonic`)."""
 
     def send(self, message: bytes, deadline: float) -> None:
-        """Send one message.
+        """Send one message, whole or in vain.
 
         Raises:
-            TimeoutError: an unknown part was sent: the stream is of no more use.
-            ConnectionLost: the connection is gone.
+            TimeoutError: a part was sent at most: the stream is of no more use.
+            ConnectionLost: the connection is gone, perhaps since long.
         """
 
     def receive(self, deadline: float) -> bytes:
@@ -97,6 +97,22 @@ class _Socket:
         except OSError:
             raise _lost("the daemon is gone") from None
 
+    def has_data(self) -> bool:
+        """Tell whether there is something to receive.
+
+        Raises:
+            ConnectionLost: the daemon has hung up, and nothing can have been sent since.
+        """
+        self._sock.settimeout(0)
+        try:
+            if not self._sock.recv(1, socket.MSG_PEEK):
+                raise _lost("the daemon closed the connection")
+        except BlockingIOError:
+            return False
+        except OSError:
+            raise _lost("the connection broke") from None
+        return True
+
     def receive_some(self, deadline: float) -> bytes:
         self._arm(deadline)
         try:
@@ -125,6 +141,7 @@ class _UnixStream:
         self._lines: Final[list[bytes]] = []
 
     def send(self, message: bytes, deadline: float) -> None:
+        self._sock.has_data()
         self._sock.send_all(message + b"\n", deadline)
 
     def receive(self, deadline: float) -> bytes:
@@ -166,6 +183,8 @@ class _WebSocketStream:
             self._pump(deadline)
 
     def send(self, message: bytes, deadline: float) -> None:
+        while self._ended is None and self._sock.has_data():
+            self._pump(deadline)  # pings that came meanwhile, or a farewell
         if self._ended is not None:
             raise _lost(self._ended)
         frame = self._ws.send(self._events.TextMessage(data=message.decode()))

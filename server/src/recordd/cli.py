@@ -1,16 +1,18 @@
 """The `recordd` command: `serve`, and `config` to see what would be in force.
 
 Exit codes: 0 after SIGTERM or SIGINT; 78 (EX_CONFIG) where only the operator can help, a
-bad configuration or a database that must not be opened; 1 for other failures; 2 usage.
+bad configuration or a database that must not be opened; 74 (EX_IOERR) where standard
+output cannot be written; 1 for other failures; 2 usage.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +30,12 @@ from recordd.settings import (
     describe_settings,
     load,
 )
+from recordd.standard_streams import OutputFailed, fill_standard_streams, printing
 from recordd_protocol.errors import RecorddError
 
 __all__ = ["main"]
 
+_EX_IOERR: Final = 74
 _EX_CONFIG: Final = 78
 _FLAGS: Final = {
     "socket": "PATH",
@@ -47,6 +51,28 @@ _FLAGS: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    fill_standard_streams()
+    try:
+        with _printing_to_exit():
+            return _run(arguments)
+    except OutputFailed as error:
+        return _fail(str(error), _EX_IOERR)
+    except KeyboardInterrupt:  # before the daemon takes its signals
+        return 130
+
+
+@contextlib.contextmanager
+def _printing_to_exit() -> Iterator[None]:
+    """Have the parser's own help and version out before it exits."""
+    try:
+        yield
+    except SystemExit:
+        with printing():
+            pass
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _build_parser().parse_args(_with_command(arguments))
     try:
         flags = {
@@ -56,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         configuration = load(flags, os.environ, _find_file(options.config))
         if options.command == "config":
-            _print_configuration(configuration)
+            with printing():
+                _print_configuration(configuration)
             return 0
         return _serve(configuration)
     except ConfigurationError as error:

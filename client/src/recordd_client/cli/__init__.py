@@ -1,22 +1,26 @@
 """`recordctl`, the command line. Needs the extra `recordd-client[cli]`.
 
 Exit codes: 0; 1 the daemon said no, or the input is bad; 2 usage; 69 (EX_UNAVAILABLE) the
-daemon is away. Each error is one line on standard error.
+daemon is away; 74 (EX_IOERR) standard output cannot be written; 130 Ctrl-C. Each error is
+one line on standard error.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Final
+
+from recordd_client.cli.streams import discard_output, fill_standard_streams
 
 __all__ = ["main"]
 
 _EX_UNAVAILABLE: Final = 69
+_EX_IOERR: Final = 74
 
 
 def main() -> int:
     """Run the command line; return its exit code."""
+    fill_standard_streams()
     try:
         import click
     except ImportError:
@@ -25,6 +29,7 @@ def main() -> int:
     from recordd_client.cli.commands import recordctl
     from recordd_client.errors import ClientError, ConnectionFailed, ConnectionLost
 
+    stdout = sys.stdout
     try:
         recordctl.main(standalone_mode=False)
         sys.stdout.flush()
@@ -35,15 +40,32 @@ def main() -> int:
         return _fail(error, _EX_UNAVAILABLE)
     except ClientError as error:
         return _fail(error, 1)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:
+        _print_notes(stop.__cause__ or stop)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has enough of it; the interpreter must not flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        discard_output()  # whoever read it has enough of it
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        discard_output()  # click has met a broken pipe and put its own in place
+    except (OSError, UnicodeEncodeError) as error:
+        discard_output()
+        text = error.strerror if isinstance(error, OSError) else error
+        return _fail(f"standard output: {text}", _EX_IOERR)
     return 0
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(f"recordctl: {error}", file=sys.stderr)
+def _fail(error: Exception | str, code: int) -> int:
+    print("recordctl:", "; ".join([str(error), *_notes_of(error)]), file=sys.stderr)
     return code
+
+
+def _print_notes(stop: BaseException) -> None:
+    """Say how far it came, where a command has noted that."""
+    if notes := _notes_of(stop):
+        print("recordctl: stopped;", "; ".join(notes), file=sys.stderr)
+
+
+def _notes_of(error: BaseException | str) -> list[str]:
+    return getattr(error, "__notes__", [])

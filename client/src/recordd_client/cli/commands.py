@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -23,6 +23,9 @@ from recordd_client.cli.output import (
 )
 from recordd_client.cli.times import format_time, parse_time
 from recordd_client.following import Resync
+
+if TYPE_CHECKING:
+    from recordd_client.cli.transfer import Survey
 
 __all__ = ["recordctl"]
 
@@ -54,7 +57,14 @@ _end_option = click.option("--end", type=_Time(), help="Not after.")
     envvar="RECORDD_CONNECT",
     help="unix:///path or ws://host:port/ws; default the daemon's own socket.",
 )
-@click.option("--timeout", "timeout_s", type=float, default=10.0, help="Seconds for each call.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds for each call.",
+)
 @click.version_option(package_name="recordd-client", prog_name="recordctl")
 @click.pass_context
 def recordctl(context: click.Context, url: str | None, timeout_s: float) -> None:
@@ -104,7 +114,21 @@ def get_record(target: tuple[str | None, float], name: str, format: str) -> None
         print_rows([row], format)
 
 
-@recordctl.command("set")
+class _TakesNegativeNumbers(click.Command):
+    """A command whose arguments may be numbers below 0, which look like options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options = True
+        given = list(args)  # the parser takes it apart
+        rest = super().parse_args(ctx, args)
+        for value in ctx.params.values():
+            is_option = isinstance(value, str) and re.match(r"-(?!\d|$)", value)
+            if is_option and "--" not in given and value in given:
+                raise click.NoSuchOption(value, ctx=ctx)
+        return rest
+
+
+@recordctl.command("set", cls=_TakesNegativeNumbers)
 @click.argument("name")
 @click.argument("value")
 @click.option("--ts", type=_Time(), help="Time of the value; default now.")
@@ -120,7 +144,10 @@ def set_record(
     if_rev: int | None,
     string: bool,
 ) -> None:
-    """Write VALUE, which is JSON, to the record NAME; - reads it from standard input."""
+    """Write VALUE, which is JSON, to the record NAME; - reads it from standard input.
+
+    A NAME or text that begins with - goes behind --.
+    """
     text = sys.stdin.read() if value == "-" else value
     raw = msgspec.Raw(msgspec.json.encode(text)) if string else _check_json(text)
     with _connect(target) as db:
@@ -162,7 +189,7 @@ def query_records(
 @recordctl.command("replay")
 @click.argument("pattern", default="#")
 @click.option("--after", default=0, help="Commit number to start behind.")
-@click.option("--limit", type=int, help="At most so many rows.")
+@click.option("--limit", type=click.IntRange(min=0), help="At most so many rows.")
 @_format_option
 @click.pass_obj
 def replay_log(
@@ -226,7 +253,9 @@ def show_stats(target: tuple[str | None, float], format: str) -> None:
 
 
 @recordctl.command("ping")
-@click.option("--count", default=1, show_default=True, help="How many times.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many times."
+)
 @click.pass_obj
 def ping(target: tuple[str | None, float], count: int) -> None:
     """Ask the daemon who it is, and measure how long the answer takes."""
@@ -242,28 +271,49 @@ def ping(target: tuple[str | None, float], count: int) -> None:
 
 
 @recordctl.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Rows a second at most.")
 @click.pass_obj
-def import_rows(target: tuple[str | None, float], file: Path, rate: float | None) -> None:
-    """Write the lines of FILE, NDJSON or NDJSON.gz: {"name": …, "value": …, "ts": ms}."""
-    from recordd_client.cli.transfer import import_file, survey_file
+def import_rows(target: tuple[str | None, float], file: str, rate: float | None) -> None:
+    """Write the lines of FILE, NDJSON or NDJSON.gz: {"name": …, "value": …, "ts": ms}.
 
-    with _connect(target) as db:
-        survey = survey_file(file, db.stats().retention)
-        if survey.expired:
-            click.echo(
-                f"recordctl: {survey.expired:,} of {survey.rows:,} rows are older than the"
-                " daemon's retention and will be deleted by its next run",
-                err=True,
-            )
-        started = time.monotonic()
-        with _progress("importing", survey.rows) as advance:
-            import_file(db, file, rate=rate, advance=advance)
+    FILE may be a pipe, or - for standard input: it is read as it comes. A file is looked
+    through first, so that nothing is sent of one that has a bad line.
+    """
+    from recordd_client.cli.transfer import Importer, Survey, open_source
+
+    started = time.monotonic()
+    with _connect(target) as db, open_source(file) as source:
+        survey, importer = Survey(db.stats().retention), Importer(db, rate)
+        try:
+            if source.can_rewind:
+                for lines in source.read():
+                    survey.count(lines)
+                _warn_of_expired(survey)
+            with _progress("importing", survey.rows or None) as advance:
+                for lines in source.read():
+                    for rows in importer.write(lines):
+                        advance(rows)
+                    if not source.can_rewind:
+                        survey.count(lines)
+        except BaseException as error:
+            error.add_note(importer.standing)
+            raise
+        if not source.can_rewind:
+            _warn_of_expired(survey)
     elapsed_s = max(time.monotonic() - started, 1e-9)
     click.echo(
-        f"{survey.rows:,} rows in {elapsed_s:.1f} s, {survey.rows / elapsed_s:,.0f} a second"
+        f"{importer.rows:,} rows in {elapsed_s:.1f} s, {importer.rows / elapsed_s:,.0f} a second"
     )
+
+
+def _warn_of_expired(survey: Survey) -> None:
+    if survey.expired:
+        click.echo(
+            f"recordctl: {survey.expired:,} of {survey.rows:,} rows are older than the"
+            " daemon's retention and will be deleted by its next run",
+            err=True,
+        )
 
 
 @recordctl.command("export")
@@ -349,7 +399,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 @contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error, if people look at it."""
     if not sys.stderr.isatty():
         yield lambda _: None

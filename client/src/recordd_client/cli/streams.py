@@ -1,0 +1,30 @@
+"""Standard streams that are closed, full, or read by somebody who has enough of them.
+
+`recordd.standard_streams` is the same for the other distribution; one suite holds both
+commands to it (`tests/process/test_streams.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["discard_output", "fill_standard_streams"]
+
+
+def fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed.
+
+    Else the next file or socket would take its number, and get what is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def discard_output() -> None:
+    """Keep the interpreter from flushing, and failing, again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

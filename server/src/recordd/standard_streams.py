@@ -1,0 +1,55 @@
+"""Standard streams that are closed, full, or read by somebody who has enough of them.
+
+`recordd_client.cli.streams` is the same for the other distribution; one suite holds both
+commands to it (`tests/process/test_streams.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from recordd_protocol.errors import RecorddError
+
+__all__ = ["OutputFailed", "fill_standard_streams", "printing"]
+
+
+class OutputFailed(RecorddError):
+    """Standard output takes nothing: its disk is full, say."""
+
+
+def fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream is closed.
+
+    Else the next file or socket would take its number, and get what is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Print inside: all of it is out at the end, or its reader has enough of it.
+
+    Raises:
+        OutputFailed: it cannot be written.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        raise OutputFailed(f"standard output: {error.strerror or error}") from None
+
+
+def _discard_output() -> None:
+    """Keep the interpreter from flushing, and failing, again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

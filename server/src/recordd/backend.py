@@ -27,6 +27,7 @@ __all__ = [
     "Purged",
     "QueryParams",
     "SerializationError",
+    "WatchedBackend",
 ]
 
 
@@ -133,6 +134,8 @@ class BackendOptions(msgspec.Struct, frozen=True):
     readers: int = 2
     query_timeout_s: float = 10.0
     tail_rows: int = 65_536
+    accept_loss: bool = False
+    """Go on, in a new epoch, with a storage that lacks acknowledged commits."""
 
 
 @runtime_checkable
@@ -221,3 +224,17 @@ class PersistenceBackend(Protocol):
 
     async def close(self) -> None:
         """Release everything. Idempotent; later calls raise `BackendShutdown`."""
+
+
+@runtime_checkable
+class WatchedBackend(Protocol):
+    """What a backend may have beside: a look at its storage, also when nothing is written."""
+
+    async def check(self) -> None:
+        """Look whether the storage is still what was opened; called every half second.
+
+        By the writing task, between two writes; never cancelled.
+
+        Raises:
+            FatalBackendError: what is written now would be lost.
+        """

@@ -85,18 +85,19 @@ def _run(arguments: Sequence[str] | None) -> int:
             with printing():
                 _print_configuration(configuration)
             return 0
-        return _serve(configuration)
+        return _serve(configuration, accept_loss=options.accept_loss)
     except ConfigurationError as error:
         return _fail(str(error), _EX_CONFIG)
 
 
-def _serve(configuration: Configuration) -> int:
+def _serve(configuration: Configuration, *, accept_loss: bool) -> int:
     settings = configuration.settings
     configure_logging(settings.log_level, settings.log_format)
     for variable in configuration.ignored:
         logging.getLogger("recordd").warning("%s in the environment is no setting", variable)
     try:
-        trio.run(run_daemon, configuration, configured_extensions(settings))
+        extensions = configured_extensions(settings, accept_loss=accept_loss)
+        trio.run(run_daemon, configuration, extensions)
     except (RecorddError, BaseExceptionGroup) as raised:
         error = _innermost(raised)
         if not isinstance(error, RecorddError):
@@ -121,6 +122,11 @@ def _build_parser() -> argparse.ArgumentParser:
         for flag, metavar in _FLAGS.items():
             reason = reasons[flag.replace("-", "_")]
             sub.add_argument(f"--{flag}", metavar=metavar, help=reason)
+    commands.choices["serve"].add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="start although acknowledged commits are missing, in a new epoch",
+    )
     return parser
 
 

@@ -41,8 +41,10 @@ class AddressInUse(RecorddError):
     """Somebody else listens on the address of the WebSocket."""
 
 
-def configured_extensions(settings: Settings) -> list[Extension]:
+def configured_extensions(settings: Settings, *, accept_loss: bool = False) -> list[Extension]:
     """Return the extensions that the settings ask for.
+
+    `accept_loss` holds for one start alone, so it is no setting.
 
     Raises:
         NotConfigured: when the backend is not installed.
@@ -55,6 +57,7 @@ def configured_extensions(settings: Settings) -> list[Extension]:
         readers=settings.readers,
         query_timeout_s=settings.query_timeout_ms / 1000,
         tail_rows=settings.tail_rows,
+        accept_loss=accept_loss,
     )
     retention = RetentionPolicy(settings.retention_interval_ms, settings.keep_latest)
     return [with_persistence(make_backend(settings.backend, options), retention)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ from recordd.backend import (
     PersistenceBackend,
     PersistenceError,
     SerializationError,
+    WatchedBackend,
 )
 from recordd.deletion import delete_record, forget_record
 from recordd.hub import Hub
@@ -44,6 +46,9 @@ _BATCH_BYTES: Final = 4 << 20
 
 _IDLE_AFTER_S: Final = 1.0
 """With no write for this long, housekeeping may do what it put off."""
+
+_CHECK_EVERY_S: Final = 0.5
+"""How often the storage is looked at: what goes wrong with it is noticed within a second."""
 
 _RETRY_AFTER_S: Final = 5.0
 """How long housekeeping rests after an error: a full disk is not emptied by trying."""
@@ -67,6 +72,10 @@ class Writer:
         self._turns: Final = turns
         self._housekeepers: Final[list[Housekeeper]] = []
         self._housekeep_not_before = 0.0
+        self._watched: Final[WatchedBackend | None] = (
+            backend if isinstance(backend, WatchedBackend) else None
+        )
+        self._check_not_before = 0.0 if self._watched else math.inf
         if backend is not None:
             self._housekeepers.append(self._maintain)
 
@@ -81,20 +90,40 @@ class Writer:
             FatalBackendError: when the storage cannot be trusted any more; the requests
                 of the batch were refused.
         """
-        idle = False
+        idle_at = trio.current_time() + _IDLE_AFTER_S
         while True:
             if batch := self.queue.take_nowait(_BATCH_BYTES):
                 await self._commit(batch)
-                idle = False
+                idle_at = trio.current_time() + _IDLE_AFTER_S
             elif self.queue.closed:
                 return
-            if await self._housekeep(idle) or len(self.queue):
+            await self._check()
+            is_idle = trio.current_time() >= idle_at
+            if await self._housekeep(is_idle) or len(self.queue):
                 continue
-            with trio.move_on_after(_IDLE_AFTER_S) as waiting:
-                await self.queue.wait_wakeup()
-            idle = waiting.cancelled_caught
-            if idle and not await self._housekeep(idle):
-                await self.queue.wait_wakeup()
+            await self._sleep(self._housekeep_not_before if is_idle else idle_at)
+
+    async def _sleep(self, until: float) -> None:
+        """Wait until there is work, or until a time that is yet to come; look at the storage."""
+        if until <= trio.current_time():
+            until = math.inf
+        while not await self._wait_wakeup(min(until, self._check_not_before)):
+            if trio.current_time() >= until:
+                return
+            await self._check()
+
+    async def _wait_wakeup(self, until: float) -> bool:
+        with trio.move_on_at(until):
+            await self.queue.wait_wakeup()
+            return True
+        return False
+
+    async def _check(self) -> None:
+        """Have the storage look at itself now and then, whether there is work or not."""
+        now = trio.current_time()
+        if self._watched is not None and now >= self._check_not_before:
+            self._check_not_before = now + _CHECK_EVERY_S
+            await self._watched.check()
 
     async def _housekeep(self, idle: bool) -> bool:
         """Run every housekeeper once; one that fails is tried again a little later."""

@@ -30,8 +30,10 @@ from recordd.backend import (
 from recordd.gil_turns import GilTurns
 from recordd.pages import PageLimits
 from recordd.persistence.cursor import decode_cursor, encode_cursor
-from recordd.persistence.sqlite import loading, reads, schema, statements
+from recordd.persistence.sqlite import loading, reads, schema, standing, statements
+from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.tail import Tail
+from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker, open_vfs
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
@@ -62,7 +64,9 @@ class SqliteBackend:
         self._options: Final = options
         self._turns: Final = GilTurns()
         self._lock: int | None = None
-        self._inode = -1
+        self._watch: FileWatch | None = None
+        self._mark: MarkFile | None = None
+        self._is_whole = False
         self._writer: SqliteWorker | None = None
         self._readers: Final[list[SqliteWorker]] = []
         self._idle_readers: Final[list[SqliteWorker]] = []
@@ -87,15 +91,17 @@ class SqliteBackend:
         schema.create_private(path)
         open_vfs()
         self._writer = await SqliteWorker.open(path, self._turns, readonly=False)
+        if not await self._writer.run(schema.read_version, path):
+            standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
         await self._writer.run(schema.prepare, path, self._options.synchronous)
-        self._inode = os.stat(path).st_ino
         found = await self._writer.run(loading.load)
+        loaded = await self._writer.run(self._take_up, found.loaded)
         for _ in range(self._options.readers):
             reader = await SqliteWorker.open(path, self._turns, readonly=True)
             self._readers.append(reader)
             self._idle_readers.append(reader)
             await reader.run(schema.prepare_reader)
-        self._rev, self._epoch = found.loaded.rev, found.loaded.epoch
+        self._rev, self._epoch = loaded.rev, loaded.epoch
         self._ids.update(found.ids)
         self._names.update((record, name) for name, record in found.ids.items())
         self._latest.update(found.latest)
@@ -104,7 +110,7 @@ class SqliteBackend:
         self._tail = Tail(found.merged_rev)
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
-        return found.loaded
+        return loaded
 
     async def store(self, rows: Sequence[Row]) -> None:
         """Store rows in one transaction; see `PersistenceBackend.store`."""
@@ -118,7 +124,7 @@ class SqliteBackend:
             is_late = row.kind is RowKind.LATE
             log_rows.append((row.rev, record, row.ts, row.value.decode(), is_late))
         new = [(record, name) for name, record in created.items()]
-        await self._write(statements.insert_rows, new, log_rows)
+        await self._commit(log_rows[-1][0], statements.insert_rows, new, log_rows)
         self._next_id += len(created)
         self._ids.update(created)
         self._names.update(new)
@@ -189,7 +195,9 @@ class SqliteBackend:
     async def delete(self, name: str, rev: int) -> None:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
         record = self._ids[name]
-        await self._write(statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev)
+        await self._commit(
+            rev, statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev
+        )
         self._forget(name, self._rev)
 
     async def cleanup(
@@ -197,7 +205,8 @@ class SqliteBackend:
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._ids.get(target.name, -1), target) for target in targets]
-        purged, done = await self._write(
+        purged, done = await self._commit(
+            _last_deletion,
             statements.clean_up,
             known,
             merged_rev=self._tail.merged_rev,
@@ -236,6 +245,10 @@ class SqliteBackend:
             self._purge_rev = None
         return self._purge_rev is not None
 
+    async def check(self) -> None:
+        """Look that the files are still in their places, and bring the mark to disk."""
+        await self._write(_look)
+
     def statistics(self) -> dict[str, int | str]:
         """Return what `server.stats` shows of the storage."""
         return {
@@ -256,6 +269,7 @@ class SqliteBackend:
                 await reader.close()
             if self._writer is not None:
                 await self._writer.close()
+        self._close_mark()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -292,13 +306,49 @@ class SqliteBackend:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run on the writing connection, to the end: a cancelled COMMIT may have happened."""
+        """Run on the writing connection what gives no rev; see `_commit`."""
+        return await self._commit(None, function, *args, **kwargs)
+
+    async def _commit(
+        self,
+        rev: int | Callable[[T], int | None] | None,
+        function: Callable[Concatenate[apsw.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run on the writing connection, to the end: a cancelled COMMIT may have happened.
+
+        `rev` is the newest that the function gives, or finds it in the result.
+        """
         if self._writer is None:
             raise BackendShutdown("the database is not open")
-        self._check_file()
-        with trio.CancelScope(shield=True):
-            result = await self._writer.run(function, *args, **kwargs)
-        return result  # noqa: RET504 - mypy takes a cancel scope for one that swallows
+
+        def call(db: apsw.Connection) -> T:
+            return function(db, *args, **kwargs)
+
+        try:
+            with trio.CancelScope(shield=True):
+                result = await self._writer.run(self._commit_on_thread, rev, call)
+        except FatalBackendError:
+            self._is_whole = False
+            raise
+        return result
+
+    def _commit_on_thread(
+        self,
+        db: apsw.Connection,
+        rev: int | Callable[[T], int | None] | None,
+        call: Callable[[apsw.Connection], T],
+    ) -> T:
+        """Commit, see that it went into the files that are there, and mark it."""
+        assert self._watch is not None, "made by `_take_up`"
+        assert self._mark is not None, "made by `_take_up`"
+        result = call(db)
+        self._watch.check()
+        given = rev(result) if callable(rev) else rev
+        if given is not None:
+            self._mark.note(given)
+        return result
 
     async def _read(
         self,
@@ -333,14 +383,36 @@ class SqliteBackend:
             if self._latest.get(record, start) >= start
         ]
 
-    def _check_file(self) -> None:
-        """Refuse to write to a file that is no longer there: it would take every row in vain."""
-        try:
-            inode = os.stat(self._options.database).st_ino
-        except OSError as error:
-            raise FatalBackendError(f"{self._options.database}: {error.strerror}") from None
-        if inode != self._inode:
-            raise FatalBackendError(f"{self._options.database}: replaced by another file")
+    def _take_up(self, db: apsw.Connection, loaded: Loaded) -> Loaded:
+        """Compare the file with its mark; from here on it is ours to change."""
+        options = self._options
+        self._watch = FileWatch(options.database)
+        loaded, self._mark = standing.take_up(
+            db,
+            options.database,
+            loaded,
+            accept_loss=options.accept_loss,
+            synchronous=options.synchronous,
+        )
+        schema.keep(db)
+        self._is_whole = True
+        return loaded
+
+    def _close_mark(self) -> None:
+        """Say in the mark whether all is in one file now: then no -wal is left."""
+        if self._mark is not None:
+            is_folded = not os.path.exists(self._options.database + "-wal")
+            self._mark.close(is_clean=self._is_whole and is_folded)
+
+
+def _look(db: apsw.Connection) -> None:
+    """Change nothing; what is looked at are the files."""
+
+
+def _last_deletion(result: tuple[dict[str, Purged], int]) -> int | None:
+    """Return the newest rev that a cleanup gave."""
+    purged, _ = result
+    return max((what.deletion_rev or 0 for what in purged.values()), default=0) or None
 
 
 def _size_of(path: str) -> int:

@@ -65,7 +65,7 @@ def load(db: apsw.Connection) -> FoundState:
     return FoundState(
         loaded=Loaded(
             epoch=meta[Meta.EPOCH],
-            rev=max(last_rev, deleted_rev, *purged.values()),
+            rev=max(last_rev, deleted_rev, meta.get(Meta.GIVEN_REV, 0), *purged.values()),
             deleted_rev=deleted_rev,
             records=[
                 LoadedRecord(_read_row(db, name, latest[record]), rows[record], purged[record])

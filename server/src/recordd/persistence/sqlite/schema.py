@@ -22,9 +22,11 @@ __all__ = [
     "SCHEMA_VERSION",
     "Meta",
     "create_private",
+    "keep",
     "lock_database",
     "prepare",
     "prepare_reader",
+    "read_version",
     "refuse_newer",
 ]
 
@@ -76,6 +78,10 @@ class Meta:
     MERGED_REV: Final = "merged_rev"
     DELETED_REV: Final = "deleted_rev"
     """The newest deletion of a record: the history before it lacks rows of that record."""
+    GIVEN_REV: Final = "given_rev"
+    """The newest rev ever given when the epoch began, whether its row is still there or not."""
+    MARKED: Final = "marked"
+    """Whether there has been a mark beside the file; see `mark.py`."""
 
 
 def lock_database(path: str) -> int:
@@ -125,14 +131,33 @@ def create_private(path: str) -> None:
         raise BackendError(f"{path}: {error.strerror}") from None
 
 
+def read_version(db: apsw.Connection, path: str) -> int:
+    """Return the file's schema version, 0 for a new one; until `keep` it stays as it is.
+
+    Nothing is folded into the file at close, and no -wal removed, before all is found to
+    be in order.
+
+    Raises:
+        BackendError: as `refuse_newer`, for what only SQLite could read.
+    """
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    version = int(db.pragma("user_version"))
+    _check_version(path, version, int(db.pragma("application_id")))
+    return version
+
+
+def keep(db: apsw.Connection) -> None:
+    """Let the file be changed as SQLite likes, from now on: it is the right one."""
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+
+
 def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
     """Make a new file ours, or bring an older one up to date, and set the connection up.
 
     Raises:
         BackendError: as `refuse_newer`, for what only SQLite could read.
     """
-    version = int(db.pragma("user_version"))
-    _check_version(path, version, int(db.pragma("application_id")))
+    version = read_version(db, path)
     if version == 0:
         if db.execute("SELECT count(*) FROM sqlite_schema").get:
             raise BackendError(f"{path}: a database of another program")
@@ -150,6 +175,9 @@ def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
                 db.pragma("application_id", APPLICATION_ID)
                 db.execute("INSERT INTO meta VALUES (?, ?)", (Meta.EPOCH, secrets.token_hex(8)))
             db.pragma("user_version", number + 1)
+    if version == 0:
+        # A -wal that is lost later must not take with it whose file this is.
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def prepare_reader(db: apsw.Connection) -> None:

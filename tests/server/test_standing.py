@@ -1,0 +1,119 @@
+"""How a file goes on that lacks commits, or that is another one; and files that go away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+
+from recordd.backend import BackendError, BackendOptions, FatalBackendError, Loaded
+from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.mark import Mark, mark_path, read_mark, write_mark
+from recordd.persistence.sqlite.watch import FileWatch
+from recordd.persistence.sqlite.worker import VFS
+from tests.server.rows import row
+
+ROWS = 3
+
+
+def make(path: Path, *, accept_loss: bool = False) -> SqliteBackend:
+    return SqliteBackend(BackendOptions(database=str(path), accept_loss=accept_loss))
+
+
+async def start(path: Path, *, accept_loss: bool = False) -> Loaded:
+    """Return what a start finds; the backend is closed again."""
+    backend = make(path, accept_loss=accept_loss)
+    try:
+        return await backend.initialize()
+    finally:
+        await backend.close()
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A database with `ROWS` rows, closed in order."""
+    backend = make(tmp_path / "a.db")
+    await backend.initialize()
+    await backend.store([row(n) for n in range(1, ROWS + 1)])
+    await backend.close()
+    return tmp_path / "a.db"
+
+
+def mark_of(path: Path) -> Mark:
+    mark = read_mark(str(path))
+    assert mark is not None
+    return mark
+
+
+async def test_a_clean_stop_is_marked_and_the_epoch_stays(path: Path) -> None:
+    mark = mark_of(path)
+    assert (mark.rev, mark.is_clean) == (ROWS, True)
+    loaded = await start(path)
+    assert (loaded.epoch, loaded.rev) == (mark.epoch, ROWS)
+
+
+async def test_a_file_behind_its_mark_is_refused_and_goes_on_when_told(path: Path) -> None:
+    before = mark_of(path)
+    write_mark(str(path), msgspec.structs.replace(before, rev=10))
+    for _ in range(2):
+        with pytest.raises(BackendError, match="7 acknowledged commits are missing, rev 4 to 10"):
+            await start(path)
+    accepted = await start(path, accept_loss=True)
+    assert (accepted.epoch != before.epoch, accepted.rev) == (True, 10)
+    again = await start(path)
+    assert (again.epoch, again.rev) == (accepted.epoch, 10)
+
+
+async def test_what_a_power_cut_may_take_is_taken_with_a_new_epoch(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = mark_of(path)
+    write_mark(str(path), Mark(before.epoch, 10, is_clean=False, is_durable=False))
+    loaded = await start(path)
+    assert (loaded.epoch != before.epoch, loaded.rev) == (True, 10)
+    assert "rev 4 to 10 are lost" in caplog.text
+
+
+async def test_killed_between_file_and_mark_a_new_epoch_is_made_once_more(path: Path) -> None:
+    old = msgspec.structs.replace(mark_of(path), rev=10)
+    write_mark(str(path), old)
+    first = await start(path, accept_loss=True)
+    write_mark(str(path), old)
+    second = await start(path)
+    assert len({old.epoch, first.epoch, second.epoch}) == 3
+    assert second.rev == 10
+
+
+async def test_a_file_of_an_older_version_gets_a_mark_and_keeps_its_epoch(path: Path) -> None:
+    epoch = mark_of(path).epoch
+    os.unlink(mark_path(str(path)))
+    db = apsw.Connection(str(path), vfs=VFS)
+    db.execute("DELETE FROM meta WHERE key = 'marked'")
+    db.close()
+    assert (await start(path)).epoch == epoch
+    assert mark_of(path).rev == ROWS
+
+
+async def test_a_torn_mark_begins_a_new_epoch(path: Path) -> None:
+    epoch = mark_of(path).epoch
+    Path(mark_path(str(path))).write_text('{"mark":')
+    assert (await start(path)).epoch != epoch
+
+
+@pytest.mark.parametrize("ending", ["", "-wal"])
+def test_a_watch_knows_a_file_that_is_gone_or_replaced(tmp_path: Path, ending: str) -> None:
+    for name in ("a.db", "a.db-wal"):
+        (tmp_path / name).write_text("x")
+    watch = FileWatch(str(tmp_path / "a.db"))
+    watch.check()
+    shutil.copy(tmp_path / f"a.db{ending}", tmp_path / "copy")
+    (tmp_path / "copy").rename(tmp_path / f"a.db{ending}")
+    with pytest.raises(FatalBackendError, match="replaced"):
+        watch.check()
+    (tmp_path / f"a.db{ending}").unlink()
+    with pytest.raises(FatalBackendError, match="removed"):
+        watch.check()

@@ -37,9 +37,9 @@ def violate_if(broken: object, rule: str, evidence: object) -> None:
         raise SpecViolation(f"{rule}: {str(evidence)[:300]}")
 
 
-def decode(data: bytes) -> Frame:
+def decode(data: bytes, max_bytes: int = MAX_BYTES) -> Frame:
     """Decode one frame of the server as strictly as the strictest peer would."""
-    violate_if(len(data) > MAX_BYTES, "frame over 1 MiB", len(data))
+    violate_if(len(data) > max_bytes, f"frame over {max_bytes >> 20} MiB", len(data))
     try:
         text = data.decode("utf-8")
         frame = _JSON.decode(text)
@@ -91,6 +91,7 @@ class AimxClient:
     """A blocking client, one message a line; `events` holds what came during other waits."""
 
     websocket = False
+    max_bytes = MAX_BYTES
     close_code: int | None = None
 
     def __init__(self, sock: socket.socket) -> None:
@@ -121,7 +122,7 @@ class AimxClient:
         """Return the connection's next frame, checked; None at its end."""
         if (message := self._receive_message()) is None:
             return None
-        frame = decode(message)
+        frame = decode(message, self.max_bytes)
         if "seq" in frame:
             violate_if(self.websocket and "topic" not in frame, "no topic", frame)
             self._track(frame["sub"], frame["seq"])
@@ -209,7 +210,8 @@ class AimxClient:
 
     def _until(self, end: bytes) -> bytes | None:
         while end not in self._buffer:
-            violate_if(len(self._buffer) > MAX_BYTES + 1, "frame over 1 MiB", len(self._buffer))
+            size = len(self._buffer)
+            violate_if(size > self.max_bytes + 1, f"frame over {self.max_bytes >> 20} MiB", size)
             if not self._need(len(self._buffer) + 1):
                 return None
         return self._take(self._buffer.index(end) + len(end))
@@ -278,9 +280,12 @@ class WebSocketClient(AimxClient):
                 self.send_raw(payload, PONG if opcode == PING else CLOSE)
 
 
-def connect_unix(path: str | os.PathLike[str], timeout_s: float = 10.0) -> AimxClient:
+def connect_unix(
+    path: str | os.PathLike[str], timeout_s: float = 10.0, max_bytes: int = MAX_BYTES
+) -> AimxClient:
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(AimxClient(socket.socket(socket.AF_UNIX)))
+        client.max_bytes = max_bytes
         client.sock.settimeout(timeout_s)
         client.sock.connect(os.fspath(path))
         stack.pop_all()

@@ -93,16 +93,13 @@ def test_conflation_shows_as_a_gap(start_daemon: StartDaemon, transport: str) ->
         assert event["rev"] == 400
 
 
+@pytest.mark.parametrize("transport", CONNECT)
 def test_a_history_too_long_for_one_answer_gives_the_newest_and_says_so(
-    daemon: DaemonProcess,
+    start_daemon: StartDaemon, transport: str
 ) -> None:
-    with Wire(daemon.socket_path) as writer:
-        rows = [{"name": "a", "value": "x" * 5000, "ts": n} for n in range(1, 401)]
-        for start in range(0, 400, 100):
-            assert writer.call("record.set_many", records=rows[start : start + 100])["last_rev"]
-        whole = writer.call("record.query", name="a", limit=None, paged=False)
-        assert (whole["total"], whole["truncated"]) == (400, True)
-    with connect_unix(daemon.socket_path) as db:
+    daemon = start_daemon(RECORDD_MAX_AIMX_REPLY_BYTES=str(1 << 20))
+    write_two_mebibytes(daemon)
+    with CONNECT[transport](daemon) as db:
         answer = db.request("record.query", {"name": "a", "limit": 1000})
         assert (answer["total"], answer["truncated"]) == (400, True)
         times = [row["ts"] for row in answer["records"]]
@@ -111,6 +108,40 @@ def test_a_history_too_long_for_one_answer_gives_the_newest_and_says_so(
         few = db.request("record.query", {"name": "a", "limit": 3})
         assert few["total"] == 3
         assert "truncated" not in few
+
+
+def test_on_the_unix_socket_a_long_history_comes_whole(daemon: DaemonProcess) -> None:
+    write_two_mebibytes(daemon)
+    with connect_unix(daemon.socket_path, max_bytes=4 << 20) as db:
+        answer = db.request("record.query", {"name": "a", "limit": 1000})
+        assert [row["ts"] for row in answer["records"]] == list(range(1, 401))
+        assert "truncated" not in answer
+
+
+def write_two_mebibytes(daemon: DaemonProcess) -> None:
+    with Wire(daemon.socket_path) as writer:
+        rows = [{"name": "a", "value": "x" * 5000, "ts": n} for n in range(1, 401)]
+        for start in range(0, 400, 100):
+            assert writer.call("record.set_many", records=rows[start : start + 100])["last_rev"]
+        whole = writer.call("record.query", name="a", limit=None, paged=False)
+        assert (whole["total"], whole["truncated"]) == (400, True)
+
+
+@pytest.mark.timeout(60)
+def test_twenty_thousand_records_are_listed_on_the_unix_socket(daemon: DaemonProcess) -> None:
+    """About a second: AimDB's command line and its MCP server have no pages to ask for."""
+    names = [f"list.{n}" for n in range(20_000)]
+    with Wire(daemon.socket_path) as writer:
+        for start in range(0, len(names), 10_000):
+            rows = [{"name": name, "value": 1} for name in names[start : start + 10_000]]
+            assert writer.call("record.set_many", records=rows)["last_rev"] == start + 10_000
+        for method in ("record.list", "graph.nodes"):
+            assert writer.call(method)["error"]["data"]["reason"] == "too_large"
+    with connect_unix(daemon.socket_path, max_bytes=16 << 20) as db:
+        assert [row["record_key"] for row in db.request("record.list")] == names
+        assert [node["key"] for node in db.request("graph.nodes")] == names
+        assert db.request("graph.topo_order") == names
+        assert len(db.request("record.query", {"name": "#"})["records"]) == len(names)
 
 
 def test_the_gate_lets_no_other_major_version_in(daemon: DaemonProcess) -> None:

@@ -279,7 +279,7 @@ async def test_a_handlers_crash_is_internal_and_the_connection_goes_on(
 ) -> None:
     peer = core.connect()
     core.core.hub.names = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    answer = await peer.call("graph.nodes")
+    answer = await peer.call("graph.topo_order")
     assert reason_of(answer) == "internal"
     assert "ZeroDivisionError" not in json.dumps(answer)
     assert "ZeroDivisionError" in caplog.text

@@ -203,6 +203,10 @@ class _Call:
         self.method: Final = method
         self.params: Final = params
 
+    @property
+    def max_reply_bytes(self) -> int:
+        return 0  # only a `req` is answered with more than a few words
+
     def encode_events(self, subscription_id: str, pattern: Pattern) -> AimxEvents:
         raise AssertionError("only `sub` opens a subscription")
 
@@ -216,6 +220,10 @@ class _Request(_Call):
         super().__init__(frame.method, params)
         self._dialect: Final = dialect
         self._id: Final = frame.id
+
+    @property
+    def max_reply_bytes(self) -> int:
+        return self._dialect.max_reply_bytes
 
     def answer(self, result: object) -> bytes:
         return self._dialect.encode_reply(self._id, _render(result, self.params))

@@ -70,6 +70,10 @@ class Call(Protocol):
         """
 
     @property
+    def max_reply_bytes(self) -> int:
+        """How long the answer may be, its envelope included."""
+
+    @property
     def wants_answer(self) -> bool:
         """Whether the caller waits for the outcome; False for a notification."""
 

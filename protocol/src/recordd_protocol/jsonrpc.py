@@ -120,6 +120,10 @@ class _JsonRpcCall:
         self._batch: Final = batch
 
     @property
+    def max_reply_bytes(self) -> int:
+        return self._dialect.max_reply_bytes
+
+    @property
     def wants_answer(self) -> bool:
         return bool(self._id)
 

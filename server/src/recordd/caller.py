@@ -16,5 +16,7 @@ class Caller:
     def __init__(self, core: Core, subscriptions: Subscriptions) -> None:
         self.core: Final = core
         self.subscriptions: Final = subscriptions
+        self.max_reply_bytes = core.settings.max_reply_bytes
+        """How long the answer to the query may be whose turn it is."""
         self.drained: Final[dict[int, int]] = {}
         """How many values of each record (by id) this connection's drains have seen."""

@@ -155,8 +155,12 @@ def build_core(configuration: Configuration, extensions: Iterable[Extension]) ->
 
 def _make_dialects(framing: Framing, settings: Settings) -> tuple[Dialect, ...]:
     """Return the dialects in the order in which a message is offered to them."""
+    # AimDB's browser client drops what is longer than others may be; its socket client takes
+    # any length, and has no pages.
+    is_line = framing is Framing.LINE
+    max_aimx_bytes = settings.max_aimx_reply_bytes if is_line else settings.max_reply_bytes
     return (
-        Aimx(framing, max_reply_bytes=settings.max_reply_bytes),
+        Aimx(framing, max_reply_bytes=max_aimx_bytes),
         JsonRpc(
             framing,
             max_reply_bytes=settings.max_reply_bytes,

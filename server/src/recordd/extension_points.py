@@ -22,7 +22,8 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which stored rows are asked for: the parameters of `record.query`, checked.
 
     The newest `limit_per_record` (None: all) of each record that matches, from `start_ms`
-    to `end_ms` (inclusive; None: open), behind the page whose `next` was `after`.
+    to `end_ms` (inclusive; None: open), behind the page whose `next` was `after`. Where it
+    is not to be paged, the newest rows of `max_bytes` together.
     """
 
     patterns: PatternSet
@@ -31,6 +32,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: int | None
     after: str | None
     paged: bool
+    max_bytes: int
 
 
 class QueryHandler(abc.ABC):

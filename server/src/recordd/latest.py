@@ -57,10 +57,10 @@ class LatestReader:
         following = self._encode(snapshot_id, end) if end < len(rows) else None
         return Page(rows[start:end], rev=snapshot.rev, epoch=self._hub.epoch, next=following)
 
-    def newest(self, patterns: PatternSet) -> Page:
+    def newest(self, patterns: PatternSet, max_bytes: int) -> Page:
         """Return one answer with the newest rows that it has room for."""
         rows = self._hub.latest(patterns)
-        newest = keep_newest(rows, self._limits.bytes)
+        newest = keep_newest(rows, max_bytes)
         return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))
 
     def _encode(self, snapshot_id: str, start: int) -> str:

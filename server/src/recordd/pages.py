@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -9,7 +10,7 @@ import msgspec
 
 from recordd_protocol.rows import Row
 
-__all__ = ["PageLimits", "PageRoom", "end_of_page", "fill_page", "keep_newest"]
+__all__ = ["NewestRows", "PageLimits", "PageRoom", "end_of_page", "fill_page", "keep_newest"]
 
 _SEPARATOR_BYTES: Final = 3
 """What joins a row to the one before it in an answer: `},{`."""
@@ -63,6 +64,22 @@ def end_of_page(rows: Sequence[Row], start: int, limits: PageLimits) -> int:
         end -= 1
         size -= len(rows[end].body) + _SEPARATOR_BYTES
     return end
+
+
+class NewestRows:
+    """The last rows of many, `max_bytes` together: each step costs what it adds."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes: Final = max_bytes
+        self._size = 0
+        self.rows: Final[collections.deque[Row]] = collections.deque()
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Add rows; leave out those at the beginning that there is no room for."""
+        self.rows.extend(rows)
+        self._size += sum([len(row.body) for row in rows]) + _SEPARATOR_BYTES * len(rows)
+        while self._size > self._max_bytes:
+            self._size -= len(self.rows.popleft().body) + _SEPARATOR_BYTES
 
 
 def keep_newest(rows: Sequence[Row], max_bytes: int) -> list[Row]:

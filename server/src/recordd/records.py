@@ -90,7 +90,7 @@ class RecordState:
             rows.append(row)
         return rows, seen + len(rows)
 
-    def as_info(self, consumers: int) -> RecordInfo:
+    def as_info(self, latest: Row, consumers: int) -> RecordInfo:
         """Return the metadata row of `record.list`; `consumers` are the subscriptions to it."""
         rule = self.rule
         info = RecordInfo(
@@ -106,8 +106,8 @@ class RecordState:
             outbound_connector_count=0,
             produced_count=self.produced,
             entity=entity_of(self.name),
-            ts=self.latest.ts,
-            rev=self.latest.rev,
+            ts=latest.ts,
+            rev=latest.rev,
         )
         if rule.buffer == "spmc_ring":
             return msgspec.structs.replace(info, buffer_capacity=rule.capacity)

@@ -20,6 +20,7 @@ import trio
 from recordd.caller import Caller
 from recordd.core import Connection, Core
 from recordd.dispatch import Binding
+from recordd.listing import Listing
 from recordd.methods import TABLE
 from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
@@ -29,7 +30,7 @@ from recordd.writes import WriteRequest
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Page, Row
 
 __all__ = ["Session", "open_session"]
 
@@ -177,13 +178,18 @@ class Session:
     def _begin_read(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
         if binding.is_query:
             self._check_room_for_query()  # before any work is done for it
+            self._caller.max_reply_bytes = call.max_reply_bytes
         result = binding.handle(self._caller, params)
         if type(result) is Row:
             self._send(call.answer(result))
+        elif isinstance(result, Listing):
+            return self._begin_listing(call, result)
         elif isinstance(result, Opening):
             return self._begin_subscription(call, result)
         elif isinstance(result, Awaitable):
             self._begin_query(call, result)
+        elif self._is_long(call, result):
+            self._begin_query(call, _return(result))
         else:
             self._send(call.answer(result))
         return None
@@ -199,6 +205,21 @@ class Session:
         else:
             if waiting is not None:
                 await waiting
+
+    def _begin_listing(self, call: Call, listing: Listing) -> Awaitable[None] | None:
+        """Answer a short listing at once; a long one is built first, then it goes on."""
+        if call.wants_answer:
+            listing.check_room(call.max_reply_bytes)
+            if not listing.is_short:
+                return self._send_listing(call, listing)
+        self._send(call.answer(listing.build_nowait() if call.wants_answer else None))
+        return None
+
+    async def _send_listing(self, call: Call, listing: Listing) -> None:
+        try:
+            self._send(call.answer(await listing.build(self.core.turns, call.max_reply_bytes)))
+        except Exception as error:
+            self._refuse(call, error, TABLE[call.method])
 
     def _begin_subscription(self, call: Call, opening: Opening) -> Awaitable[None] | None:
         if not call.wants_answer:  # nobody would know its id
@@ -262,7 +283,7 @@ class Session:
             # does not read can make us hold.
             async with self._queries:
                 await self.outbox.wait_under()
-                self._send(call.answer(await query))
+                await self._send_result(call, await query)
         except Exception as error:
             self._refuse(call, error, TABLE[call.method])
         finally:
@@ -270,6 +291,22 @@ class Session:
                 query.close()  # cancelled before its turn it would never have been awaited
             self._pending_queries -= 1
             self._settled.unpark_all()
+
+    async def _send_result(self, call: Call, result: object) -> None:
+        """Render a result; one that is longer than others may be, in a thread."""
+        if self._is_long(call, result):
+            self._send(await trio.to_thread.run_sync(call.answer, result))
+        else:
+            self._send(call.answer(result))
+
+    def _is_long(self, call: Call, result: object) -> bool:
+        """Tell whether to render an answer would hold the loop up; only AimX has such answers."""
+        if call.max_reply_bytes <= self.core.settings.max_reply_bytes or type(result) is not Page:
+            return False
+        most_rows, most_bytes = self.core.settings.page_rows, self.core.settings.max_reply_bytes
+        if len(result.rows) > most_rows:
+            return True
+        return sum([len(row.body) for row in result.rows]) > most_bytes
 
     def _send(self, reply: bytes | None) -> None:
         if reply is not None:
@@ -287,3 +324,7 @@ class Session:
                 "%s: %s refused, unanswered: %a", self.peer, call.method, str(error)[:200]
             )
         self._send(call.refuse(error))
+
+
+async def _return(result: object) -> object:
+    return result

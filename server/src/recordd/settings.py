@@ -98,6 +98,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_reply_bytes: Annotated[
         int, _setting("bytes", "one answer; AimDB's browser client drops larger ones", ge=65536)
     ] = 1 << 20
+    max_aimx_reply_bytes: Annotated[
+        int, _setting("bytes", "one AimX answer on the Unix socket: it has no pages", ge=65536)
+    ] = 64 << 20
     max_value_bytes: Annotated[
         int, _setting("bytes", "one value; leaves room for its envelope in an answer", ge=1)
     ] = (1 << 20) - 65536

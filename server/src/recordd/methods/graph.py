@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Final
 
 from recordd.caller import Caller
 from recordd.dispatch import Handler
-from recordd.methods.reading import check_answer_size
+from recordd.listing import Listing
+from recordd.records import RecordState
 from recordd_protocol.methods import Edge, Node, NoParams
+from recordd_protocol.patterns import compile_patterns
 
 __all__ = ["HANDLERS"]
 
 _MIN_NODE_BYTES: Final = 100
+_MIN_NAME_BYTES: Final = 4
+
+_record_id: Final = attrgetter("record_id")
 
 
-def list_nodes(caller: Caller, params: NoParams) -> list[Node]:
+def list_nodes(caller: Caller, params: NoParams) -> Listing:
     """Return every record as a node without links."""
-    hub = caller.core.hub
-    check_answer_size(caller, len(hub), _MIN_NODE_BYTES)
-    states = [state for name in hub.names() if (state := hub.find(name))]
-    return [
-        Node(
-            key=state.name,
-            origin="passive",
-            buffer_type=state.rule.buffer,
-            buffer_capacity=state.rule.capacity if state.rule.buffer == "spmc_ring" else None,
-            tap_count=0,
-            has_outbound_link=False,
-        )
-        for state in states
-    ]
+    states = caller.core.hub.match(compile_patterns("#"))
+    return Listing(sorted(states, key=_record_id), _make_node, min_row_bytes=_MIN_NODE_BYTES)
 
 
 def list_edges(caller: Caller, params: NoParams) -> list[Edge]:
@@ -38,9 +32,20 @@ def list_edges(caller: Caller, params: NoParams) -> list[Edge]:
     return []
 
 
-def list_in_order(caller: Caller, params: NoParams) -> list[str]:
+def list_in_order(caller: Caller, params: NoParams) -> Listing:
     """Return the names in the order in which the records came to exist."""
-    return list(caller.core.hub.names())
+    return Listing(list(caller.core.hub.names()), str, min_row_bytes=_MIN_NAME_BYTES)
+
+
+def _make_node(state: RecordState) -> Node:
+    return Node(
+        key=state.name,
+        origin="passive",
+        buffer_type=state.rule.buffer,
+        buffer_capacity=state.rule.capacity if state.rule.buffer == "spmc_ring" else None,
+        tap_count=0,
+        has_outbound_link=False,
+    )
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

@@ -23,6 +23,9 @@ _MAX_NAMES: Final = 1000
 _MAX_WILDCARDS: Final = 8
 """Patterns in one query that have to be matched against every name there is."""
 
+_ENVELOPE_BYTES: Final = 4096
+"""What an answer has beside its rows, at most."""
+
 
 def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
     """Return latest values or history of the records that match.
@@ -30,7 +33,7 @@ def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
     One latest row a record is what the hub holds: it costs no look at the history, and
     needs none to be kept.
     """
-    query = _read(params)
+    query = _read(params, caller.max_reply_bytes - _ENVELOPE_BYTES)
     hub = caller.core.hub
     if query.limit_per_record == 0:
         return Page([], rev=hub.rev, epoch=hub.epoch)
@@ -38,7 +41,7 @@ def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
         return _query_handler(caller).query(query)
     latest = caller.core.latest
     if not query.paged:
-        return latest.newest(query.patterns)
+        return latest.newest(query.patterns, query.max_bytes)
     if query.after is not None:
         return latest.page_after(query.after)
     return latest.first_page(query.patterns, caller)
@@ -54,7 +57,7 @@ def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:
     return _query_handler(caller).at(params.rev)
 
 
-def _read(params: Query) -> HistoryQuery:
+def _read(params: Query, max_bytes: int) -> HistoryQuery:
     """Return what is asked for, checked; each refusal starts with the parameter's name."""
     patterns = _compile_all(params.name)
     ranged = params.start is not None or params.end is not None
@@ -73,6 +76,7 @@ def _read(params: Query) -> HistoryQuery:
         end_ms=params.end,
         after=params.after,
         paged=params.paged,
+        max_bytes=max_bytes,
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Final
 
 import msgspec
 
 from recordd.caller import Caller
 from recordd.dispatch import Handler
+from recordd.listing import Listing
 from recordd.records import RecordState
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
@@ -23,10 +26,12 @@ from recordd_protocol.methods import (
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 
-__all__ = ["HANDLERS", "check_answer_size"]
+__all__ = ["HANDLERS"]
 
 _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
+
+_record_id: Final = attrgetter("record_id")
 
 
 def get_record(caller: Caller, params: Get) -> Row:
@@ -34,22 +39,22 @@ def get_record(caller: Caller, params: Get) -> Row:
     return _find(caller, params.name).latest
 
 
-def list_records(caller: Caller, params: List) -> list[RecordInfo]:
-    """Return metadata of the records that match, by `record_id`."""
+def list_records(caller: Caller, params: List) -> Listing:
+    """Return metadata of the records that match, by `record_id`, with the latest of this turn."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
     states = caller.core.hub.match(compile_patterns(params.name))
-    wanted = sorted(
-        (state for state in states if state.record_id > params.after),
-        key=lambda state: state.record_id,
-    )
-    wanted = wanted[: params.limit]
-    check_answer_size(caller, len(wanted), _MIN_INFO_BYTES)
+    wanted = sorted(states, key=_record_id)
+    start = bisect.bisect_right(wanted, params.after, key=_record_id)
+    wanted = wanted[start:] if params.limit is None else wanted[start : start + params.limit]
     topics = caller.core.hub.topics
-    return [
-        state.as_info(sum([topic.followers for topic in topics.topics_of(state)]))
-        for state in wanted
-    ]
+
+    def render(item: tuple[RecordState, Row]) -> RecordInfo:
+        state, latest = item
+        return state.as_info(latest, sum([t.followers for t in topics.topics_of(state)]))
+
+    items = [(state, state.latest) for state in wanted]
+    return Listing(items, render, min_row_bytes=_MIN_INFO_BYTES)
 
 
 def count_records(caller: Caller, params: Count) -> Counts:
@@ -71,13 +76,6 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     )
     values = [msgspec.Raw(row.value) for row in rows]
     return Drained(record_name=state.name, values=values, count=len(values))
-
-
-def check_answer_size(caller: Caller, rows: int, min_row_bytes: int) -> None:
-    """Refuse an answer that cannot fit before the time is spent to build it."""
-    if rows * min_row_bytes > caller.core.settings.max_reply_bytes:
-        text = f"{rows} rows do not fit into one answer: ask for less, with name, limit and after"
-        raise RequestError(Reason.TOO_LARGE, text)
 
 
 def _find(caller: Caller, name: str) -> RecordState:

@@ -47,7 +47,13 @@ class StoredQueryHandler(QueryHandler):
         most_rows = max((state.rows for state in self._hub.match(query.patterns)), default=0)
         if limit is not None and limit >= most_rows:  # to count back that far would be in vain
             wanted = msgspec.structs.replace(wanted, limit_per_record=None)
-        return WholeQuery(self._backend, query.patterns, wanted, timeout_s=self._timeout_s)
+        return WholeQuery(
+            self._backend,
+            query.patterns,
+            wanted,
+            max_bytes=query.max_bytes,
+            timeout_s=self._timeout_s,
+        )
 
     def replay(self, params: Replay) -> Awaitable[Page]:
         """Ask storage for a stretch of the log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import msgspec
 import trio
 
 from recordd.backend import PersistenceBackend, QueryParams
-from recordd.pages import PageLimits, keep_newest
+from recordd.pages import NewestRows, PageLimits
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page
@@ -30,11 +29,12 @@ class WholeQuery:
         patterns: PatternSet,
         params: QueryParams,
         *,
+        max_bytes: int,
         timeout_s: float,
     ) -> None:
         self._backend: Final = backend
         self._patterns: Final = patterns
-        self._max_bytes: Final = params.page.bytes
+        self._max_bytes: Final = max_bytes
         self._params: Final = msgspec.structs.replace(params, page=_LARGE_PAGE)
         self._timeout_s: Final = timeout_s
         self._first: Final = backend.query(patterns, self._params)
@@ -50,15 +50,14 @@ class WholeQuery:
         """Read all pages and keep the newest rows: time follows the history, memory the answer."""
         with trio.move_on_after(self._timeout_s):
             page = await self._first
-            rows = collections.deque(page.rows)
-            total = len(rows)
+            newest = NewestRows(self._max_bytes)
+            newest.extend(page.rows)
+            total = len(page.rows)
             while page.next is not None:
                 following = msgspec.structs.replace(self._params, after=page.next)
                 page = await self._backend.query(self._patterns, following)
                 total += len(page.rows)
-                rows.extend(page.rows)
-                rows = collections.deque(keep_newest(rows, self._max_bytes))
-            newest = keep_newest(rows, self._max_bytes)
-            return Page(newest, rev=page.rev, epoch=page.epoch, total=total)
+                newest.extend(page.rows)
+            return Page(list(newest.rows), rev=page.rev, epoch=page.epoch, total=total)
         refusal = f"the query took longer than {self._timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill soak soak-schedules fuzz peers aimdb lint format types bench bench-quick clean
+.PHONY: help install demo test kill faults soak soak-power soak-schedules fuzz peers aimdb lint format types bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -29,8 +29,14 @@ test: $(STAMP)  ## the test suite
 kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py
 
+faults: $(STAMP)  ## storage under faults in the short forms: 500 power cuts
+	RECORDD_POWER_IMAGES=500 $(BIN)/python -m pytest tests/faults/test_power.py
+
 soak: $(STAMP)  ## twenty seconds of followers that come and go under load, nothing missed
 	RECORDD_SOAK_S=20 $(BIN)/python -m pytest tests/process/test_soak.py
+
+soak-power: $(STAMP)  ## 10,000 states that a power cut can leave behind
+	RECORDD_POWER_IMAGES=$${RECORDD_POWER_IMAGES:-10000} $(BIN)/python -m pytest tests/faults/test_power.py
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
 	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py

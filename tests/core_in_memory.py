@@ -88,19 +88,22 @@ async def running_core(
         extensions = [with_persistence(backend, policy)]
     core = build_core(configuration or configure(), extensions)
     stored = core.extensions.get(PersistenceBackend)
-    if stored is not None:
-        core.hub.restore(await stored.initialize())
-    async with trio.open_nursery() as nursery:
-        for hook in core.start_hooks:
-            nursery.start_soon(hook)
-        nursery.start_soon(core.writer.run)
-        running = CoreInMemory(core, nursery)
-        try:
-            yield running
-        finally:
-            nursery.cancel_scope.cancel()
-            for sock in running.opened:
-                sock.close()
-    if stored is not None:
-        with trio.CancelScope(shield=True):
-            await stored.close()
+    try:
+        if stored is not None:
+            core.hub.restore(await stored.initialize())
+        async with trio.open_nursery() as nursery:
+            for hook in core.start_hooks:
+                nursery.start_soon(hook)
+            nursery.start_soon(core.writer.run)
+            running = CoreInMemory(core, nursery)
+            try:
+                yield running
+            finally:
+                nursery.cancel_scope.cancel()
+                for sock in running.opened:
+                    sock.close()
+    finally:
+        # Also where it could not be opened: its threads would outlive the test.
+        if stored is not None:
+            with trio.CancelScope(shield=True):
+                await stored.close()

@@ -1,0 +1,1 @@
+"""Suites that break storage on purpose: power cuts, flipped bits, failing calls, full disks."""

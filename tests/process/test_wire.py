@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+
+import pytest
+
 from recordd.settings import Settings
 from tests.conftest import StartDaemon
+from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
+
+PAGE = "https://app.example"
 
 
 def test_rows_from_before_the_window_stay_readable(start_daemon: StartDaemon) -> None:
@@ -19,3 +26,35 @@ def test_rows_from_before_the_window_stay_readable(start_daemon: StartDaemon) ->
         refused = wire.call("record.set", name="a", value="new", ts=8)
         assert refused["error"]["data"]["reason"] == "invalid_params"
         assert wire.call("record.set", name="a", value="new")["rev"] == 2
+
+
+def ask(daemon: DaemonProcess, method: str, path: str, origin: str) -> tuple[int, dict[str, str]]:
+    """Return status and headers, which a browser judges by."""
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    headers = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    connection.request(method, path, headers=headers if origin else {})
+    response = connection.getresponse()
+    assert bool(response.read()) == (method == "GET")
+    connection.close()
+    return response.status, {key.lower(): value for key, value in response.getheaders()}
+
+
+@pytest.mark.parametrize("path", ["/version", "/health"])
+def test_pages_of_allowed_origins_may_read_version_and_health(
+    start_daemon: StartDaemon, path: str
+) -> None:
+    daemon = start_daemon(RECORDD_ALLOWED_ORIGINS=f"https://other.example,{PAGE}")
+    for method in ("GET", "OPTIONS"):
+        status, headers = ask(daemon, method, path, PAGE)
+        assert (status, headers["access-control-allow-origin"]) == (200, PAGE)
+        assert headers["vary"] == "Origin"
+        assert ("access-control-allow-methods" in headers) == (method == "OPTIONS")
+        for stranger in ("https://evil.example", "null", ""):
+            status, headers = ask(daemon, method, path, stranger)
+            assert status == 200
+            assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_pages_of_any_origin_may_where_the_setting_says_so(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(RECORDD_ALLOWED_ORIGINS="*")
+    assert ask(daemon, "GET", "/version", PAGE)[1]["access-control-allow-origin"] == PAGE

@@ -25,7 +25,16 @@ def test_a_name_that_cannot_be_written_everywhere_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "entity"),
-    [("temp.vienna", "vienna"), ("accuracy::vienna", "vienna"), ("a/b", "b"), ("solo", "solo")],
+    [
+        ("temp.vienna", "vienna"),
+        ("sensors/temp/vienna", "vienna"),
+        ("a/b.c", "c"),
+        ("a.b/c", "c"),
+        ("server::Config", "server::Config"),
+        ("app.server::Config", "server::Config"),
+        ("solo", "solo"),
+        ("a.", ""),
+    ],
 )
 def test_the_entity_is_the_last_part(name: str, entity: str) -> None:
     assert entity_of(name) == entity

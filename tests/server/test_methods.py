@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.core_in_memory import CoreInMemory
+from recordd.rules import read_rules
+from recordd.settings import Configuration
+from tests.core_in_memory import CoreInMemory, configure, running_core
 
 
 async def test_set_many_tells_of_each_row_where_asked(core: CoreInMemory) -> None:
@@ -56,3 +58,20 @@ async def test_a_thousand_names_and_eight_patterns_go_together(core: CoreInMemor
     for too_many in ([*names, "one.more"], [*patterns, "p8.*"], []):
         refused = await peer.call("record.query", name=too_many)
         assert refused["error"]["data"]["reason"] == "invalid_params"
+
+
+async def test_a_rules_schema_type_stands_in_the_list() -> None:
+    configuration = configure()
+    rules = read_rules(
+        [{"name": "temp.*", "schema_type": "temperature"}],
+        default_retention_ms=None,
+        max_capacity=1,
+    )
+    configuration = Configuration(configuration.settings, rules, configuration.sources)
+    async with running_core(configuration=configuration) as core:
+        peer = core.connect()
+        for name in ("temp.vienna", "other"):
+            await peer.call("record.set", name=name, value=1)
+        typed, untyped = await peer.call("record.list")
+        assert typed["schema_type"] == "temperature"
+        assert "schema_type" not in untyped

@@ -54,6 +54,8 @@ def test_precedence_is_flag_environment_file_default(tmp_path: Path) -> None:
         ("[[record]]\nname = 'a'\ncapacity = 5", "takes no capacity"),
         ("[[record]]\nname = 'a'\nbuffer = 'queue'", "buffer"),
         ("[[record]]\nname = 'a'\nmax_rows = 0", "max_rows"),
+        ("[[record]]\nname = 'a'\nschema_type = ''", "schema_type"),
+        ("[[record]]\nname = 'a'\nschema_type = 7", "schema_type"),
         ("[[record]]\nname = 'a'\nbuffer='spmc_ring'\ncapacity = 99999999", "max_ring_capacity"),
     ],
 )

@@ -119,6 +119,7 @@ class RecordInfo(_Result, frozen=True, omit_defaults=True):
     ts: int | None
     rev: int | None
     buffer_capacity: int | UnsetType = UNSET
+    schema_type: str | UnsetType = UNSET
 
 
 class Get(_Params, frozen=True):

@@ -39,5 +39,5 @@ def check_name(name: str) -> str:
 
 
 def entity_of(name: str) -> str:
-    """Return the last part of a name: what follows its last `.`, `/` or `::`."""
-    return re.split(r"\.|/|::", name)[-1]
+    """Return the last part of a name, behind its last `.` or `/`, as AimDB's `topic_leaf` does."""
+    return re.split(r"[./]", name)[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from typing import Final
 
-import msgspec
+from msgspec import UNSET
 
 from recordd.rules import Rule
 from recordd.topic import Topic
@@ -93,7 +93,8 @@ class RecordState:
     def as_info(self, latest: Row, consumers: int) -> RecordInfo:
         """Return the metadata row of `record.list`; `consumers` are the subscriptions to it."""
         rule = self.rule
-        info = RecordInfo(
+        is_ring = rule.buffer == "spmc_ring"
+        return RecordInfo(
             record_id=self.record_id,
             record_key=self.name,
             name=self.name,
@@ -108,7 +109,6 @@ class RecordState:
             entity=entity_of(self.name),
             ts=latest.ts,
             rev=latest.rev,
+            buffer_capacity=rule.capacity if is_ring else UNSET,
+            schema_type=rule.schema_type or UNSET,
         )
-        if rule.buffer == "spmc_ring":
-            return msgspec.structs.replace(info, buffer_capacity=rule.capacity)
-        return info

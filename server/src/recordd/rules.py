@@ -31,6 +31,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     writable: bool = True
     retention_ms: int | None = None
     max_rows: int | None = None
+    schema_type: str | None = None
 
     def as_info(self) -> RuleInfo:
         """Return the rule as `server.stats` shows it."""
@@ -67,6 +68,7 @@ class _RuleRow(msgspec.Struct, forbid_unknown_fields=True):
     writable: bool = True
     retention: str | int | None = None
     max_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    schema_type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
 
 
 def read_rules(rows: Any, *, default_retention_ms: int | None, max_capacity: int) -> RuleTable:
@@ -106,6 +108,7 @@ def _rule_of(row: _RuleRow, default_retention_ms: int | None, max_capacity: int)
         writable=row.writable,
         retention_ms=retention_ms,
         max_rows=row.max_rows,
+        schema_type=row.schema_type,
     )
 
 

@@ -9,6 +9,7 @@ from recordd.backend import PersistenceBackend
 from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.extension_points import RetentionReporter
+from recordd.grants import list_writable
 from recordd.openrpc import describe_api
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
@@ -28,7 +29,7 @@ def greet(caller: Caller, params: Hello) -> Welcome:
         server="recordd",
         server_version=core.server_version,
         permissions=["read", "write"],
-        writable_records=[rule.pattern.text for rule in core.hub.rules.rules if rule.writable],
+        writable_records=list_writable(core.hub),
         max_subscriptions=core.settings.max_subscriptions,
         authenticated=False,
         rev=core.hub.rev,

@@ -19,6 +19,13 @@ _MAX_HEAD_BYTES: Final = 16_384
 """A browser's head has some 2 KiB; with large cookies 8."""
 
 
+_PREFLIGHT: Final = [
+    ("Access-Control-Allow-Methods", "GET, OPTIONS"),
+    ("Access-Control-Allow-Headers", "*"),
+    ("Access-Control-Max-Age", "600"),
+]
+
+
 class BadRequest(Exception):
     """The request cannot be served; `status` and `reason` say why."""
 
@@ -68,6 +75,17 @@ class Head:
         if _host_of_origin(origin) != self.header(b"host"):
             raise BadRequest(403, f"origin {origin[:200]!a} is not in allowed_origins")
 
+    def share_with(self, allowed: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the headers that let pages of allowed origins read the answer (Fetch, §3.3)."""
+        vary = ("Vary", "Origin")
+        origin = self.header(b"origin")
+        if origin is None or not (origin in allowed or "*" in allowed):
+            return [vary]
+        headers = [vary, ("Access-Control-Allow-Origin", origin)]
+        if self.method == "OPTIONS":
+            headers += _PREFLIGHT
+        return headers
+
 
 async def read_head(stream: trio.SocketStream) -> Head | None:
     """Read a request's head; None where the peer leaves before its end.
@@ -100,10 +118,16 @@ async def read_head(stream: trio.SocketStream) -> Head | None:
     return Head(request, raw)
 
 
-def encode_response(status: int, body: bytes, content_type: str = "application/json") -> bytes:
+def encode_response(
+    status: int,
+    body: bytes,
+    content_type: str = "application/json",
+    headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
     """Return a whole response, after which the connection closes."""
     connection = h11.Connection(h11.SERVER)
-    headers = [
+    all_headers = [
+        *headers,
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
@@ -111,7 +135,7 @@ def encode_response(status: int, body: bytes, content_type: str = "application/j
         ("X-Content-Type-Options", "nosniff"),
     ]
     sent = [
-        connection.send(h11.Response(status_code=status, headers=headers)),
+        connection.send(h11.Response(status_code=status, headers=all_headers)),
         connection.send(h11.Data(data=body)),
         connection.send(h11.EndOfMessage()),
     ]

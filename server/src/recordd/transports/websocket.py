@@ -171,17 +171,23 @@ async def _shake_hands(
 
 
 def _answer_plain(head: Head, core: Core) -> bytes:
-    if head.method != "GET":
-        raise BadRequest(405, "only GET")
-    if head.path == "/health":
-        state = {
+    """Answer what is no upgrade; AimDB's browser apps ask for the version before they connect."""
+    answers: dict[str, Callable[[], object]] = {
+        "/health": lambda: {
             "status": "ok",
             "clients": core.counters.connections,
             "uptime_secs": int(core.uptime_s),
-        }
-        return encode_response(200, msgspec.json.encode(state))
-    if head.path == "/version":
-        return encode_response(200, msgspec.json.encode({"aimx": PROTOCOL_VERSION}))
+        },
+        "/version": lambda: {"aimx": PROTOCOL_VERSION},
+    }
+    answer = answers.get(head.path)
+    if answer is not None and head.method in ("GET", "OPTIONS"):
+        headers = head.share_with(core.settings.allowed_origins)
+        if head.method == "OPTIONS":
+            return encode_response(200, b"", headers=headers)
+        return encode_response(200, msgspec.json.encode(answer()), headers=headers)
+    if head.method != "GET":
+        raise BadRequest(405, "only GET")
     if head.path == "/ws":
         raise BadRequest(426, "this is a WebSocket: ask for an upgrade")
     raise BadRequest(404, "there is /ws, /health and /version")

@@ -30,12 +30,7 @@ def daemons_of(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "signals",
-    [
-        [signal.SIGTERM],
-        [signal.SIGHUP],
-        [signal.SIGINT, signal.SIGINT],
-        [signal.SIGKILL],
-    ],
+    [[signal.SIGTERM], [signal.SIGINT, signal.SIGHUP], [signal.SIGKILL]],
 )
 def test_the_daemon_of_a_demo_ends_with_it(tmp_path: Path, signals: list[signal.Signals]) -> None:
     folder = tmp_path / "demo"

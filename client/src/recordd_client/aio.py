@@ -23,6 +23,7 @@ from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
+    ClockConfirmed,
     Counts,
     Edge,
     Node,
@@ -352,6 +353,11 @@ class AsyncClient:
     async def buffer_metrics_reset(self) -> None:
         """Count from zero what records report of themselves."""
         await self._call(calls.without_params("buffer_metrics.reset"))
+
+    async def retention_confirm(self) -> int:
+        """Have retention believe the clock after a leap; return the leap, in ms."""
+        confirmed: ClockConfirmed = await self._call(calls.without_params("retention.confirm"))
+        return confirmed.leap_ms
 
     async def stats(self) -> Stats:
         """Return the daemon's counters, sizes and queue depths."""

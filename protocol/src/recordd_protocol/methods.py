@@ -17,6 +17,7 @@ __all__ = [
     "METHODS",
     "At",
     "BufferType",
+    "ClockConfirmed",
     "Count",
     "Counts",
     "Delete",
@@ -366,7 +367,10 @@ class RuleInfo(_Result, frozen=True):
 
 
 class RetentionStats(_Result, frozen=True):
-    """Retention's rules and what its last run did. Times are None before the first run."""
+    """Retention's rules and what its last run did. Times are None before the first run.
+
+    `clock_leap_ms`: how far the clock is ahead in a leap that retention does not believe.
+    """
 
     rules: list[RuleInfo]
     keep_latest: bool
@@ -375,6 +379,13 @@ class RetentionStats(_Result, frozen=True):
     last_finished_at_ms: int | None
     last_deleted: int
     last_error: str | None
+    clock_leap_ms: int = 0
+
+
+class ClockConfirmed(_Result, frozen=True):
+    """How far the clock had leapt, in ms; 0 where there was nothing to confirm."""
+
+    leap_ms: int
 
 
 class WasReset(_Result, frozen=True):
@@ -453,6 +464,7 @@ METHODS: Final[dict[str, Method]] = {
         Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),
         Method("profiling.reset", NoParams, WasReset, "Count from zero what records report"),
         Method("buffer_metrics.reset", NoParams, WasReset, "Count from zero what records report"),
+        Method("retention.confirm", NoParams, ClockConfirmed, "Have retention believe the clock"),
         Method("server.stats", NoParams, Stats, "Read counters, sizes and queue depths"),
         Method("rpc.discover", NoParams, dict[str, Any], "Read the OpenRPC document"),
     )

@@ -26,6 +26,7 @@ __all__ = [
     "PersistenceError",
     "Purged",
     "QueryParams",
+    "RemembersTime",
     "SerializationError",
     "WatchedBackend",
 ]
@@ -238,3 +239,18 @@ class WatchedBackend(Protocol):
         Raises:
             FatalBackendError: what is written now would be lost.
         """
+
+
+@runtime_checkable
+class RemembersTime(Protocol):
+    """What a backend may do beside: keep a time over restarts, for retention to go on from.
+
+    Without it the newest row's `ts` has to tell how much time has passed.
+    """
+
+    @property
+    def remembered_time_ms(self) -> int | None:
+        """The time remembered last, Unix ms; None where there is none."""
+
+    async def remember_time(self, time_ms: int) -> None:
+        """Remember a time; called as the writing methods are, and raises as they do."""

@@ -59,7 +59,9 @@ def configured_extensions(settings: Settings, *, accept_loss: bool = False) -> l
         tail_rows=settings.tail_rows,
         accept_loss=accept_loss,
     )
-    retention = RetentionPolicy(settings.retention_interval_ms, settings.keep_latest)
+    retention = RetentionPolicy(
+        settings.retention_interval_ms, settings.keep_latest, settings.max_clock_leap_ms
+    )
     return [with_persistence(make_backend(settings.backend, options), retention)]
 
 

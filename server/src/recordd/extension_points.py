@@ -62,3 +62,7 @@ class RetentionReporter(abc.ABC):
     @abc.abstractmethod
     def statistics(self) -> RetentionStats:
         """Return the rules in force and what the last run did."""
+
+    @abc.abstractmethod
+    def confirm_clock(self) -> int:
+        """Believe the system's clock; return how far, in ms, it had leapt unbelieved."""

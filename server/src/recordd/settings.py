@@ -78,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_latest: Annotated[
         bool, _setting("switch", "retention never deletes the newest row of a record")
     ] = True
+    max_clock_leap_ms: Annotated[
+        int,
+        _setting("age", "retention follows no larger leap of the clock at once", ge=1000),
+    ] = 86_400_000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _setting("level", "least severity logged")
     ] = "info"

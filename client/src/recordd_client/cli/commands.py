@@ -246,10 +246,35 @@ def show_stats(target: tuple[str | None, float], format: str) -> None:
     """Print the daemon's counters, sizes and queue depths."""
     with _connect(target) as db:
         stats = msgspec.to_builtins(db.stats())
-    if format == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(stats).decode(), indent=2))
-        return
-    print_objects(({"what": key, "value": value} for key, value in _flatten(stats)), format)
+    _print_tree(stats, format)
+
+
+@recordctl.group("retention")
+def retention() -> None:
+    """See what retention does, and confirm the clock after a leap."""
+
+
+@retention.command("show")
+@click.option("--format", type=click.Choice(("table", "json")), default="table", show_default=True)
+@click.pass_obj
+def show_retention(target: tuple[str | None, float], format: str) -> None:
+    """Print the rules, the last run, and whether retention believes the clock."""
+    with _connect(target) as db:
+        stats = db.stats().retention
+    _print_tree({} if stats is None else msgspec.to_builtins(stats), format)
+
+
+@retention.command("confirm")
+@click.pass_obj
+def confirm_clock(target: tuple[str | None, float]) -> None:
+    """Say that the daemon's clock is right, though it leapt: rows past their age go at once."""
+    with _connect(target) as db:
+        leap_ms = db.retention_confirm()
+    click.echo(
+        f"confirmed: the clock had leapt {leap_ms / 3_600_000:,.1f} hours; retention runs"
+        if leap_ms
+        else "there is no leap to confirm; retention runs"
+    )
 
 
 @recordctl.command("ping")
@@ -384,6 +409,13 @@ def _check_json(text: str) -> msgspec.Raw:
             param_hint="VALUE",
         ) from None
     return msgspec.Raw(text.strip().encode())
+
+
+def _print_tree(tree: dict[str, Any], format: str) -> None:
+    if format == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(tree).decode(), indent=2))
+    else:
+        print_objects(({"what": key, "value": value} for key, value in _flatten(tree)), format)
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from recordd.grants import list_writable
 from recordd.openrpc import describe_api
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Hello, NoParams, Stats, WasReset, Welcome
+from recordd_protocol.methods import ClockConfirmed, Hello, NoParams, Stats, WasReset, Welcome
 
 __all__ = ["HANDLERS"]
 
@@ -74,6 +74,14 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
     )
 
 
+def confirm_clock(caller: Caller, params: NoParams) -> ClockConfirmed:
+    """Have retention go by the system's clock at once, and run."""
+    retention = caller.core.extensions.get(RetentionReporter)
+    if retention is None:
+        raise RequestError(Reason.NOT_CONFIGURED, "this daemon runs without retention")
+    return ClockConfirmed(leap_ms=retention.confirm_clock())
+
+
 def reset_counters(caller: Caller, params: NoParams) -> WasReset:
     """Count the values of every record from zero again."""
     hub = caller.core.hub
@@ -95,6 +103,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "hello": greet,
     "profiling.reset": reset_counters,
     "buffer_metrics.reset": reset_counters,
+    "retention.confirm": confirm_clock,
     "server.stats": show_stats,
     "rpc.discover": discover,
 }

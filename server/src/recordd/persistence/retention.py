@@ -7,16 +7,17 @@ between two batches, so that there is still only one task that writes.
 from __future__ import annotations
 
 import logging
-import time
 from typing import Final
 
 import msgspec
 import trio
 
-from recordd.backend import CleanupTarget, PersistenceBackend, PersistenceError
+from recordd.backend import CleanupTarget, PersistenceBackend, PersistenceError, RemembersTime
+from recordd.clock import SYSTEM_CLOCK, Clock
 from recordd.deletion import deletion_of
 from recordd.extension_points import RetentionReporter
 from recordd.hub import Hub
+from recordd.persistence.retention_clock import RetentionClock
 from recordd.write_queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
@@ -28,27 +29,45 @@ logger: Final = logging.getLogger(__name__)
 _SLICE_ROWS: Final = 2000
 """Deleting 2,000 rows holds writes up for some 50 ms at worst; 500,000 for over 2 s."""
 
+_LOOK_MS: Final = 3_600_000
+"""How often retention's time is remembered: what a restart loses of it looks like a leap."""
+
 _SLICE_RECORDS: Final = 500
 """Records looked at in one slice, whether they have anything to delete or not."""
 
 
 class RetentionPolicy(msgspec.Struct, frozen=True):
-    """How often retention runs, and whether a record's newest row is beyond its reach."""
+    """How often retention runs, and whether a record's newest row is beyond its reach.
+
+    `max_clock_leap_ms`: a leap of the clock beyond this is not believed.
+    """
 
     interval_ms: int
     keep_latest: bool
+    max_clock_leap_ms: int = 86_400_000
 
 
 class Retention(RetentionReporter):
     """The runs of retention, and what came of the last one."""
 
     def __init__(
-        self, hub: Hub, backend: PersistenceBackend, queue: WriteQueue, policy: RetentionPolicy
+        self,
+        hub: Hub,
+        backend: PersistenceBackend,
+        queue: WriteQueue,
+        policy: RetentionPolicy,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._hub: Final = hub
         self._backend: Final = backend
         self._queue: Final = queue
         self._policy: Final = policy
+        self._wall: Final = clock
+        self._clock: Final = RetentionClock(clock, policy.max_clock_leap_ms)
+        self._is_clock_set = False
+        self._is_time_due = False
+        self._is_leap_told = False
         self._targets: list[CleanupTarget] | None = None
         self._is_due = False
         self._due_rev = 0
@@ -59,10 +78,15 @@ class Retention(RetentionReporter):
         self._last_error: str | None = None
 
     async def run(self) -> None:
-        """Start a run now and then, for ever; a start hook."""
+        """Start a run now and then, and look at the clock more often, for ever; a start hook."""
+        interval_ms = self._policy.interval_ms
+        looks = max(1, interval_ms // _LOOK_MS, 2 * interval_ms // self._policy.max_clock_leap_ms)
         while True:
             self.request_run()
-            await trio.sleep(self._policy.interval_ms / 1000)
+            for _ in range(looks):
+                self._is_time_due = True
+                self._queue.wake()
+                await trio.sleep(interval_ms / looks / 1000)
 
     def request_run(self) -> None:
         """Have the writer do a run, over what is there now."""
@@ -72,14 +96,27 @@ class Retention(RetentionReporter):
 
     async def housekeep(self, idle: bool) -> bool:
         """Do a slice of the run, if one is due; return whether there is more. A housekeeper."""
-        if not self._is_due:
-            return False
         try:
-            await self._do_slice()
+            if self._is_due:
+                await self._do_slice()
+            elif self._is_time_due:  # last: on a full disk only a run makes room
+                await self._remember_time()
         except PersistenceError as error:
-            self._finish(str(error))
+            if self._is_due:
+                self._finish(str(error))
             raise  # the writer decides what an error of the storage means
-        return self._is_due
+        return self._is_due or self._is_time_due
+
+    def confirm_clock(self) -> int:
+        """Believe the system's clock, and run; return how far it had leapt, in ms."""
+        self._read_clock()
+        leap_ms = self._clock.confirm()
+        if leap_ms:
+            logger.warning("the clock is confirmed, %s ahead", _format_span(leap_ms))
+        self._is_leap_told = False
+        self._is_time_due = True
+        self.request_run()
+        return leap_ms
 
     def statistics(self) -> RetentionStats:
         """Return the rules and what the last run did."""
@@ -90,7 +127,49 @@ class Retention(RetentionReporter):
             last_started_at_ms=self._started_at_ms,
             last_finished_at_ms=self._finished_at_ms,
             last_deleted=self._deleted,
-            last_error=self._last_error,
+            last_error=self._last_error or self._describe_leap(),
+            clock_leap_ms=self._clock.leap_ms,
+        )
+
+    def _read_clock(self) -> int:
+        """Return retention's time; say so where it does not follow the system's clock."""
+        if not self._is_clock_set:
+            self._clock.resume(self._find_known_time())
+            self._is_clock_set = True
+        time_ms = self._clock.read()
+        text = self._describe_leap()
+        if text is not None and not self._is_leap_told:
+            logger.error("%s", text)
+        self._is_leap_told = text is not None
+        return time_ms
+
+    def _find_known_time(self) -> int | None:
+        """Return the time that storage remembers, or else that of the newest row.
+
+        A row that is ahead of the clock tells nothing of the time that has passed.
+        """
+        if isinstance(self._backend, RemembersTime):
+            remembered_ms = self._backend.remembered_time_ms
+            if remembered_ms is not None:
+                return remembered_ms
+        now_ms = self._wall.wall_ms()
+        states = self._hub.match(compile_patterns("#"))
+        times = [s.latest.ts for s in states if s.latest.rev is not None and s.latest.ts <= now_ms]
+        return max(times, default=None)
+
+    async def _remember_time(self) -> None:
+        self._read_clock()
+        if isinstance(self._backend, RemembersTime):
+            await self._backend.remember_time(self._clock.known_ms)
+        self._is_time_due = False
+
+    def _describe_leap(self) -> str | None:
+        if not self._clock.leap_ms:
+            return None
+        return (
+            f"the clock is {_format_span(self._clock.leap_ms)} ahead of the time that is known to"
+            " have passed (max_clock_leap); retention does not follow at once: if the clock is"
+            " right, confirm it with: recordctl retention confirm"
         )
 
     async def _do_slice(self) -> None:
@@ -116,7 +195,9 @@ class Retention(RetentionReporter):
             self._finish(None)
 
     def _start(self) -> None:
-        self._started_at_ms = now_ms = time.time_ns() // 1_000_000
+        self._is_leap_told = False  # once a run, too
+        now_ms = self._read_clock()
+        self._started_at_ms = self._wall.wall_ms()
         self._finished_at_ms = None
         self._deleted = 0
         self._targets = []
@@ -132,7 +213,12 @@ class Retention(RetentionReporter):
         self._is_due = False
         self._targets = None
         self._runs += 1
-        self._finished_at_ms = time.time_ns() // 1_000_000
+        self._finished_at_ms = self._wall.wall_ms()
         self._last_error = error
         if error is None:
             logger.info("retention deleted %d rows", self._deleted)
+
+
+def _format_span(span_ms: int) -> str:
+    hours = span_ms / 3_600_000
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"

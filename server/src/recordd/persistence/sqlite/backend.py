@@ -82,6 +82,7 @@ class SqliteBackend:
         self._deletions = 0
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
+        self._remembered_time_ms: int | None = None
 
     async def initialize(self) -> Loaded:
         """Open the file, creating it and its folder where they are not there."""
@@ -101,6 +102,7 @@ class SqliteBackend:
             self._readers.append(reader)
             self._idle_readers.append(reader)
             await reader.run(schema.prepare_reader)
+        self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
         self._ids.update(found.ids)
         self._names.update((record, name) for name, record in found.ids.items())
@@ -248,6 +250,16 @@ class SqliteBackend:
     async def check(self) -> None:
         """Look that the files are still in their places, and bring the mark to disk."""
         await self._write(_look)
+
+    @property
+    def remembered_time_ms(self) -> int | None:
+        """The time that was remembered last; see `RemembersTime`."""
+        return self._remembered_time_ms
+
+    async def remember_time(self, time_ms: int) -> None:
+        """Remember a time over restarts."""
+        await self._write(statements.remember_time, time_ms)
+        self._remembered_time_ms = time_ms
 
     def statistics(self) -> dict[str, int | str]:
         """Return what `server.stats` shows of the storage."""

@@ -16,7 +16,16 @@ from recordd.backend import CleanupTarget, Purged
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
-__all__ = ["LogRow", "clean_up", "insert_rows", "mark_deleted", "merge_slice", "purge_slice"]
+__all__ = [
+    "LogRow",
+    "clean_up",
+    "insert_rows",
+    "mark_deleted",
+    "merge_slice",
+    "purge_slice",
+    "read_time",
+    "remember_time",
+]
 
 LogRow = tuple[int, int, int, str, bool]
 """`rev`, record id, `ts`, value, whether it came late."""
@@ -44,6 +53,18 @@ def insert_rows(
         if records:
             db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", records)
         _insert(db, _INSERT_LOG, rows)
+
+
+def read_time(db: apsw.Connection) -> int | None:
+    """Return the time that was remembered last."""
+    found = db.execute("SELECT value FROM meta WHERE key = ?", (Meta.RETENTION_TIME,)).get
+    return None if found is None else int(found)
+
+
+def remember_time(db: apsw.Connection, time_ms: int) -> None:
+    """Remember a time."""
+    with db:
+        db.execute(_SET_META, (Meta.RETENTION_TIME, time_ms))
 
 
 def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> None:

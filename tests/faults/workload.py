@@ -82,11 +82,12 @@ class Writer:
 
     def count_answers(self) -> int:
         """Return how many requests were answered up to now; from any thread."""
+        read = self._read  # first: what is taken meanwhile must not be counted twice
         waiting = b""
         if self._tap is not None:
             with contextlib.suppress(BlockingIOError):
                 waiting = self._tap.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        return self._read + waiting.count(b"\n")
+        return read + waiting.count(b"\n")
 
     async def send(self, requests: list[Request]) -> None:
         """Send requests, without waiting for answers."""

@@ -19,7 +19,7 @@ from recordd_client.addresses import Address, check_timeout, find_address
 from recordd_client.async_streams import MessageStream, open_stream
 from recordd_client.async_updates import AsyncUpdates, open_updates
 from recordd_client.calls import Call, WriteItem
-from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
+from recordd_client.errors import CallTimeout, ClientError, ConnectionLost, Expired
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
@@ -401,6 +401,13 @@ class AsyncClient:
         return self._max_message_bytes
 
     async def _pages(self, first: Call[Records]) -> _Pages:
+        """Return all pages, of one moment: begin anew where that is kept no longer."""
+        for _ in range(calls.PAGING_ATTEMPTS - 1):
+            with contextlib.suppress(Expired):
+                return await self._pages_once(first)
+        return await self._pages_once(first)
+
+    async def _pages_once(self, first: Call[Records]) -> _Pages:
         call: Call[Records] | None = first
         pages = []
         while call is not None:

@@ -16,7 +16,7 @@ from recordd_client.addresses import Address, check_timeout, find_address
 from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
 from recordd_client.blocking_updates import Updates, open_updates
 from recordd_client.calls import Call, WriteItem
-from recordd_client.errors import CallTimeout, ConnectionLost
+from recordd_client.errors import CallTimeout, ConnectionLost, Expired
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
@@ -409,6 +409,13 @@ class Client:
         self._lost = why
 
     def _pages(self, first: Call[Records]) -> _Pages:
+        """Return all pages, of one moment: begin anew where that is kept no longer."""
+        for _ in range(calls.PAGING_ATTEMPTS - 1):
+            with contextlib.suppress(Expired):
+                return self._pages_once(first)
+        return self._pages_once(first)
+
+    def _pages_once(self, first: Call[Records]) -> _Pages:
         call: Call[Records] | None = first
         pages = []
         while call is not None:

@@ -22,6 +22,7 @@ from recordd_protocol.methods import METHODS
 __all__ = [
     "ALWAYS_TAKEN_BYTES",
     "DEFAULT_MAX_MESSAGE_BYTES",
+    "PAGING_ATTEMPTS",
     "Answer",
     "Call",
     "WriteItem",
@@ -105,6 +106,9 @@ class Answer(msgspec.Struct):
             raise error
         return self.result
 
+
+PAGING_ATTEMPTS: Final = 3
+"""How often all pages are asked for: rows may be deleted behind a page while the next comes."""
 
 _ROW_SHAPE: Final = "rows are (name, value), (name, value, ts) or (name, value, ts, if_rev)"
 

@@ -210,10 +210,22 @@ class Importer:
 def export_rows(
     db: Client, pattern: str, *, start: int, end: int | None
 ) -> Iterator[Row[msgspec.Raw]]:
-    """Yield every row in the range by time, a page in memory at a time."""
+    """Yield every row in the range by time, a page in memory at a time.
+
+    Raises:
+        ClientError: with a note that rows are missing; `Expired` where rows behind a page
+            were deleted meanwhile.
+    """
     after: str | None = None
     while True:
-        page = db.query(pattern, limit=None, start=start, end=end, after=after, as_type=msgspec.Raw)
+        try:
+            page = db.query(
+                pattern, limit=None, start=start, end=end, after=after, as_type=msgspec.Raw
+            )
+        except ClientError as error:
+            if after is not None:
+                error.add_note("what was exported is not whole: export again")
+            raise
         yield from page.rows
         if page.next is None:
             return

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-power soak-schedules fuzz peers aimdb lint format types bench bench-quick clean
+.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ soak-power: $(STAMP)  ## 10,000 states that a power cut can leave behind
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
 	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py
+
+soak-moments: $(STAMP)  ## 1,000 random plays in each backend, each answer that of its turn
+	RECORDD_MOMENT_PLAYS=1000 $(BIN)/python -m pytest -s tests/server/test_moment_model.py
 
 fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py

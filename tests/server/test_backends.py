@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,44 +21,12 @@ from recordd.backend import (
 )
 from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
-from recordd_protocol.errors import RequestError
+from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
-from tests.server.rows import PAGE, revs, row
+from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
-AS_OF = 1 << 40
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-async def backend(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[PersistenceBackend]:
-    """An empty backend, found by its entry point as the daemon finds it."""
-    options = BackendOptions(database=str(tmp_path / "test.db"), tail_rows=8)
-    backend = make_backend(request.param, options)
-    await backend.initialize()
-    yield backend
-    await backend.close()
-
-
-def ask(
-    limit: int | None = None,
-    start: int | None = None,
-    end: int | None = None,
-    after: str | None = None,
-    as_of: int = AS_OF,
-    page: PageLimits = PAGE,
-) -> QueryParams:
-    return QueryParams(
-        as_of=as_of, limit_per_record=limit, start_ms=start, end_ms=end, after=after, page=page
-    )
-
-
-async def settle(backend: PersistenceBackend) -> None:
-    """Let the backend do all the housekeeping it has."""
-    while await backend.maintain(AS_OF):
-        pass
 
 
 async def all_pages(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
@@ -67,15 +36,14 @@ async def all_pages(backend: PersistenceBackend, params: QueryParams) -> list[Ro
         rows += page.rows
         if page.next is None:
             return rows
-        params = ask(
-            params.limit_per_record, params.start_ms, params.end_ms, page.next, page=params.page
-        )
+        moment = backend.take_moment(AS_OF)
+        params = msgspec.structs.replace(params, moment=moment, after=page.next)
 
 
 async def test_a_stored_row_is_read_back_whole(backend: PersistenceBackend) -> None:
     stored = Row("ä.b", '{"x":[1.50,"ü"]}'.encode(), 1234, 1)
     await backend.store([stored])
-    (found,) = (await backend.query(EVERYTHING, ask())).rows
+    (found,) = (await backend.query(EVERYTHING, ask(backend))).rows
     assert (found.name, found.value, found.ts, found.rev) == ("ä.b", stored.value, 1234, 1)
 
 
@@ -83,7 +51,7 @@ async def test_latest_is_the_greatest_time_then_the_greatest_rev(
     backend: PersistenceBackend,
 ) -> None:
     await backend.store([row(1, ts=50), row(2, ts=90), row(3, ts=90), row(4, ts=60)])
-    assert revs((await backend.query(EVERYTHING, ask(1))).rows) == [3]
+    assert revs((await backend.query(EVERYTHING, ask(backend, 1))).rows) == [3]
 
 
 async def test_a_range_is_inclusive_and_a_limit_takes_the_newest(
@@ -91,61 +59,65 @@ async def test_a_range_is_inclusive_and_a_limit_takes_the_newest(
 ) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     await settle(backend)
-    assert revs((await backend.query(EVERYTHING, ask(start=30, end=50))).rows) == [3, 4, 5]
-    assert revs((await backend.query(EVERYTHING, ask(2, start=30, end=50))).rows) == [4, 5]
-    assert revs((await backend.query(EVERYTHING, ask(3))).rows) == [8, 9, 10]
+    assert revs((await backend.query(EVERYTHING, ask(backend, start=30, end=50))).rows) == [3, 4, 5]
+    assert revs((await backend.query(EVERYTHING, ask(backend, 2, start=30, end=50))).rows) == [4, 5]
+    assert revs((await backend.query(EVERYTHING, ask(backend, 3))).rows) == [8, 9, 10]
 
 
 async def test_rows_of_several_records_come_in_time_order(backend: PersistenceBackend) -> None:
     await backend.store([row(1, "a", 30), row(2, "b", 10), row(3, "a", 20), row(4, "c", 20)])
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 3, 4, 1]
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 3, 4, 1]
     both = compile_patterns(["a", "b*"])
-    assert revs((await backend.query(both, ask())).rows) == [2, 3, 1]
+    assert revs((await backend.query(both, ask(backend))).rows) == [2, 3, 1]
 
 
 async def test_pages_join_without_gap_or_repeat(backend: PersistenceBackend) -> None:
     await backend.store([row(n, "ab"[n % 2], ts=n // 3) for n in range(1, 40)])
     await settle(backend)
     await backend.store([row(n, "abc"[n % 3], ts=n // 5) for n in range(40, 60)])
-    whole = revs((await backend.query(EVERYTHING, ask())).rows)
-    assert revs(await all_pages(backend, ask(page=PageLimits(7, 1 << 20)))) == whole
+    whole = revs((await backend.query(EVERYTHING, ask(backend))).rows)
+    assert revs(await all_pages(backend, ask(backend, page=PageLimits(7, 1 << 20)))) == whole
     by_size = PageLimits(1000, 3 * (len(row(59).body) + 3))
-    assert revs(await all_pages(backend, ask(page=by_size))) == whole
-    newest = revs((await backend.query(EVERYTHING, ask(9))).rows)
-    assert revs(await all_pages(backend, ask(9, page=PageLimits(4, 1 << 20)))) == newest
+    assert revs(await all_pages(backend, ask(backend, page=by_size))) == whole
+    newest = revs((await backend.query(EVERYTHING, ask(backend, 9))).rows)
+    assert revs(await all_pages(backend, ask(backend, 9, page=PageLimits(4, 1 << 20)))) == newest
 
 
 async def test_rows_after_the_first_page_are_not_in_the_others(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
-    first = await backend.query(EVERYTHING, ask(5, as_of=10, page=PageLimits(3, 1 << 20)))
+    first = await backend.query(EVERYTHING, ask(backend, 5, as_of=10, page=PageLimits(3, 1 << 20)))
     await backend.store([row(n) for n in range(11, 30)])
     await settle(backend)
-    second = await backend.query(EVERYTHING, ask(5, after=first.next))
+    second = await backend.query(EVERYTHING, ask(backend, 5, after=first.next))
     assert revs(first.rows + second.rows) == [6, 7, 8, 9, 10]
 
 
 async def test_a_query_sees_no_row_after_its_moment(backend: PersistenceBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
-    assert revs((await backend.query(EVERYTHING, ask(as_of=4))).rows) == [1, 2, 3, 4]
+    assert revs((await backend.query(EVERYTHING, ask(backend, as_of=4))).rows) == [1, 2, 3, 4]
     await settle(backend)
-    assert revs((await backend.query(EVERYTHING, ask(2, as_of=4))).rows) == [3, 4]
+    assert revs((await backend.query(EVERYTHING, ask(backend, 2, as_of=4))).rows) == [3, 4]
 
 
 async def test_a_forged_cursor_is_refused(backend: PersistenceBackend) -> None:
-    await backend.store([row(1)])
-    for forged in (
-        "",
-        "x",
-        "1.2",
-        "1.2.3.4",
-        "-1.2.3",
-        "1.2." + "9" * 30,
-        "9" * 19 + ".1.1",
-        "1.3.2",
-        f"1.1.{AS_OF + 1}",
-    ):
-        with pytest.raises(RequestError):
-            await backend.query(EVERYTHING, ask(after=forged))
+    await backend.store([row(n) for n in range(1, 4)])
+    first = await backend.query(EVERYTHING, ask(backend, page=PageLimits(1, 1 << 20)))
+    assert first.next is not None
+    form, ts, rev, as_of, tick, epoch = first.next.split(".")
+    forgeries = [
+        "", "x", "1.2", "1.2.3.4", f"log.1.{epoch}", f"latest.{ts}.{rev}.{as_of}.{tick}.{epoch}",
+        f"{form}.-1.{rev}.{as_of}.{tick}.{epoch}", f"{form}.{ts}.{'9' * 30}.{as_of}.{tick}.{epoch}",
+        f"{form}.{'9' * 19}.{rev}.{as_of}.{tick}.{epoch}", f"{form}.{ts}.3.2.{tick}.{epoch}",
+        f"{form}.{ts}.{rev}.{AS_OF + 1}.{tick}.{epoch}", f"{form}.{ts}.{rev}.{as_of}.9.{epoch}",
+    ]  # fmt: skip
+    for forged in forgeries:
+        with pytest.raises(RequestError) as caught:
+            await backend.query(EVERYTHING, ask(backend, after=forged))
+        assert caught.value.reason is Reason.INVALID_PARAMS, forged
+    foreign = f"{form}.{ts}.{rev}.{as_of}.{tick}.another"
+    with pytest.raises(RequestError) as caught:
+        await backend.query(EVERYTHING, ask(backend, after=foreign))
+    assert caught.value.reason is Reason.EXPIRED
 
 
 async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) -> None:
@@ -153,7 +125,7 @@ async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) ->
 
     async def replay(pattern: str, after: int, as_of: int = 8, limit: int | None = None) -> Page:
         return await backend.replay(
-            compile_patterns(pattern), after=after, as_of=as_of, limit=limit, page=PAGE
+            compile_patterns(pattern), ask_log(backend, after, as_of, limit)
         )
 
     assert revs((await replay("#", 0)).rows) == list(range(1, 9))
@@ -162,15 +134,15 @@ async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) ->
     page = await replay("#", 3, limit=2)
     assert revs(page.rows) == [4, 5]
     assert page.next is not None
-    assert revs((await replay("#", int(page.next))).rows) == [6, 7, 8]
+    assert revs((await replay("#", int(page.next.split(".")[1]))).rows) == [6, 7, 8]
 
 
 async def test_at_finds_one_row_by_its_commit_number(backend: PersistenceBackend) -> None:
     await backend.store([row(1), row(2, "b")])
-    found = await backend.at(2)
+    found = await backend.at(2, backend.take_moment(AS_OF))
     assert found is not None
     assert found.body == row(2, "b").body
-    assert await backend.at(3) is None
+    assert await backend.at(3, backend.take_moment(AS_OF)) is None
 
 
 async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
@@ -178,12 +150,12 @@ async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
 ) -> None:
     await backend.store([row(1), row(2, "b"), row(3)])
     await backend.delete("a", 4)
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2]
-    assert await backend.at(1) is None
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2]
+    assert await backend.at(1, backend.take_moment(AS_OF)) is None
     await backend.store([row(5)])
     await settle(backend)
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [2, 5]
-    replayed = await backend.replay(EVERYTHING, after=0, as_of=5, limit=None, page=PAGE)
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 5]
+    replayed = await backend.replay(EVERYTHING, ask_log(backend, as_of=5))
     assert revs(replayed.rows) == [2, 5]
 
 
@@ -196,7 +168,7 @@ async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: Persisten
         [CleanupTarget("a", 1000, None, True)], 100, next_rev=1000
     )
     assert (deleted, done) == ({"a": Purged(1, 4)}, 1)
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [5]
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [5]
     deleted, done = await backend.cleanup(
         [CleanupTarget("a", 1000, None, False)], 100, next_rev=1000
     )
@@ -208,7 +180,7 @@ async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend)
     await settle(backend)
     deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100, next_rev=1000)
     assert deleted == {"a": Purged(6, 6)}
-    assert revs((await backend.query(EVERYTHING, ask())).rows) == [7, 8, 9, 10]
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [7, 8, 9, 10]
 
 
 async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
@@ -279,7 +251,7 @@ async def _compare(
     last = 0
     try:
         for step, argument in steps:
-            names = {r.name for r in (await model.query(EVERYTHING, ask())).rows}
+            names = {r.name for r in (await model.query(EVERYTHING, ask(model))).rows}
             if step == "store":
                 pairs: list[tuple[str, int]] = argument  # type: ignore[assignment]
                 batch = [row(last + i, name, ts) for i, (name, ts) in enumerate(pairs, 1)]
@@ -303,12 +275,16 @@ async def _compare(
                 await real.close()
                 real = make()
                 loaded = await real.initialize()
-                rows = (await model.query(EVERYTHING, ask())).rows
+                rows = (await model.query(EVERYTHING, ask(model))).rows
                 assert sum(record.rows for record in loaded.records) == len(rows)
-                latest = (await model.query(EVERYTHING, ask(1))).rows
+                latest = (await model.query(EVERYTHING, ask(model, 1))).rows
                 assert {r.latest.rev for r in loaded.records} == {r.rev for r in latest}
                 assert loaded.rev == last or not rows or loaded.rev >= max(r.rev or 0 for r in rows)
-        params = ask(*question, page=PageLimits(page_rows, 1 << 20))
-        assert revs(await all_pages(real, params)) == revs(await all_pages(model, params))
+        limits = PageLimits(page_rows, 1 << 20)
+        answers = [
+            revs(await all_pages(backend, ask(backend, *question, page=limits)))
+            for backend in (real, model)
+        ]
+        assert answers[0] == answers[1]
     finally:
         await real.close()

@@ -10,6 +10,7 @@ import trio
 from recordd.core import CoreBuilder
 from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.extensions import ExtensionError, Extensions
+from recordd.moments import Moment
 from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.errors import Reason, RequestError
@@ -73,8 +74,8 @@ async def test_a_foreign_query_handler_and_start_hook() -> None:
 class Parrot(MemoryBackend):
     """A backend that is none of ours: it says its last row's name backwards."""
 
-    async def at(self, rev: int) -> Row | None:
-        row = await super().at(rev)
+    async def at(self, rev: int, moment: Moment) -> Row | None:
+        row = await super().at(rev, moment)
         return None if row is None else Row(row.name[::-1], row.value, row.ts, row.rev)
 
 

@@ -17,7 +17,7 @@ from recordd.rules import read_rules
 from recordd.write_queue import WriteQueue
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row
-from tests.server.rows import PAGE
+from tests.server.rows import ask_log
 from tests.server.test_retention_clock import FakeClock
 
 DAY_MS = 86_400_000
@@ -131,7 +131,7 @@ async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
     assert hub.rev == 10
     assert hub.newest_gap(compile_pattern("a"), 8) > 8
     await backend.store([Row("a", b"1", 1, 11)])
-    page = await backend.replay(compile_patterns("#"), after=0, as_of=11, limit=None, page=PAGE)
+    page = await backend.replay(compile_patterns("#"), ask_log(backend))
     assert [row.rev for row in page.rows] == [11]
     await backend.close()
 

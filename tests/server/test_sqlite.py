@@ -14,7 +14,6 @@ from recordd.backend import (
     CleanupTarget,
     FatalBackendError,
     Purged,
-    QueryParams,
 )
 from recordd.persistence.sqlite import statements
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -23,10 +22,9 @@ from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row, RowKind
-from tests.server.rows import PAGE, revs, row
+from tests.server.rows import ask, ask_log, revs, row
 
 EVERYTHING = compile_patterns("#")
-ALL = QueryParams(as_of=1 << 40, page=PAGE)
 
 
 def make(path: Path, **options: int | float) -> SqliteBackend:
@@ -76,7 +74,7 @@ async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) 
     loaded = await backend.initialize()
     assert (loaded.rev, loaded.records[0].purged_rev) == (10, 0)
     await backend.store([Row("a", b"11", 5, 11, RowKind.LATE)])
-    page = await backend.replay(EVERYTHING, after=9, as_of=11, limit=None, page=PAGE)
+    page = await backend.replay(EVERYTHING, ask_log(backend, 9))
     assert [(r.rev, r.kind) for r in page.rows] == [(10, RowKind.LATEST), (11, RowKind.LATE)]
     await backend.close()
     with sqlite3.connect(path) as plain:
@@ -172,10 +170,10 @@ async def test_a_crash_in_the_middle_of_a_merge_loses_and_doubles_nothing(tmp_pa
     backend = make(path)
     loaded = await backend.initialize()
     assert [(record.rows, record.latest.rev) for record in loaded.records] == [(100, 100)]
-    assert revs((await backend.query(EVERYTHING, ALL)).rows) == list(range(1, 101))
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == list(range(1, 101))
     while await backend.maintain(1 << 40):
         pass
-    assert revs((await backend.query(EVERYTHING, ALL)).rows) == list(range(1, 101))
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == list(range(1, 101))
     await backend.close()
     loaded = await make(path).initialize()
     assert loaded.records[0].rows == 100
@@ -244,10 +242,10 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_recovers(tmp_path: Pa
     large = [row(n, value=b'"' + b"x" * 3000 + b'"') for n in range(2, 60)]
     with pytest.raises(BackendError, match="disk is full"):
         await backend.store(large)
-    assert revs((await backend.query(EVERYTHING, ALL)).rows) == [1]
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [1]
     await backend._writer.run(lambda db: db.pragma("max_page_count", 1 << 20))
     await backend.store(large)
-    assert len((await backend.query(EVERYTHING, ALL)).rows) == 59
+    assert len((await backend.query(EVERYTHING, ask(backend))).rows) == 59
     await backend.close()
 
 
@@ -259,7 +257,7 @@ async def test_a_query_past_its_deadline_is_stopped_and_the_reader_serves_on(
     backend = make(path, query_timeout_s=0.002)
     await backend.initialize()
     with pytest.raises(RequestError) as caught:
-        await backend.query(EVERYTHING, ALL)
+        await backend.query(EVERYTHING, ask(backend))
     assert caught.value.reason is Reason.TIMEOUT
     await backend.close()
 
@@ -291,8 +289,8 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
     await fill(path, rows=3000)
     backend = make(path)
     await backend.initialize()
-    waiting = backend.query(EVERYTHING, ALL)
-    given_up = backend.query(EVERYTHING, ALL)
+    waiting = backend.query(EVERYTHING, ask(backend))
+    given_up = backend.query(EVERYTHING, ask(backend))
     await backend.delete("a", 3001)
     while await backend.maintain(1 << 40):
         pass

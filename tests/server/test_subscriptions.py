@@ -350,8 +350,8 @@ class PurgedWhileRead(MemoryBackend):
 
     core: Core | None = None
 
-    async def replay(self, patterns: Any, **limits: Any) -> Any:
-        page = await super().replay(patterns, **limits)
+    async def replay(self, patterns: Any, params: Any) -> Any:
+        page = await super().replay(patterns, params)
         if (core := self.core) is not None:
             self.core = None
             with core.hub.purging():
@@ -382,10 +382,10 @@ class BrokenReads(MemoryBackend):
 
     is_broken = True
 
-    async def replay(self, patterns: Any, **limits: Any) -> Any:
+    async def replay(self, patterns: Any, params: Any) -> Any:
         if self.is_broken:
             raise BackendError("unreadable")
-        return await super().replay(patterns, **limits)
+        return await super().replay(patterns, params)
 
 
 async def test_a_reader_that_waits_for_storage_holds_up_no_other(

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from recordd.moments import Moment
 from recordd.pages import PageLimits
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
@@ -27,6 +28,7 @@ __all__ = [
     "Purged",
     "QueryParams",
     "RemembersTime",
+    "ReplayParams",
     "SerializationError",
     "WatchedBackend",
 ]
@@ -104,14 +106,23 @@ class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a record: the latest `limit_per_record` (None: all) in a time range.
 
     `start_ms` and `end_ms` are inclusive, None for open. `after` is the `next` of the
-    page before. Rows committed after `as_of` are not there yet, whenever the query runs.
+    page before. `moment` is when the request's turn came.
     """
 
-    as_of: int
+    moment: Moment
     limit_per_record: int | None = None
     start_ms: int | None = None
     end_ms: int | None = None
     after: str | None = None
+    page: PageLimits
+
+
+class ReplayParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stretch of the log: up to `limit` (None: all) rows behind the rev `after`."""
+
+    moment: Moment
+    after: int
+    limit: int | None = None
     page: PageLimits
 
 
@@ -148,8 +159,17 @@ class PersistenceBackend(Protocol):
     reading methods by many tasks at once, and may be cancelled with no effect.
 
     Once a writing method has returned, its effect survives a crash (as far as the
-    backend's documentation says), and every later call of a reading method sees it.
+    backend's documentation says), and every later moment shows it.
+
+    Every reading method is given the moment that it shows, which is taken when the
+    request's turn comes, and returns a coroutine that may run much later. What it
+    returns is what there was at that moment, all of it and no more, or it is refused as
+    `expired`: `recordd.moments` says how, and has the register that a backend needs. The
+    moment is held until the coroutine has run or is closed.
     """
+
+    def take_moment(self, as_of: int) -> Moment:
+        """Return the present moment; commits after `as_of` are not there yet."""
 
     async def initialize(self) -> Loaded:
         """Open the storage and return what it holds.
@@ -169,28 +189,29 @@ class PersistenceBackend(Protocol):
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows of the records that match, ascending by (`ts`, `rev`).
 
-        Which records match is decided by the call, not later, when the coroutine runs.
-
-        The pages of one query show one moment: a page's `next` carries the `as_of` of
-        the first.
+        The pages of one query show one moment, that of the first, which the page's
+        `next` carries; or a page is refused, by the call already where it is known.
 
         Raises:
             RequestError: `timeout` past the deadline, `invalid_params` for an `after`
-                that is none.
+                that is none, `expired` where rows of the moment are gone, or for an
+                `after` of another epoch.
             BackendError: the storage cannot be read.
         """
 
-    async def replay(
-        self, patterns: PatternSet, *, after: int, as_of: int, limit: int | None, page: PageLimits
-    ) -> Page:
-        """Return the rows with `after` < `rev` <= `as_of` that match, in `rev` order.
+    def replay(self, patterns: PatternSet, params: ReplayParams) -> Coroutine[Any, Any, Page]:
+        """Return rows of the log that match, in `rev` order.
 
         A page may have no rows and still a `next`: it has looked at rows that do not
-        match. Raises as `query` does.
+        match. Raises as `query` does, but a `next` of another epoch is the caller's to
+        refuse.
         """
 
-    async def at(self, rev: int) -> Row | None:
-        """Return the row of one commit number, or None where there is none (any more)."""
+    def at(self, rev: int, moment: Moment) -> Coroutine[Any, Any, Row | None]:
+        """Return the row of one commit number, or None where there is none (any more).
+
+        Raises as `query` does.
+        """
 
     async def delete(self, name: str, rev: int) -> None:
         """Delete a record and all its rows, as commit `rev`.

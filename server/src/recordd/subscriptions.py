@@ -184,6 +184,8 @@ class Subscriptions:
         try:
             await self._read_storage(subscription)
         except RequestError as error:
+            if error.reason is Reason.EXPIRED:  # rows went while it waited: now it sees that
+                return 0.0
             if not self._is_storage_failing:
                 logger.error("subscriptions wait for storage: %s", error)
             self._is_storage_failing = True

@@ -1,32 +1,89 @@
-"""The opaque `next` of a query's page, written and read in one place."""
+"""The opaque `next` of a page, written and read in one place.
+
+Each says which epoch it is from: a place in one database means nothing in another.
+"""
 
 from __future__ import annotations
 
+import msgspec
+
 from recordd_protocol.errors import Reason, RequestError
 
-__all__ = ["decode_cursor", "encode_cursor"]
+__all__ = ["Cursor", "LogCursor", "decode_cursor", "decode_log_cursor", "encode"]
+
+_FORM = "history"
+_LOG_FORM = "log"
 
 
-def encode_cursor(ts: int, rev: int, as_of: int) -> str:
-    """Write where a page of `query` ended, and the commit that its first page saw."""
-    return f"{ts}.{rev}.{as_of}"
+class Cursor(msgspec.Struct, frozen=True):
+    """Where a page of a query ended, and the moment that its first page showed.
+
+    `as_of` is the newest commit of that moment. Up to `tick` it is known that no row
+    behind the page has gone.
+    """
+
+    ts: int
+    rev: int
+    as_of: int
+    tick: int
 
 
-def decode_cursor(text: str, newest_rev: int) -> tuple[int, int, int]:
-    """Read a cursor back; no honest one comes from a commit after `newest_rev`.
+class LogCursor(msgspec.Struct, frozen=True):
+    """Where a page of the log ended."""
+
+    rev: int
+
+
+def encode(cursor: Cursor | LogCursor, epoch: str) -> str:
+    """Write a cursor."""
+    form = _FORM if isinstance(cursor, Cursor) else _LOG_FORM
+    return ".".join([form, *map(str, msgspec.structs.astuple(cursor)), epoch])
+
+
+def decode_cursor(text: str, *, epoch: str, newest_rev: int, tick: int) -> Cursor:
+    """Read the cursor of a query; no honest one comes from a commit or tick that is yet to be.
 
     Raises:
-        RequestError: `invalid_params` where it is none of ours.
+        RequestError: `invalid_params` where it is none of ours, `expired` where its epoch
+            is another.
     """
-    parts = text.split(".")
-    refusal = RequestError(Reason.INVALID_PARAMS, "after: must be the 'next' of an earlier answer")
-    if (
-        len(text) > 60
-        or len(parts) != 3
-        or not all(part.isascii() and part.isdecimal() for part in parts)
-    ):
-        raise refusal
-    ts, rev, as_of = map(int, parts)
-    if ts >= 2**63 or rev > as_of or as_of > newest_rev:
-        raise refusal
-    return ts, rev, as_of
+    numbers, its_epoch = _split(text, _FORM, 4)
+    cursor = Cursor(*numbers)
+    if its_epoch != epoch:
+        text = "after: from another epoch of the database: ask for the first page again"
+        raise RequestError(Reason.EXPIRED, text)
+    if cursor.ts >= 2**63 or not cursor.rev <= cursor.as_of <= newest_rev or cursor.tick > tick:
+        raise _refusal()
+    return cursor
+
+
+def decode_log_cursor(text: str, *, epoch: str) -> LogCursor:
+    """Read the cursor of the log; a plain number is a rev, of whatever epoch is asked.
+
+    Raises:
+        RequestError: `invalid_params` where it is none of ours, `conflict` where its
+            epoch is another.
+    """
+    if _is_number(text):
+        return LogCursor(int(text))
+    (rev,), its_epoch = _split(text, _LOG_FORM, 1)
+    if its_epoch != epoch:
+        text = f"after: from epoch {its_epoch!r}; it is {epoch!r} now"
+        raise RequestError(Reason.CONFLICT, text)
+    return LogCursor(rev)
+
+
+def _split(text: str, form: str, count: int) -> tuple[list[int], str]:
+    """Return the numbers and the epoch of a cursor."""
+    parts = text.split(".", count + 1) if len(text) <= 200 else []
+    if len(parts) != count + 2 or parts[0] != form or not all(map(_is_number, parts[1:-1])):
+        raise _refusal()
+    return [int(part) for part in parts[1:-1]], parts[-1]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
+def _refusal() -> RequestError:
+    return RequestError(Reason.INVALID_PARAMS, "after: must be the 'next' of an earlier answer")

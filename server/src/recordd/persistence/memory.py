@@ -7,7 +7,7 @@ SQLite backend promises, and the same conformance suite holds both to it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
 from recordd.backend import (
@@ -17,9 +17,11 @@ from recordd.backend import (
     Loaded,
     Purged,
     QueryParams,
+    ReplayParams,
 )
+from recordd.moments import Gone, Moment, Moments
 from recordd.pages import PageLimits, fill_page
-from recordd.persistence.cursor import decode_cursor, encode_cursor
+from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
@@ -32,6 +34,9 @@ class MemoryBackend:
     def __init__(self, options: BackendOptions | None = None) -> None:
         """Make an empty one; the options are for others."""
         self._log: Final[dict[int, Row]] = {}
+        self._gone: Final[list[tuple[int, Row]]] = []
+        """Rows that went, with the tick of it, for those whose moment is older."""
+        self._moments: Final = Moments()
         self._rev = 0
         self._epoch: Final = secrets.token_hex(8)
         self._closed = False
@@ -48,55 +53,75 @@ class MemoryBackend:
             self._log[row.rev] = row
             self._rev = row.rev
 
+    def take_moment(self, as_of: int) -> Moment:
+        """Return the present moment."""
+        return self._moments.take(as_of)
+
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`)."""
         self._check_open()
-        return self._query(patterns, params)
-
-    async def _query(self, patterns: PatternSet, params: QueryParams) -> Page:
-        after, as_of = (-1, -1), params.as_of
+        moment, after = params.moment, None
         if params.after is not None:
-            ts, rev, as_of = decode_cursor(params.after, params.as_of)
-            after = (ts, rev)
+            after = decode_cursor(
+                params.after, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
+            )
+            self._moments.check_page(
+                patterns, since=after.tick, until=moment.tick, behind=(after.ts, after.rev),
+                end_ms=params.end_ms, as_of=after.as_of,
+            )  # fmt: skip
+        return self._query(patterns, params, after)
+
+    async def _query(self, patterns: PatternSet, params: QueryParams, after: Cursor | None) -> Page:
+        moment = params.moment
+        as_of = moment.as_of if after is None else after.as_of
         by_name: dict[str, list[Row]] = {}
-        for rev, row in self._log.items():
-            if rev <= as_of and _is_within(row, params):
+        for row in self._rows_at(moment, as_of):
+            if _is_within(row, params):
                 by_name.setdefault(row.name, []).append(row)
+        behind = (-1, -1) if after is None else (after.ts, after.rev)
         rows = [
             row
             for name, found in by_name.items()
             if patterns.matches(name)
             for row in _newest(found, params.limit_per_record)
-            if (row.ts, row.rev or 0) > after
+            if (row.ts, row.rev or 0) > behind
         ]
         rows.sort(key=lambda row: row.order)
         page, more = fill_page(rows, params.page)
-        following = encode_cursor(page[-1].ts, page[-1].rev or 0, as_of) if more else None
+        following = None
+        if more:
+            cursor = Cursor(page[-1].ts, page[-1].rev or 0, as_of, moment.tick)
+            following = encode(cursor, self._epoch)
         return Page(page, rev=as_of, epoch=self._epoch, next=following)
 
-    async def replay(
-        self, patterns: PatternSet, *, after: int, as_of: int, limit: int | None, page: PageLimits
-    ) -> Page:
+    async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`."""
         self._check_open()
+        moment, limits = params.moment, params.page
         rows = [
-            r for rev, r in self._log.items() if after < rev <= as_of and patterns.matches(r.name)
+            row
+            for row in self._rows_at(moment, moment.as_of)
+            if (row.rev or 0) > params.after and patterns.matches(row.name)
         ]
-        wanted = page.rows if limit is None else min(limit, page.rows)
-        cut, more = fill_page(rows, PageLimits(wanted, page.bytes))
-        following = str(cut[-1].rev) if more else None
-        return Page(cut, rev=as_of, epoch=self._epoch, next=following)
+        rows.sort(key=lambda row: row.rev or 0)
+        if params.limit is not None:
+            limits = PageLimits(min(params.limit, limits.rows), limits.bytes)
+        page, more = fill_page(rows, limits)
+        following = encode(LogCursor(page[-1].rev or 0), self._epoch) if more else None
+        return Page(page, rev=moment.as_of, epoch=self._epoch, next=following)
 
-    async def at(self, rev: int) -> Row | None:
+    async def at(self, rev: int, moment: Moment) -> Row | None:
         """Return the row of one commit number."""
         self._check_open()
-        return self._log.get(rev)
+        return next((row for row in self._rows_at(moment, moment.as_of) if row.rev == rev), None)
 
     async def delete(self, name: str, rev: int) -> None:
         """Drop the rows of a record."""
         self._check_open()
         self._rev = rev
-        self._drop([rev for rev, row in self._log.items() if row.name == name])
+        rows = [row for row in self._log.values() if row.name == name]
+        self._moments.note_deletion(_gone_of(name, rows))
+        self._drop(rows)
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
@@ -106,11 +131,12 @@ class MemoryBackend:
         deleted: dict[str, Purged] = {}
         for done, target in enumerate(targets):
             doomed = self._find_outlived(target)[:limit]
-            self._drop(doomed)
             if doomed:
+                self._moments.note_purge([gone := _gone_of(target.name, doomed)])
+                self._drop(doomed)
                 is_empty = not any(row.name == target.name for row in self._log.values())
                 deletion_rev = next_rev if is_empty else None
-                deleted[target.name] = Purged(len(doomed), max(doomed), deletion_rev)
+                deleted[target.name] = Purged(len(doomed), gone.newest_rev, deletion_rev)
                 next_rev += is_empty
             limit -= len(doomed)
             if limit <= 0:
@@ -123,7 +149,8 @@ class MemoryBackend:
         return self._rev
 
     async def maintain(self, up_to_rev: int) -> bool:
-        """Have nothing to do."""
+        """Let go what went before every moment that is held."""
+        self._forget_gone()
         return False
 
     def statistics(self) -> dict[str, int | str]:
@@ -134,8 +161,18 @@ class MemoryBackend:
         """Forget everything."""
         self._closed = True
         self._log.clear()
+        self._gone.clear()
 
-    def _find_outlived(self, target: CleanupTarget) -> list[int]:
+    def _rows_at(self, moment: Moment, as_of: int) -> Iterator[Row]:
+        """Yield the rows of a moment, in no particular order."""
+        yield from (row for rev, row in self._log.items() if rev <= as_of)
+        for tick, row in reversed(self._gone):
+            if tick <= moment.tick:
+                return
+            if (row.rev or 0) <= as_of:
+                yield row
+
+    def _find_outlived(self, target: CleanupTarget) -> list[Row]:
         rows = sorted(
             (row for row in self._log.values() if row.name == target.name),
             key=lambda row: row.order,
@@ -144,22 +181,34 @@ class MemoryBackend:
         if target.keep_latest:
             rows = rows[:-1]
         return [
-            row.rev
+            row
             for index, row in enumerate(rows)
-            if row.rev is not None
-            and (
-                index < excess
-                or (target.older_than_ms is not None and row.ts < target.older_than_ms)
-            )
+            if index < excess
+            or (target.older_than_ms is not None and row.ts < target.older_than_ms)
         ]
 
-    def _drop(self, revs: list[int]) -> None:
-        for rev in revs:
-            del self._log[rev]
+    def _drop(self, rows: list[Row]) -> None:
+        """Take rows away, of which note was taken, but for those who hold a moment."""
+        for row in rows:
+            del self._log[row.rev or 0]
+            self._gone.append((self._moments.tick, row))
+        self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        oldest = self._moments.oldest_tick
+        if oldest is None:
+            self._gone.clear()
+        else:
+            self._gone[:] = [item for item in self._gone if item[0] > oldest]
 
     def _check_open(self) -> None:
         if self._closed:
             raise BackendShutdown("the backend is closed")
+
+
+def _gone_of(name: str, rows: list[Row]) -> Gone:
+    revs = [row.rev or 0 for row in rows]
+    return Gone(name, max((row.ts, row.rev or 0) for row in rows), min(revs), max(revs))
 
 
 def _is_within(row: Row, params: QueryParams) -> bool:

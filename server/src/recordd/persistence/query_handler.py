@@ -7,11 +7,13 @@ from typing import Final
 
 import msgspec
 
-from recordd.backend import PersistenceBackend, QueryParams
+from recordd.backend import PersistenceBackend, QueryParams, ReplayParams
 from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.hub import Hub
+from recordd.moments import Moment
 from recordd.pages import PageLimits
-from recordd.persistence.whole_query import WholeQuery
+from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
+from recordd.persistence.whole_query import read_whole
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
 from recordd_protocol.patterns import compile_patterns
@@ -34,7 +36,7 @@ class StoredQueryHandler(QueryHandler):
     def query(self, query: HistoryQuery) -> Awaitable[Page]:
         """Ask storage for a page, or for the newest rows of all pages."""
         wanted = QueryParams(
-            as_of=self._hub.rev,
+            moment=self._backend.take_moment(self._hub.rev),
             limit_per_record=query.limit_per_record,
             start_ms=query.start_ms,
             end_ms=query.end_ms,
@@ -47,7 +49,7 @@ class StoredQueryHandler(QueryHandler):
         most_rows = max((state.rows for state in self._hub.match(query.patterns)), default=0)
         if limit is not None and limit >= most_rows:  # to count back that far would be in vain
             wanted = msgspec.structs.replace(wanted, limit_per_record=None)
-        return WholeQuery(
+        return read_whole(
             self._backend,
             query.patterns,
             wanted,
@@ -59,9 +61,7 @@ class StoredQueryHandler(QueryHandler):
         """Ask storage for a stretch of the log."""
         after = params.after
         if isinstance(after, str):
-            if not (after.isascii() and after.isdecimal() and len(after) < 20):
-                raise _invalid("after: must be a rev or the 'next' of an earlier answer")
-            after = int(after)
+            after = decode_log_cursor(after, epoch=self._hub.epoch).rev
         _check_not_negative(after=after, limit=params.limit)
         if params.epoch is not None and params.epoch != self._hub.epoch:
             refusal = (
@@ -70,17 +70,28 @@ class StoredQueryHandler(QueryHandler):
             raise RequestError(Reason.CONFLICT, refusal)
         patterns = compile_patterns(params.name)
         if params.limit == 0:
-            return _done(Page([], rev=self._hub.rev, epoch=self._hub.epoch, next=str(after)))
-        return self._backend.replay(
-            patterns, after=after, as_of=self._hub.rev, limit=params.limit, page=self._page
-        )
+            following = encode(LogCursor(after), self._hub.epoch)
+            return _done(Page([], rev=self._hub.rev, epoch=self._hub.epoch, next=following))
+        moment = self._backend.take_moment(self._hub.rev)
+        wanted = ReplayParams(moment=moment, after=after, limit=params.limit, page=self._page)
+        return self._backend.replay(patterns, wanted)
 
-    async def at(self, rev: int) -> Row:
+    def at(self, rev: int) -> Awaitable[Row]:
         """Return the row of one commit number; `not_found` where there is none."""
-        row = await self._backend.at(rev) if 0 < rev <= self._hub.rev else None
+        if not 0 < rev <= self._hub.rev:
+            raise _no_such_rev(rev)
+        moment = self._backend.take_moment(self._hub.rev)
+        return self._at(rev, moment)
+
+    async def _at(self, rev: int, moment: Moment) -> Row:
+        row = await self._backend.at(rev, moment)
         if row is None:
-            raise RequestError(Reason.NOT_FOUND, f"rev {rev} does not exist, or no longer")
+            raise _no_such_rev(rev)
         return row
+
+
+def _no_such_rev(rev: int) -> RequestError:
+    return RequestError(Reason.NOT_FOUND, f"rev {rev} does not exist, or no longer")
 
 
 async def _done(page: Page) -> Page:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
@@ -14,50 +13,37 @@ from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page
 
-__all__ = ["WholeQuery"]
+__all__ = ["read_whole"]
 
 _LARGE_PAGE: Final = PageLimits(rows=100_000, bytes=16 << 20)
 """Each page finds anew where every record's rows start: few large ones cost less."""
 
 
-class WholeQuery:
-    """An awaitable of a `Page` with a `total`. Which moment it shows, its making decides."""
+async def read_whole(
+    backend: PersistenceBackend,
+    patterns: PatternSet,
+    params: QueryParams,
+    *,
+    max_bytes: int,
+    timeout_s: float,
+) -> Page:
+    """Return the newest rows of `max_bytes` together, and in `total` how many there are.
 
-    def __init__(
-        self,
-        backend: PersistenceBackend,
-        patterns: PatternSet,
-        params: QueryParams,
-        *,
-        max_bytes: int,
-        timeout_s: float,
-    ) -> None:
-        self._backend: Final = backend
-        self._patterns: Final = patterns
-        self._max_bytes: Final = max_bytes
-        self._params: Final = msgspec.structs.replace(params, page=_LARGE_PAGE)
-        self._timeout_s: Final = timeout_s
-        self._first: Final = backend.query(patterns, self._params)
+    Time follows the history, memory the answer. All pages show the moment of `params`,
+    which is held until the last is read.
 
-    def close(self) -> None:
-        """Give it up before it was awaited."""
-        self._first.close()
-
-    def __await__(self) -> Generator[Any, Any, Page]:
-        return self._read().__await__()
-
-    async def _read(self) -> Page:
-        """Read all pages and keep the newest rows: time follows the history, memory the answer."""
-        with trio.move_on_after(self._timeout_s):
-            page = await self._first
-            newest = NewestRows(self._max_bytes)
+    Raises:
+        RequestError: as `PersistenceBackend.query`; `timeout` for all pages together.
+    """
+    params = msgspec.structs.replace(params, page=_LARGE_PAGE)
+    with trio.move_on_after(timeout_s):
+        page = await backend.query(patterns, params)
+        newest = NewestRows(max_bytes)
+        newest.extend(page.rows)
+        total = len(page.rows)
+        while page.next is not None:
+            page = await backend.query(patterns, msgspec.structs.replace(params, after=page.next))
+            total += len(page.rows)
             newest.extend(page.rows)
-            total = len(page.rows)
-            while page.next is not None:
-                following = msgspec.structs.replace(self._params, after=page.next)
-                page = await self._backend.query(self._patterns, following)
-                total += len(page.rows)
-                newest.extend(page.rows)
-            return Page(list(newest.rows), rev=page.rev, epoch=page.epoch, total=total)
-        refusal = f"the query took longer than {self._timeout_s:g} s; ask for less"
-        raise RequestError(Reason.TIMEOUT, refusal)
+        return Page(list(newest.rows), rev=page.rev, epoch=page.epoch, total=total)
+    raise RequestError(Reason.TIMEOUT, f"the query took longer than {timeout_s:g} s; ask for less")

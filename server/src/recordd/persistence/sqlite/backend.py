@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
@@ -26,17 +25,20 @@ from recordd.backend import (
     Loaded,
     Purged,
     QueryParams,
+    ReplayParams,
 )
 from recordd.gil_turns import GilTurns
+from recordd.moments import Moment, Moments
 from recordd.pages import PageLimits
-from recordd.persistence.cursor import decode_cursor, encode_cursor
+from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
+from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker, open_vfs
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.patterns import PatternSet
+from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
 
 __all__ = ["SqliteBackend"]
@@ -48,13 +50,7 @@ _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
 _MAX_TS: Final = 2**63 - 1
-
-
-class _Turn:
-    """When a query's turn came, counted in deletions. Lives as long as the query does."""
-
-    def __init__(self, deletions: int) -> None:
-        self.deletions: Final = deletions
+_EVERYTHING: Final = compile_patterns("#")
 
 
 class SqliteBackend:
@@ -74,12 +70,8 @@ class SqliteBackend:
         self._tail = Tail(0)
         self._rev = 0
         self._epoch = ""
-        self._ids: Final[dict[str, int]] = {}
-        self._names: Final[dict[int, str]] = {}
-        self._next_id = 1
-        self._latest: Final[dict[int, tuple[int, int]]] = {}
-        self._queries: Final[weakref.WeakSet[_Turn]] = weakref.WeakSet()
-        self._deletions = 0
+        self._catalog: Final = Catalog()
+        self._moments = Moments()
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
         self._remembered_time_ms: int | None = None
@@ -104,10 +96,8 @@ class SqliteBackend:
             await reader.run(schema.prepare_reader)
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
-        self._ids.update(found.ids)
-        self._names.update((record, name) for name, record in found.ids.items())
-        self._latest.update(found.latest)
-        self._next_id = found.next_id
+        self._catalog.restore(found.ids, found.latest, found.next_id)
+        self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
         self._tail = Tail(found.merged_rev)
         for record, ts, rev in found.unmerged:
@@ -119,95 +109,121 @@ class SqliteBackend:
         created: dict[str, int] = {}
         log_rows = []
         for row in rows:
-            record = self._ids.get(row.name) or created.get(row.name)
+            record = self._catalog.find(row.name) or created.get(row.name)
             if record is None:
-                record = created[row.name] = self._next_id + len(created)
+                record = created[row.name] = self._catalog.next_id + len(created)
             assert row.rev is not None, "only rows with a rev are stored"
             is_late = row.kind is RowKind.LATE
             log_rows.append((row.rev, record, row.ts, row.value.decode(), is_late))
         new = [(record, name) for name, record in created.items()]
         await self._commit(log_rows[-1][0], statements.insert_rows, new, log_rows)
-        self._next_id += len(created)
-        self._ids.update(created)
-        self._names.update(new)
+        self._catalog.add(new)
         for rev, record, ts, _, _ in log_rows:
             self._tail.append(record, ts, rev)
-            self._latest[record] = max(self._latest.get(record, (-1, -1)), (ts, rev))
+            self._catalog.note_row(record, ts, rev)
         self._rev = log_rows[-1][0]
+
+    def take_moment(self, as_of: int) -> Moment:
+        """Return the present moment; see `PersistenceBackend.take_moment`."""
+        return self._moments.take(as_of)
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`); see `PersistenceBackend.query`."""
-        after, as_of = None, params.as_of
+        moment, as_of, after = params.moment, params.moment.as_of, None
         if params.after is not None:
-            ts, rev, as_of = decode_cursor(params.after, params.as_of)
-            after = (ts, rev)
+            cursor = decode_cursor(
+                params.after, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
+            )
+            as_of, after = cursor.as_of, (cursor.ts, cursor.rev)
+            self._moments.check_page(
+                patterns, since=cursor.tick, until=moment.tick, behind=after,
+                end_ms=params.end_ms, as_of=as_of,
+            )  # fmt: skip
         merged_rev, tails = self._tail.snapshot()
+        start_ms = 0 if params.start_ms is None else params.start_ms
         plan = reads.QueryPlan(
-            records=self._match_from(patterns, max(after or (-1, -1), (params.start_ms or 0, -1))),
+            records=self._catalog.select(patterns, moment, max(after or (-1, -1), (start_ms, -1))),
             tails=tails,
             merged_rev=merged_rev,
             as_of=as_of,
             limit_per_record=params.limit_per_record,
-            start_ms=0 if params.start_ms is None else params.start_ms,
+            start_ms=start_ms,
             end_ms=_MAX_TS if params.end_ms is None else params.end_ms,
             after=after,
             page=params.page,
         )
-        turn = _Turn(self._deletions)
-        self._queries.add(turn)
-        return self._query(plan, turn)
+        return self._query(patterns, plan, moment)
 
-    async def _query(self, plan: reads.QueryPlan, turn: _Turn) -> Page:
-        """Read the page; `turn` is held until then, or until this is given up."""
-        rows, more = await self._read(reads.read_page, plan, self._options.query_timeout_s)
+    async def _query(self, patterns: PatternSet, plan: reads.QueryPlan, moment: Moment) -> Page:
+        """Read the page; `moment` is held until then, or until this is given up."""
+        (rows, more), tick = await self._read(
+            lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
+        )
+        if tick > moment.tick:
+            behind = max(plan.after or (-1, -1), (plan.start_ms, -1))
+            self._moments.check_read(
+                patterns, moment, behind=behind, end_ms=plan.end_ms, as_of=plan.as_of
+            )
         following = None
         if more and rows[-1].rev is not None:
-            following = encode_cursor(rows[-1].ts, rows[-1].rev, plan.as_of)
+            cursor = Cursor(rows[-1].ts, rows[-1].rev, plan.as_of, moment.tick)
+            following = encode(cursor, self._epoch)
         return Page(rows, rev=plan.as_of, epoch=self._epoch, next=following)
 
-    async def replay(
-        self, patterns: PatternSet, *, after: int, as_of: int, limit: int | None, page: PageLimits
-    ) -> Page:
+    async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`; see `PersistenceBackend.replay`."""
-        names: Mapping[int, str] = self._names
+        moment, page = params.moment, params.page
+        names: reads.Names = self._catalog.names_at(moment)
         if not patterns.matches_all:
-            names = {record: self._names[record] for record in patterns.select(self._ids)}
+            names = dict(self._catalog.select(patterns, moment))
         plan = reads.ReplayPlan(
             names=names,
-            after=after,
-            as_of=as_of,
-            page=page if limit is None else PageLimits(min(limit, page.rows), page.bytes),
+            after=params.after,
+            as_of=moment.as_of,
+            page=(
+                page
+                if params.limit is None
+                else PageLimits(min(params.limit, page.rows), page.bytes)
+            ),
             max_scanned=page.rows * 10,
         )
-        rows, following = await self._read(reads.read_replay, plan, self._options.query_timeout_s)
-        return Page(
-            rows,
-            rev=as_of,
-            epoch=self._epoch,
-            next=None if following is None else str(following),
+        (rows, last), tick = await self._read(
+            lambda db: reads.read_replay(db, plan, self._options.query_timeout_s)
         )
+        if tick > moment.tick:
+            self._moments.check_log(
+                patterns, moment, after=params.after, up_to=moment.as_of if last is None else last
+            )
+        following = None if last is None else encode(LogCursor(last), self._epoch)
+        return Page(rows, rev=moment.as_of, epoch=self._epoch, next=following)
 
-    async def at(self, rev: int) -> Row | None:
+    async def at(self, rev: int, moment: Moment) -> Row | None:
         """Return the row of one commit number; see `PersistenceBackend.at`."""
-        found = await self._read(reads.read_row, rev)
-        if found is None or (name := self._names.get(found[0])) is None:
+        found, tick = await self._read(lambda db: reads.read_row(db, rev))
+        if found is None:
+            if tick > moment.tick:
+                self._moments.check_log(_EVERYTHING, moment, after=rev - 1, up_to=rev)
             return None
-        return Row(name, found[2].encode(), found[1], rev)
+        record, ts, value = found
+        name = self._catalog.names_at(moment).get(record)
+        return None if name is None else Row(name, value.encode(), ts, rev)
 
     async def delete(self, name: str, rev: int) -> None:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
-        record = self._ids[name]
-        await self._commit(
+        record = self._catalog.find(name)
+        assert record is not None, "only what exists is deleted"
+        tick = await self._commit(
             rev, statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev
         )
+        self._moments.note_deletion(self._catalog.extent(name, self._rev), tick)
         self._forget(name, self._rev)
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
-        known = [(self._ids.get(target.name, -1), target) for target in targets]
-        purged, done = await self._commit(
+        known = [(self._catalog.find(target.name) or -1, target) for target in targets]
+        cleaned = await self._commit(
             _last_deletion,
             statements.clean_up,
             known,
@@ -216,10 +232,12 @@ class SqliteBackend:
             limit=limit,
             next_rev=next_rev,
         )
-        for name, what in purged.items():
+        if cleaned.tick is not None:
+            self._moments.note_purge(cleaned.gone, cleaned.tick)
+        for name, what in cleaned.purged.items():
             if what.deletion_rev is not None:
                 self._forget(name, self._tail.merged_rev)
-        return purged, done
+        return cleaned.purged, cleaned.done
 
     @property
     def indexed_rev(self) -> int:
@@ -241,11 +259,7 @@ class SqliteBackend:
             while tail.is_merging and len(tail) >= self._options.tail_rows:
                 await self._merge_slice()
             return True
-        if self._purge_rev is None or self._is_queried_from_before_deletion():
-            return False
-        if not await self._write(statements.purge_slice, tail.merged_rev, _SLICE_ROWS):
-            self._purge_rev = None
-        return self._purge_rev is not None
+        return self._purge_rev is not None and await self._purge_slice()
 
     async def check(self) -> None:
         """Look that the files are still in their places, and bring the mark to disk."""
@@ -288,23 +302,23 @@ class SqliteBackend:
 
     def _forget(self, name: str, last_rev: int) -> None:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
-        record = self._ids.pop(name)
-        del self._names[record]
-        self._latest.pop(record, None)
+        self._catalog.remove(name, self._moments.tick)
         self._purge_rev = max(self._purge_rev or 0, last_rev)
-        self._deletions += 1
+
+    async def _purge_slice(self) -> bool:
+        """Purge some of what no reader shows any more; the rest waits for a later housekeeping."""
+        shown = self._catalog.forget_deleted(self._moments.oldest_tick)
+        found = await self._write(
+            statements.purge_slice, self._tail.merged_rev, _SLICE_ROWS, keep=shown
+        )
+        if not found and not shown:
+            self._purge_rev = None
+        return found
 
     def _is_merge_due(self, up_to_rev: int) -> bool:
         if len(self._tail) >= self._options.tail_rows:
             return True
         return self._tail.merged_rev < max(up_to_rev, self._purge_rev or 0)
-
-    def _is_queried_from_before_deletion(self) -> bool:
-        """Tell whether a query whose turn came before a deletion still has to show its rows.
-
-        Then the purge waits for the next housekeeping after it.
-        """
-        return any(turn.deletions < self._deletions for turn in self._queries)
 
     async def _merge_slice(self) -> None:
         entries, last = self._tail.next_slice(_SLICE_ROWS)
@@ -362,16 +376,14 @@ class SqliteBackend:
             self._mark.note(given)
         return result
 
-    async def _read(
-        self,
-        function: Callable[Concatenate[apsw.Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    async def _read(self, function: Callable[[apsw.Connection], T]) -> tuple[T, int]:
+        """Read; return what was found and the tick of it, whose losses are known by then."""
         with trio.move_on_after(self._options.query_timeout_s):
             async with self._reader() as reader:
                 with contextlib.suppress(trio.TooSlowError):
-                    return await reader.run(function, *args, **kwargs)
+                    found = await reader.run(reads.read_with_tick, function)
+                    await self._moments.wait_noted(found[1])
+                    return found
         refusal = f"the query took longer than {self._options.query_timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)
 
@@ -386,14 +398,6 @@ class SqliteBackend:
         finally:
             self._idle_readers.append(reader)
             self._reader_freed.unpark()
-
-    def _match_from(self, patterns: PatternSet, start: tuple[int, int]) -> list[tuple[int, str]]:
-        """Return id and name of the records that match and have rows from `start` on."""
-        return [
-            (record, self._names[record])
-            for record in patterns.select(self._ids)
-            if self._latest.get(record, start) >= start
-        ]
 
     def _take_up(self, db: apsw.Connection, loaded: Loaded) -> Loaded:
         """Compare the file with its mark; from here on it is ours to change."""
@@ -421,10 +425,9 @@ def _look(db: apsw.Connection) -> None:
     """Change nothing; what is looked at are the files."""
 
 
-def _last_deletion(result: tuple[dict[str, Purged], int]) -> int | None:
+def _last_deletion(cleaned: statements.CleanedUp) -> int | None:
     """Return the newest rev that a cleanup gave."""
-    purged, _ = result
-    return max((what.deletion_rev or 0 for what in purged.values()), default=0) or None
+    return max((what.deletion_rev or 0 for what in cleaned.purged.values()), default=0) or None
 
 
 def _size_of(path: str) -> int:

@@ -32,6 +32,7 @@ class FoundState(msgspec.Struct, frozen=True, kw_only=True):
     next_id: int
     merged_rev: int
     purge_rev: int | None
+    tick: int
     unmerged: list[tuple[int, int, int]]
 
 
@@ -78,6 +79,7 @@ def load(db: apsw.Connection) -> FoundState:
         next_id=(db.execute("SELECT max(id) FROM record").get or 0) + 1,
         merged_rev=merged_rev,
         purge_rev=db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get,
+        tick=meta.get(Meta.TICK, 0),
         unmerged=unmerged,
     )
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar, cast
 
 import apsw
 import msgspec
 import trio
 
 from recordd.pages import PageLimits, PageRoom, fill_page
+from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import Entries
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["QueryPlan", "ReplayPlan", "read_page", "read_replay", "read_row"]
+__all__ = ["QueryPlan", "ReplayPlan", "read_page", "read_replay", "read_row", "read_with_tick"]
+
+T = TypeVar("T")
 
 Key = tuple[int, int, int]
 """`ts`, `rev`, record id: what a page is ordered by."""
@@ -58,14 +61,32 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     page: PageLimits
 
 
-class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of the log: `after` < `rev` <= `as_of`, of the records in `names` (by id)."""
+class Names(Protocol):
+    """Names of records by id, of those that are asked for."""
 
-    names: Mapping[int, str]
+    def get(self, record: int, /) -> str | None:
+        """Return a name, None for a record that is not asked for."""
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of the log: `after` < `rev` <= `as_of`, of the records that `names` knows."""
+
+    names: Names
     after: int
     as_of: int
     page: PageLimits
     max_scanned: int
+
+
+def read_with_tick(db: apsw.Connection, function: Callable[[apsw.Connection], T]) -> tuple[T, int]:
+    """Run a reading function; return what it found, and the tick of what it saw.
+
+    Both in one transaction: rows that went in a later tick were there.
+    """
+    with db:
+        tick = db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get or 0
+        found = function(db)
+    return found, cast("int", tick)
 
 
 def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[list[Row], bool]:
@@ -182,7 +203,7 @@ def _entries_on_disk(
 def _fetch_rows(
     db: apsw.Connection, keys: Iterator[Key], names: Mapping[int, str], deadline: float
 ) -> Iterator[Row]:
-    """Yield the rows of keys; one deleted since the moment of the query is left out."""
+    """Yield the rows of keys; for one that has gone since, the caller refuses the page."""
     while group := list(itertools.islice(keys, _VALUES_AT_ONCE)):
         _check_deadline(deadline)
         marks = ",".join("?" * len(group))

@@ -77,6 +77,8 @@ class Meta:
     EPOCH: Final = "epoch"
     MERGED_REV: Final = "merged_rev"
     RETENTION_TIME: Final = "retention_time_ms"
+    TICK: Final = "tick"
+    """How often rows have gone: see `recordd.moments`. None is as good as 0."""
     DELETED_REV: Final = "deleted_rev"
     """The newest deletion of a record: the history before it lacks rows of that record."""
     GIVEN_REV: Final = "given_rev"

@@ -11,12 +11,15 @@ from collections.abc import Sequence, Set
 from typing import Final, cast
 
 import apsw
+import msgspec
 
 from recordd.backend import CleanupTarget, Purged
+from recordd.moments import Gone
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
 __all__ = [
+    "CleanedUp",
     "LogRow",
     "clean_up",
     "insert_rows",
@@ -29,6 +32,16 @@ __all__ = [
 
 LogRow = tuple[int, int, int, str, bool]
 """`rev`, record id, `ts`, value, whether it came late."""
+
+
+class CleanedUp(msgspec.Struct, frozen=True):
+    """What a cleanup did, how many targets are done, and the tick, None where nothing went."""
+
+    purged: dict[str, Purged]
+    done: int
+    gone: list[Gone]
+    tick: int | None
+
 
 _CHUNKS: Final = (256, 64, 16, 4, 1)
 _INSERT_LOG: Final = {
@@ -83,26 +96,35 @@ def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> No
             db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
 
 
-def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:
+def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> int:
     """Take a record's name away; its rows, now nobody's, are purged in slices later.
 
     They are purged when the index has come to `last_rev`, the last row's there is.
+
+    Returns:
+        The tick of it: see `recordd.moments`.
     """
     with db:
         _take_name(db, record, last_rev=last_rev, deletion_rev=deletion_rev)
+        tick = _count_tick(db)
+    return tick  # noqa: RET504 - mypy takes a transaction for one that swallows
 
 
-def purge_slice(db: apsw.Connection, merged_rev: int, limit: int) -> bool:
+def purge_slice(
+    db: apsw.Connection, merged_rev: int, limit: int, *, keep: Set[int] = frozenset()
+) -> bool:
     """Delete some rows of deleted records that are wholly indexed; return whether any were left.
 
-    A record counts as a row, since many may have none any more.
+    Records in `keep` stay: some reader still shows them. A record counts as a row, since
+    many may have none any more.
     """
     with db:
-        doomed = db.execute(
+        found = db.execute(
             "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT ?",
-            (merged_rev, limit),
+            (merged_rev, limit + len(keep)),
         ).fetchall()
-        for (record,) in cast("list[tuple[int]]", doomed):
+        doomed = [record for (record,) in cast("list[tuple[int]]", found) if record not in keep]
+        for record in doomed:
             rows = db.execute(
                 "SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (record, limit)
             )
@@ -125,19 +147,22 @@ def clean_up(
     unmerged: Set[int],
     limit: int,
     next_rev: int,
-) -> tuple[dict[str, Purged], int]:
+) -> CleanedUp:
     """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`.
 
     Records in `unmerged` have rows that are not in the index yet.
     """
     deleted: dict[str, Purged] = {}
+    gone: list[Gone] = []
     done = 0
     with db:
         for record, target in targets:
             entries = _find_outlived(db, record, target, merged_rev, limit)
             if entries:
                 _delete_rows(db, record, entries)
-                newest_rev = max(rev for _, rev in entries)
+                revs = [rev for _, rev in entries]
+                newest_rev = max(revs)
+                gone.append(Gone(target.name, entries[-1], min(revs), newest_rev))
                 db.execute(
                     "UPDATE record SET row_count = row_count - ?,"
                     " purged_rev = max(purged_rev, ?) WHERE id = ?",
@@ -153,7 +178,8 @@ def clean_up(
             if limit <= 0:
                 break
             done += 1
-    return deleted, done
+        tick = _count_tick(db) if gone else None
+    return CleanedUp(deleted, done, gone, tick)
 
 
 def _find_outlived(
@@ -183,6 +209,15 @@ def _find_outlived(
 def _take_name(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:
     db.execute("UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record))
     db.execute(_SET_META, (Meta.DELETED_REV, deletion_rev))
+
+
+def _count_tick(db: apsw.Connection) -> int:
+    """Count that rows have gone, in the transaction in which they go."""
+    db.execute(
+        "INSERT INTO meta VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET value = value + 1",
+        (Meta.TICK,),
+    )
+    return cast("int", db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get)
 
 
 def _delete_rows(db: apsw.Connection, record: int, entries: list[tuple[int, int]]) -> None:

@@ -1,0 +1,132 @@
+"""The records of the file by name and by id, and those lately deleted, for older moments.
+
+A name leaves at once when its record is deleted. Who holds a moment from before finds it
+here still, until nobody does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from recordd.moments import Gone, Moment
+from recordd_protocol.patterns import PatternSet
+
+__all__ = ["Catalog", "Names"]
+
+
+class _Deleted(msgspec.Struct, frozen=True):
+    record: int
+    name: str
+    tick: int
+    latest: tuple[int, int]
+
+
+class Catalog:
+    """Ids, names, the latest (`ts`, `rev`) of each record, and the next id."""
+
+    def __init__(self) -> None:
+        self.next_id = 1
+        self._ids: Final[dict[str, int]] = {}
+        self._names: Final[dict[int, str]] = {}
+        self._latest: Final[dict[int, tuple[int, int]]] = {}
+        self._first_rev: Final[dict[int, int]] = {}
+        """Of those that came to exist since the start."""
+        self._deleted: Final[dict[int, _Deleted]] = {}
+
+    def restore(
+        self, ids: dict[str, int], latest: dict[int, tuple[int, int]], next_id: int
+    ) -> None:
+        """Take over what the file has at start."""
+        self._ids.update(ids)
+        self._names.update((record, name) for name, record in ids.items())
+        self._latest.update(latest)
+        self.next_id = next_id
+
+    def find(self, name: str) -> int | None:
+        """Return the id of a record that exists."""
+        return self._ids.get(name)
+
+    def add(self, records: Iterable[tuple[int, str]]) -> None:
+        """Take up new records, (id, name)."""
+        for record, name in records:
+            self._ids[name] = record
+            self._names[record] = name
+            self.next_id = record + 1
+
+    def note_row(self, record: int, ts: int, rev: int) -> None:
+        """Take note of a committed row."""
+        known = self._latest.get(record)
+        if known is None:
+            self._first_rev[record] = rev
+            self._latest[record] = (ts, rev)
+        elif (ts, rev) > known:
+            self._latest[record] = (ts, rev)
+
+    def extent(self, name: str, newest_rev: int) -> Gone:
+        """Return the span of a record's rows, `newest_rev` being the newest of all."""
+        record = self._ids[name]
+        newest = self._latest.get(record, (-1, -1))
+        return Gone(name, newest, self._first_rev.get(record, 0), newest_rev)
+
+    def remove(self, name: str, tick: int) -> None:
+        """Take a record's name away, but for moments before `tick`."""
+        record = self._ids.pop(name)
+        latest = self._latest.pop(record, (-1, -1))
+        self._first_rev.pop(record, None)
+        # First there, then gone here: a reader on another thread finds it in one of both.
+        self._deleted[record] = _Deleted(record, name, tick, latest)
+        del self._names[record]
+
+    def forget_deleted(self, oldest_tick: int | None) -> set[int]:
+        """Forget what no moment from `oldest_tick` on (None: none at all) shows.
+
+        Returns:
+            The ids of those that some moment does show.
+        """
+        for record, deleted in list(self._deleted.items()):
+            if oldest_tick is not None and deleted.tick > oldest_tick:
+                break
+            del self._deleted[record]
+        return set(self._deleted)
+
+    def select(
+        self, patterns: PatternSet, moment: Moment, start: tuple[int, int] = (-1, -1)
+    ) -> list[tuple[int, str]]:
+        """Return id and name of the records of a moment that match and have rows from `start` on.
+
+        Some that came to exist since are among them: they have no rows of that moment.
+        """
+        found = [
+            (record, self._names[record])
+            for record in patterns.select(self._ids)
+            if self._latest.get(record, start) >= start
+        ]
+        for deleted in reversed(self._deleted.values()):
+            if deleted.tick <= moment.tick:
+                break
+            if deleted.latest >= start and patterns.matches(deleted.name):
+                found.append((deleted.record, deleted.name))
+        return found
+
+    def names_at(self, moment: Moment) -> Names:
+        """Return the names of all records of a moment."""
+        return Names(self._names, self._deleted, moment.tick)
+
+
+class Names:
+    """The names of a moment by record id; may be asked on another thread."""
+
+    def __init__(self, names: dict[int, str], deleted: dict[int, _Deleted], tick: int) -> None:
+        self._names: Final = names
+        self._deleted: Final = deleted
+        self._tick: Final = tick
+
+    def get(self, record: int) -> str | None:
+        """Return the name of a record, None where it was deleted before the moment."""
+        name = self._names.get(record)
+        if name is None and (deleted := self._deleted.get(record)) is not None:
+            return deleted.name if deleted.tick > self._tick else None
+        return name

@@ -1,0 +1,23 @@
+"""Fixtures for the daemon's parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from recordd.backend import BackendOptions, PersistenceBackend
+from recordd.persistence import make_backend
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def backend(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[PersistenceBackend]:
+    """An empty backend, found by its entry point as the daemon finds it."""
+    options = BackendOptions(database=str(tmp_path / "test.db"), tail_rows=8)
+    backend = make_backend(request.param, options)
+    await backend.initialize()
+    yield backend
+    await backend.close()

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
-from recordd_protocol.aimx_params import READERS, unwrap
+from recordd_protocol.aimx_params import READERS, Follow, unwrap
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -159,7 +159,8 @@ class Aimx:
     def _decode_subscribe(self, frame: _Frame) -> Call | Malformed:
         if not 0 <= frame.id < _ID_END or frame.topic is None:
             return Malformed("sub: needs an unsigned id and a topic")
-        return _Subscribe(self, frame.id, methods.Subscribe(frame.topic))
+        must_exist = self.framing is Framing.LINE
+        return _Subscribe(self, frame.id, Follow(frame.topic, must_exist=must_exist))
 
     def _decode_unsubscribe(self, frame: _Frame) -> Call | Malformed:
         if frame.sub is None:
@@ -237,7 +238,7 @@ class _Subscribe(_Call):
 
     __slots__ = ("_dialect", "_id", "subscription_id")
 
-    def __init__(self, dialect: Aimx, id: int, params: methods.Subscribe | RequestError) -> None:
+    def __init__(self, dialect: Aimx, id: int, params: Follow | RequestError) -> None:
         super().__init__("record.subscribe", params)
         self.subscription_id = str(id)
         self._dialect: Final = dialect

@@ -14,13 +14,19 @@ from msgspec import Raw
 from recordd_protocol import methods
 from recordd_protocol.errors import Reason, RequestError
 
-__all__ = ["READERS", "unwrap"]
+__all__ = ["READERS", "Follow", "unwrap"]
 
 _MAX_INT: Final = 2**63 - 1
 
 
 class _Wrapped(msgspec.Struct):
     value: Raw = Raw(b"")
+
+
+class Follow(methods.Subscribe, frozen=True):
+    """As AimDB follows: without late rows; where it is so, only what exists."""
+
+    must_exist: bool = False
 
 
 class _Set(methods.Set, frozen=True, forbid_unknown_fields=False):

@@ -89,7 +89,7 @@ class Hub:
         self.tick = 0
         self.replaced_bytes = 0
         """Memory of all rows that were a latest one and are no more, since the start."""
-        self.topics: Final = Topics()
+        self.topics: Final = Topics(rules.is_ring)
         self.backlog: Final = Backlog(backlog_bytes)
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""

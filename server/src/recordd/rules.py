@@ -57,6 +57,10 @@ class RuleTable:
                 return rule
         raise AssertionError("the last rule matches every name")
 
+    def is_ring(self, name: str) -> bool:
+        """Tell whether the record of a name keeps every value that comes, up to a number."""
+        return self.rule_for(name).buffer == "spmc_ring"
+
 
 class _RuleRow(msgspec.Struct, forbid_unknown_fields=True):
     """One `[[record]]` table as it stands in the file."""

@@ -47,13 +47,17 @@ _EVENT_BYTES: Final = 128
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What is to be followed, from where, and whether every update has to come."""
+    """What is to be followed, from where, and whether every update has to come.
+
+    Without `late` no late row comes, but of rings.
+    """
 
     pattern: Pattern
     snapshot: bool
     after: int | None
     epoch: str | None
     every: bool
+    late: bool = True
 
 
 class _Phase(enum.Enum):
@@ -90,7 +94,7 @@ class Subscription:
         `on_behind` is called when it is not live any more: somebody has to feed it.
         """
         self.encoder: Final = encoder
-        self.topic: Final = hub.topics.follow(opening.pattern)
+        self.topic: Final = hub.topics.follow(opening.pattern, late=opening.late)
         self.unreported = 0
         self._hub: Final = hub
         self._outbox: Final = outbox
@@ -309,12 +313,13 @@ class Subscription:
         if rows is None:
             self._leave_backlog()
             return True
-        matches = self.topic.pattern.matches
+        matches, takes = self.topic.pattern.matches, self._hub.topics.takes
         room = self._outbox.room
         taken: list[Row] = []
         tick, rev, size = self._tick, self._rev, 0
         for row in rows:
-            if matches(row.name) and (row.rev is not None or tick >= self._transients_until):
+            is_new = row.rev is not None or tick >= self._transients_until
+            if is_new and matches(row.name) and takes(self.topic, row):
                 size += len(row.body) + _EVENT_BYTES
                 if not self._fits(len(taken) + 1, size, room):
                     break

@@ -52,13 +52,16 @@ class Follower(Protocol):
 class Topic:
     """One pattern. `published` counts the updates that matched it since it was made.
 
+    Without `late` only those late rows count that a ring shows: see `Topics.takes`.
+
     `since` is the version of the set of topics that it came with.
     """
 
-    __slots__ = ("followers", "live", "pattern", "patterns", "published", "since")
+    __slots__ = ("followers", "late", "live", "pattern", "patterns", "published", "since")
 
-    def __init__(self, pattern: Pattern, since: int) -> None:
+    def __init__(self, pattern: Pattern, since: int, *, late: bool) -> None:
         self.pattern: Final = pattern
+        self.late: Final = late
         self.since: Final = since
         self.patterns: Final = PatternSet([pattern])
         self.followers = 0

@@ -13,13 +13,13 @@ before the commit is published; to publish it is then quick.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from recordd.outbox import Outbox
 from recordd.topic import Topic
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["Delivery", "Named", "Topics"]
 
@@ -41,29 +41,33 @@ class Named(Protocol):
 class Topics:
     """All topics that have a follower."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_ring: Callable[[str], bool]) -> None:
+        """Make the empty set; `is_ring` tells of a name whether its record is a ring."""
         self.followers = 0
         """Subscriptions of all connections."""
         self.version = 0
         """Counts topics that came or went; a topic came with the version that it has."""
         self.newest = 0
         """The version of the topic that came last."""
+        self._is_ring: Final = is_ring
         self._exact: Final[dict[str, Topic]] = {}
+        self._exact_without_late: Final[dict[str, Topic]] = {}
         # By their first segment, None where it has a wildcard; each in the order they came.
         self._wild: Final[dict[str | None, dict[str, Topic]]] = {}
         self._wild_version = 0
 
     def __len__(self) -> int:
-        return len(self._exact) + sum(map(len, self._wild.values()))
+        exact = len(self._exact) + len(self._exact_without_late)
+        return exact + sum(map(len, self._wild.values()))
 
-    def follow(self, pattern: Pattern) -> Topic:
-        """Return the pattern's topic, with one follower more."""
-        topics = self._exact if pattern.is_exact else self._wild.setdefault(_first(pattern), {})
-        topic = topics.get(pattern.text)
+    def follow(self, pattern: Pattern, *, late: bool = True) -> Topic:
+        """Return the pattern's topic, with one follower more; `late` as for `takes`."""
+        topics = self._exact_by(late) if pattern.is_exact else self._wild_by(pattern)
+        topic = topics.get(_key_of(pattern, late))
         if topic is None:
             self.version += 1
             self.newest = self.version
-            topic = topics[pattern.text] = Topic(pattern, self.version)
+            topic = topics[_key_of(pattern, late)] = Topic(pattern, self.version, late=late)
             if not pattern.is_exact:
                 self._wild_version = self.version
         topic.followers += 1
@@ -79,10 +83,10 @@ class Topics:
         self.version += 1
         pattern = topic.pattern
         if pattern.is_exact:
-            del self._exact[pattern.text]
+            del self._exact_by(topic.late)[_key_of(pattern, topic.late)]
             return
         first = _first(pattern)
-        del self._wild[first][pattern.text]
+        del self._wild[first][_key_of(pattern, topic.late)]
         if not self._wild[first]:
             del self._wild[first]
         self._wild_version = self.version
@@ -93,7 +97,19 @@ class Topics:
             for _ in self.match(record):
                 pass
         exact = self._exact.get(record.name)
-        return record.topics if exact is None else (*record.topics, exact)
+        topics = record.topics if exact is None else (*record.topics, exact)
+        if self._exact_without_late:
+            found = self._exact_without_late.get(_key_of_name(record.name))
+            return topics if found is None else (*topics, found)
+        return topics
+
+    def takes(self, topic: Topic, row: Row) -> bool:
+        """Tell whether a topic shows a row whose name matches.
+
+        Without `late` it leaves late rows out, but of rings, which show all that came: to
+        who keeps one value a record a late row would be the newest (AimDB's mirrors do).
+        """
+        return topic.late or row.kind is not RowKind.LATE or self._is_ring(row.name)
 
     def match(self, record: Named) -> Iterator[None]:
         """Match the topics that came since a record was looked at, in short steps."""
@@ -117,6 +133,12 @@ class Topics:
         if pattern.is_exact or not topic.followers or record.topics_version < topic.since:
             return pattern.matches(record.name)
         return topic in record.topics
+
+    def _exact_by(self, late: bool) -> dict[str, Topic]:
+        return self._exact if late else self._exact_without_late
+
+    def _wild_by(self, pattern: Pattern) -> dict[str, Topic]:
+        return self._wild.setdefault(_first(pattern), {})
 
     def _find_newer(self, name: str, seen: int) -> list[Topic]:
         """Return the wildcard topics that came after `seen` and may match."""
@@ -166,8 +188,16 @@ class Delivery:
 
     def _add(self, row: Row, topics: tuple[Topic, ...], newest: int) -> None:
         for topic in topics:
-            if self._sorted < topic.since <= newest:
+            if self._sorted < topic.since <= newest and self._topics.takes(topic, row):
                 self.by_topic.setdefault(topic, []).append(row)
+
+
+def _key_of(pattern: Pattern, late: bool) -> str:
+    return pattern.text if late else _key_of_name(pattern.text)
+
+
+def _key_of_name(text: str) -> str:
+    return text + "\0"  # which no pattern holds
 
 
 def _first(pattern: Pattern) -> str | None:

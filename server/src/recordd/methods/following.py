@@ -7,7 +7,9 @@ from typing import Final
 
 from recordd.caller import Caller
 from recordd.dispatch import Handler
+from recordd.methods.reading import find_record
 from recordd.subscription import Opening
+from recordd_protocol.aimx_params import Follow
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Subscribe, Unsubscribe, Unsubscribed
 from recordd_protocol.patterns import compile_pattern
@@ -19,12 +21,16 @@ def subscribe(caller: Caller, params: Subscribe) -> Opening:
     """Say what is to be followed; the session opens it and answers."""
     if params.after is not None and not 0 <= params.after < 2**63:
         raise RequestError(Reason.INVALID_PARAMS, "after: must be between 0 and 2^63 - 1")
+    pattern = compile_pattern(params.name)
+    if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
+        find_record(caller, params.name)
     return Opening(
-        pattern=compile_pattern(params.name),
+        pattern=pattern,
         snapshot=params.snapshot,
         after=params.after,
         epoch=params.epoch,
         every=params.delivery == "every",
+        late=not isinstance(params, Follow),
     )
 
 

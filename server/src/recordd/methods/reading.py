@@ -26,7 +26,7 @@ from recordd_protocol.methods import (
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "find_record"]
 
 _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
@@ -36,7 +36,7 @@ _record_id: Final = attrgetter("record_id")
 
 def get_record(caller: Caller, params: Get) -> Row:
     """Return the latest row of one record."""
-    return _find(caller, params.name).latest
+    return find_record(caller, params.name).latest
 
 
 def list_records(caller: Caller, params: List) -> Listing:
@@ -67,7 +67,7 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     """Return the values since this connection's previous drain; at first, all that is buffered."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
-    state = _find(caller, params.name)
+    state = find_record(caller, params.name)
     # By id, not by name: a record deleted and written again starts anew.
     rows, caller.drained[state.record_id] = state.drain(
         caller.drained.get(state.record_id, 0),
@@ -78,7 +78,8 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     return Drained(record_name=state.name, values=values, count=len(values))
 
 
-def _find(caller: Caller, name: str) -> RecordState:
+def find_record(caller: Caller, name: str) -> RecordState:
+    """Return a record's state; `not_found` where there is none."""
     state = caller.core.hub.find(name)
     if state is None:
         raise RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")

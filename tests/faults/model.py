@@ -119,9 +119,9 @@ class Model:
         gone = frozenset(self._prunable(state))
         self._prunes.append(_Prune(len(self.requests), moment, gone))
 
-    def rev_after(self, requests: int) -> int:
-        """Return the database's rev after so many requests."""
-        return self._state_after(requests).rev
+    def state(self) -> State:
+        """Return what a database holds after all requests."""
+        return self._state_after(len(self.requests))
 
     def check(self, found: Found, *, answered: int, moment: int) -> None:
         """Hold what a restart brought back against what was asked for, and answered.

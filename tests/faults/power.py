@@ -15,10 +15,11 @@ from tests.faults.vfs import installed
 from tests.faults.workload import (
     MARK,
     Writer,
+    checkpoint,
     make_request_at_random,
     read_all,
+    run_retention,
     running,
-    settle,
 )
 
 __all__ = ["PowerCut", "Record", "check_image", "make_power_cuts", "record_workload"]
@@ -69,10 +70,10 @@ async def _play(
             await writer.receive_all()
         if chance.random() < 0.15:
             await writer.receive_all()
-            await settle(core, retention=True, checkpoint=False)
+            assert await run_retention(core.core)
             model.note_retention(len(recording.events))
         if chance.random() < 0.15:
-            await settle(core, retention=False, checkpoint=True)
+            await checkpoint(core.core)
     await writer.receive_all()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,30 +14,41 @@ import apsw
 import trio
 
 from recordd.backend import PersistenceBackend
+from recordd.core import Core
 from recordd.daemon import configured_extensions
 from recordd.extension_points import RetentionReporter
 from recordd.persistence.retention import Retention
 from recordd.persistence.sqlite.backend import SqliteBackend
-from recordd.settings import load
+from recordd.settings import Configuration, load
 from tests.core_in_memory import CoreInMemory, Peer, running_core
 from tests.faults.model import Delete, Found, Model, Put, Request, StoredRow
 from tests.wire import request as make_request
 
-__all__ = ["DATABASE", "MARK", "Writer", "make_request_at_random", "read_all", "running", "settle"]
+__all__ = [
+    "DATABASE",
+    "MARK",
+    "Refused",
+    "Writer",
+    "checkpoint",
+    "configure_for",
+    "make_request_at_random",
+    "read_all",
+    "run_retention",
+    "running",
+]
 
 DATABASE: Final = "a.db"
 MARK: Final = f"{DATABASE}-mark"
 MAX_ROWS: Final = 20
 _RULES: Final = f'[[record]]\nname = "r.#"\nmax_rows = {MAX_ROWS}\n'
-_FIRST_TS: Final = 1_700_000_000_000
+_FIRST_TS: Final = time.time_ns() // 1_000_000 - 3_600_000
+"""An hour ago: rows much older than the clock keep retention from its work."""
+
 _SIZES: Final = (1, 10, 40, 300, 1000, 4000, 12_000)
 
 
-@contextlib.asynccontextmanager
-async def running(
-    folder: Path, *, prunes: bool = False, **settings: Any
-) -> AsyncIterator[CoreInMemory]:
-    """Run a core as the daemon would, on the database in `folder`.
+def configure_for(folder: Path, *, prunes: bool, **settings: Any) -> Configuration:
+    """Return the configuration of a daemon on the database in `folder`.
 
     With `prunes` there is a rule for `max_rows`, which the model knows.
     """
@@ -47,7 +58,15 @@ async def running(
     if prunes:
         rules = folder / "recordd.toml"
         rules.write_text(_RULES)
-    configuration = load({key: str(value) for key, value in flags.items()}, {}, rules)
+    return load({key: str(value) for key, value in flags.items()}, {}, rules)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, *, prunes: bool = False, **settings: Any
+) -> AsyncIterator[CoreInMemory]:
+    """Run a core as the daemon would, on the database in `folder`."""
+    configuration = configure_for(folder, prunes=prunes, **settings)
     extensions = configured_extensions(configuration.settings)
     async with running_core(configuration=configuration, extensions=extensions) as core:
         yield core
@@ -113,16 +132,20 @@ class Writer:
         return answers
 
 
-def make_request_at_random(chance: random.Random, number: int) -> Request:
+def make_request_at_random(
+    chance: random.Random, number: int, *, max_size: int = 1 << 20
+) -> Request:
     """Return a request: mostly writes, of many sizes and times, some of new records."""
     if chance.random() < 0.04:
         return Delete(_name_at_random(chance, number))
     rows = 1 if chance.random() < 0.7 else chance.randint(2, 12)
-    return Put([_row_at_random(chance, number, index) for index in range(rows)])
+    return Put([_row_at_random(chance, number, index, max_size) for index in range(rows)])
 
 
-def _row_at_random(chance: random.Random, number: int, index: int) -> tuple[str, Any, int]:
-    size = chance.choice(_SIZES)
+def _row_at_random(
+    chance: random.Random, number: int, index: int, max_size: int
+) -> tuple[str, Any, int]:
+    size = min(max_size, chance.choice(_SIZES))
     value = f"{number}.{index}." + chance.choice("abcxyz") * size
     # Mostly forwards, a fifth late, a few at the same time as another.
     ts = _FIRST_TS + number * 10 - (chance.randint(0, 900) if chance.random() < 0.2 else 0)
@@ -136,20 +159,23 @@ def _name_at_random(chance: random.Random, number: int) -> str:
     return f"r.{chance.randrange(2)}" if kind < 0.4 else f"w.{chance.randrange(6)}"
 
 
-async def settle(core: CoreInMemory, *, retention: bool, checkpoint: bool) -> None:
-    """Have retention run to its end, or the WAL folded into the file."""
-    if retention:
-        job = core.core.extensions.get(RetentionReporter)
-        assert isinstance(job, Retention)
-        runs = job.statistics().runs
-        job.request_run()
-        while job.statistics().runs == runs:
-            await trio.sleep(0.001)
-    if checkpoint:
-        backend = core.core.extensions.get(PersistenceBackend)
-        assert isinstance(backend, SqliteBackend)
-        assert backend._writer is not None
-        await backend._writer.run(_fold_wal)
+async def run_retention(core: Core) -> bool:
+    """Have retention run to its end; return whether it ended without an error."""
+    job = core.extensions.get(RetentionReporter)
+    assert isinstance(job, Retention)
+    runs = job.statistics().runs
+    job.request_run()
+    while job.statistics().runs == runs:
+        await trio.sleep(0.001)
+    return job.statistics().last_error is None
+
+
+async def checkpoint(core: Core) -> None:
+    """Have the WAL folded into the file, and begun anew by the next commit."""
+    backend = core.extensions.get(PersistenceBackend)
+    assert isinstance(backend, SqliteBackend)
+    assert backend._writer is not None
+    await backend._writer.run(_fold_wal)
 
 
 def _fold_wal(db: apsw.Connection) -> None:
@@ -186,11 +212,18 @@ async def _read_pages(peer: Peer, method: str, **params: Any) -> list[StoredRow]
 
 
 class Refused(Exception):
-    """The daemon answered with an error; the message is the daemon's."""
+    """The daemon answered with an error, with its reason."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(str(error))
+        self.reason: Final[str] = error["data"]["reason"]
 
 
 async def _call(peer: Peer, method: str, **params: Any) -> Any:
-    answer = await peer.call(method, **params)
-    if isinstance(answer, dict) and "error" in answer:
-        raise Refused(json.dumps(answer["error"]))
-    return answer
+    await peer.send(make_request(method, 1, **params))
+    answer = await peer.receive()
+    if answer is None:
+        raise ConnectionError("the connection was closed")
+    if "error" in answer:
+        raise Refused(answer["error"])
+    return answer["result"]

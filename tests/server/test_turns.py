@@ -8,7 +8,7 @@ import trio
 
 from recordd.core import CoreBuilder
 from recordd.extension_points import HistoryQuery, QueryHandler
-from recordd.turns import Turns
+from recordd.turns import Steps, Turns
 from recordd_protocol.methods import Replay
 from recordd_protocol.rows import Page, Row
 from tests.core_in_memory import running_core
@@ -21,7 +21,7 @@ CALLS = 200
 class SlowHandler(QueryHandler):
     """Answers at once, after a millisecond of work."""
 
-    def query(self, query: HistoryQuery) -> Page:
+    def query(self, query: HistoryQuery) -> Page | Steps[Page]:
         ends = time.perf_counter() + 0.001
         while time.perf_counter() < ends:
             pass
@@ -32,6 +32,18 @@ class SlowHandler(QueryHandler):
 
     def at(self, rev: int) -> Row:
         raise NotImplementedError
+
+
+class EndlessHandler(SlowHandler):
+    """Works for ever, in steps."""
+
+    def query(self, query: HistoryQuery) -> Steps[Page]:
+        while True:
+            yield
+
+
+def with_endless_queries(builder: CoreBuilder) -> None:
+    builder.extensions.insert(QueryHandler, EndlessHandler())
 
 
 def with_slow_queries(builder: CoreBuilder) -> None:
@@ -49,6 +61,18 @@ async def test_a_batch_gives_way_between_its_calls() -> None:
         assert len(await peer.receive()) == CALLS
         assert counters.requests == CALLS
         assert lag.most_counted < CALLS // 10
+
+
+async def test_long_work_lets_others_run_and_ends_with_the_daemon() -> None:
+    async with running_core(extensions=[with_endless_queries]) as core:
+        busy, other = core.connect(), core.connect()
+        await busy.send(request("record.query", 1, limit=None), request("hello", 2, client="t"))
+        for _ in range(10):
+            assert (await other.call("hello", client="t"))["server"] == "recordd"
+        core.core.is_stopping = True
+        answer = await busy.receive()
+        assert answer["error"]["data"]["reason"] == "unavailable"
+        assert (await busy.receive())["id"] == 2
 
 
 async def test_however_many_are_busy_one_slice_runs_in_each_pass() -> None:

@@ -111,7 +111,7 @@ class PatternSet:
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         unique = {pattern.text: pattern for pattern in patterns}
         self.key: Final = tuple(unique)
-        self._exact: Final = [p.text for p in unique.values() if p.is_exact]
+        self._exact: Final = {p.text: None for p in unique.values() if p.is_exact}  # in order
         self._wild: Final = [p for p in unique.values() if not p.is_exact]
 
     @property

@@ -14,8 +14,10 @@ from recordd_protocol.methods import METHODS, Method
 __all__ = ["Binding", "Handler", "bind"]
 
 Handler = Callable[[Caller, Any], object]
-"""Takes the caller and the typed parameters. Returns the result, an awaitable of it for
-what takes time, a `WriteRequest` for the writer, or the `Opening` of a subscription.
+"""Takes the caller and the typed parameters. Returns the result; or `Steps` to it, where it is
+long work, which the connection's next requests wait for; an awaitable of it, where there is
+something to wait for, beside which they go on; a `WriteRequest` for the writer, or the `Opening`
+of a subscription.
 Refuses with a `RequestError`."""
 
 

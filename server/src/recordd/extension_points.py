@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 
 import msgspec
 
+from recordd.turns import Steps
 from recordd_protocol.methods import Replay, RetentionStats
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -44,7 +45,7 @@ class QueryHandler(abc.ABC):
     """
 
     @abc.abstractmethod
-    def query(self, query: HistoryQuery) -> Page | Awaitable[Page]:
+    def query(self, query: HistoryQuery) -> Page | Awaitable[Page] | Steps[Page]:
         """Return rows of the records that match; see `record.query`."""
 
     @abc.abstractmethod

@@ -9,6 +9,7 @@ records that are not persisted and so have no rev.
 
 from __future__ import annotations
 
+import bisect
 import collections
 import contextlib
 import secrets
@@ -24,18 +25,18 @@ from recordd.records import RecordState, Unborn
 from recordd.rules import RuleTable
 from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
+from recordd.views import LAST_CHANGE, LATEST_ORDER, Views
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
 __all__ = ["Change", "Hub", "Tombstone", "memory_of"]
 
-_MAX_VIEWS: Final = 32
-"""Patterns whose matches are kept: dashboards ask for the same few again and again."""
-
 _MAX_TOMBSTONES: Final = 4096
 """Deletions that are remembered by name; who missed an older one starts afresh."""
 
 DEFAULT_BACKLOG_BYTES: Final = 8 << 20
+
+_RECORD_ID: Final = attrgetter("record_id")
 
 _ROW_BYTES: Final = 512
 """What a row takes in memory beside its value and its body, about."""
@@ -44,20 +45,6 @@ _ROW_BYTES: Final = 512
 def memory_of(row: Row) -> int:
     """Return the bytes that a row takes in memory, about."""
     return _ROW_BYTES + len(row.value) + len(row.body)
-
-
-class _View:
-    """The records that match some patterns, and their latest rows in two orders."""
-
-    __slots__ = ("generation", "rows", "rows_tick", "snapshot", "snapshot_tick", "states")
-
-    def __init__(self, states: list[RecordState], generation: int) -> None:
-        self.states: Final = states
-        self.generation: Final = generation
-        self.rows: list[Row] = []
-        self.rows_tick = -1
-        self.snapshot: list[RecordState] = []
-        self.snapshot_tick = -1
 
 
 class Tombstone:
@@ -94,12 +81,10 @@ class Hub:
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
+        self._reset_tick = -1
         self._unborn: Final[dict[str, Unborn]] = {}
         self._next_id = 0
-        self._generation = 0  # counts changes to the set of records
-        self._views: Final[collections.OrderedDict[tuple[str, ...], _View]] = (
-            collections.OrderedDict()
-        )
+        self._views: Final = Views(self._states)
         # Records by their latest change, oldest first; and deletions, likewise.
         self._changes: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
         self._tombstones: Final[collections.OrderedDict[str, Tombstone]] = collections.OrderedDict()
@@ -138,21 +123,66 @@ class Hub:
         """Return the names of all records, oldest first."""
         return self._states.keys()
 
+    @property
+    def departures(self) -> int:
+        """How many records were deleted since the start."""
+        return self._views.departures
+
+    def states_after(self, record_id: int) -> list[RecordState]:
+        """Return the records with a greater id, by id."""
+        states = list(self._states.values())
+        first = bisect.bisect_right(states, record_id, key=_RECORD_ID)
+        return states[first:] if first else states
+
     def match(self, patterns: PatternSet) -> list[RecordState]:
         """Return the records that match, in no particular order; not to be changed."""
-        return self._view(patterns).states
+        return self._views.view(patterns).states
+
+    def match_after(self, patterns: PatternSet, record_id: int) -> list[RecordState]:
+        """Return the records with a greater id that match, by id."""
+        if patterns.matches_all:
+            return self.states_after(record_id)
+        matching = set(self.match(patterns))
+        if len(matching) < len(self) // 16:
+            return sorted([s for s in matching if s.record_id > record_id], key=_RECORD_ID)
+        return [state for state in self.states_after(record_id) if state in matching]
+
+    def prepare_match(self, patterns: PatternSet) -> Iterator[None]:
+        """Do in steps what `match` would take long for."""
+        return self._views.prepare(patterns, LATEST_ORDER, -1)
+
+    def prepare_latest(self, patterns: PatternSet) -> Iterator[None]:
+        """Do in steps what `latest` would take long for."""
+        return self._views.prepare(patterns, LATEST_ORDER, self.tick)
+
+    def prepare_snapshot(self, pattern: Pattern) -> Iterator[None]:
+        """Do in steps what `snapshot` of a topic would take long for."""
+        if pattern.is_exact:
+            return iter(())
+        return self._views.prepare(PatternSet([pattern]), LAST_CHANGE, self.tick)
+
+    def reset_produced(self) -> Iterator[None]:
+        """Count from zero, in steps, what each record was given; nothing came, nothing to do."""
+        tick = self.tick
+        if tick == self._reset_tick:
+            return
+        for number, state in enumerate(self.states_after(-1)):
+            state.produced = 0
+            if number % 256 == 255:
+                yield
+        self._reset_tick = tick
 
     def latest(self, patterns: PatternSet) -> list[Row]:
         """Return the latest row of each record that matches, by (`ts`, `rev`).
 
         The list is shared, and stays as it is: callers do not change it.
         """
-        view = self._view(patterns)
+        view = self._views.view(patterns)
         if view.rows_tick != self.tick:
             # Sorting the states in place leaves the list nearly sorted for the next time.
-            view.states.sort(key=_latest_order)
+            view.states.sort(key=LATEST_ORDER)
             view.rows = [state.latest for state in view.states]
-            view.rows_tick = self.tick
+            view.rows_tick = view.sorted_tick = self.tick
         return view.rows
 
     def snapshot(self, topic: Topic) -> list[RecordState]:
@@ -160,9 +190,9 @@ class Hub:
         if topic.pattern.is_exact:
             state = self._states.get(topic.pattern.text)
             return [] if state is None else [state]
-        view = self._view(topic.patterns)
+        view = self._views.view(topic.patterns)
         if view.snapshot_tick != self.tick:
-            view.snapshot = sorted(view.states, key=_last_change)
+            view.snapshot = sorted(view.states, key=LAST_CHANGE)
             view.snapshot_tick = self.tick
         return view.snapshot
 
@@ -182,7 +212,7 @@ class Hub:
                 changes.append(state)
         changes.reverse()
         if deletions := self.deletions_after(tick, topic):
-            changes = sorted([*changes, *deletions], key=_last_change)
+            changes = sorted([*changes, *deletions], key=LAST_CHANGE)
         return changes
 
     def deletions_after(self, tick: int, topic: Topic) -> list[Tombstone]:
@@ -262,7 +292,8 @@ class Hub:
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
-        self._generation += 1
+        state.is_deleted = True
+        self._views.departures += 1
         self._tombstones[name] = Tombstone(deletion, self.tick)
         self._tombstones.move_to_end(name)
         if len(self._tombstones) > _MAX_TOMBSTONES:
@@ -323,7 +354,6 @@ class Hub:
             state.topics, state.topics_version = unborn.topics, unborn.topics_version
         self._states[latest.name] = self._changes[latest.name] = state
         self._next_id += 1
-        self._generation += 1
         return state
 
     def _note_change(self, state: RecordState) -> None:
@@ -337,17 +367,3 @@ class Hub:
             state = self._states.get(topic.pattern.text)
             return () if state is None else (state,)
         return reversed(self._changes.values())
-
-    def _view(self, patterns: PatternSet) -> _View:
-        view = self._views.get(patterns.key)
-        if view is None or view.generation != self._generation:
-            view = _View(patterns.select(self._states), self._generation)
-            self._views[patterns.key] = view
-            if len(self._views) > _MAX_VIEWS:
-                self._views.popitem(last=False)
-        self._views.move_to_end(patterns.key)
-        return view
-
-
-_latest_order: Final = attrgetter("latest.order")
-_last_change: Final = attrgetter("changed")

@@ -11,6 +11,7 @@ from typing import Final
 from recordd.hub import Hub
 from recordd.pages import PageLimits, end_of_page, keep_newest
 from recordd.snapshots import Snapshots
+from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -28,14 +29,16 @@ class LatestReader:
         self._limits: Final = limits
         self._snapshots: Final = snapshots
 
-    def first_page(self, patterns: PatternSet, owner: object) -> Page:
+    def first_page(self, patterns: PatternSet, owner: object) -> Steps[Page]:
         """Return the first page; the rows of the others are kept for `owner`."""
-        rows = self._hub.latest(patterns)
+        yield from self._hub.prepare_latest(patterns)
+        rows, rev = self._hub.latest(patterns), self._hub.rev
         end = end_of_page(rows, 0, self._limits)
         if end == len(rows):
-            return Page(rows, rev=self._hub.rev, epoch=self._hub.epoch)
-        following = self._encode(self._snapshots.keep(rows, owner).id, end)
-        return Page(rows[:end], rev=self._hub.rev, epoch=self._hub.epoch, next=following)
+            return Page(rows, rev=rev, epoch=self._hub.epoch)
+        snapshot = yield from self._snapshots.keep(rows, owner)
+        following = self._encode(snapshot.id, end)
+        return Page(rows[:end], rev=rev, epoch=self._hub.epoch, next=following)
 
     def page_after(self, text: str) -> Page:
         """Return the page behind another, of the same moment.
@@ -57,8 +60,9 @@ class LatestReader:
         following = self._encode(snapshot_id, end) if end < len(rows) else None
         return Page(rows[start:end], rev=snapshot.rev, epoch=self._hub.epoch, next=following)
 
-    def newest(self, patterns: PatternSet, max_bytes: int) -> Page:
+    def newest(self, patterns: PatternSet, max_bytes: int) -> Steps[Page]:
         """Return one answer with the newest rows that it has room for."""
+        yield from self._hub.prepare_latest(patterns)
         rows = self._hub.latest(patterns)
         newest = keep_newest(rows, max_bytes)
         return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))

@@ -34,6 +34,7 @@ class RecordState:
         "buffer",
         "buffered",
         "changed",
+        "is_deleted",
         "latest",
         "name",
         "produced",
@@ -56,6 +57,7 @@ class RecordState:
         self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
         self.changed = 0
         """The hub's tick when `latest` became the latest."""
+        self.is_deleted = False
         self.purged_rev = 0
         """The newest rev among the rows that retention has taken."""
         self.topics: tuple[Topic, ...] = ()

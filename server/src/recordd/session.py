@@ -13,6 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from types import GeneratorType
 from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import trio
@@ -25,7 +26,7 @@ from recordd.methods import TABLE
 from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
-from recordd.turns import TURN_S
+from recordd.turns import TURN_S, Work
 from recordd.writes import WriteRequest
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
@@ -182,11 +183,37 @@ class Session:
         result = binding.handle(self._caller, params)
         if type(result) is Row:
             self._send(call.answer(result))
-        elif isinstance(result, Listing):
+            return None
+        if type(result) is GeneratorType:
+            return self._begin_work(call, Work(result))
+        return self._take_result(call, result)
+
+    def _begin_work(self, call: Call, work: Work[object]) -> Awaitable[None] | None:
+        """Do what takes no more than a turn at once; go on with the rest in turns."""
+        if work.advance():
+            return self._take_result(call, work.result)
+        return self._go_on(call, work)
+
+    async def _go_on(self, call: Call, work: Work[object]) -> None:
+        try:
+            await self.core.turns.next()
+            while not work.advance():
+                if self.core.is_stopping:
+                    raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
+                await self.core.turns.next()
+            waiting = self._take_result(call, work.result)
+        except Exception as error:
+            self._refuse(call, error, TABLE[call.method])
+        else:
+            if waiting is not None:
+                await waiting
+
+    def _take_result(self, call: Call, result: object) -> Awaitable[None] | None:
+        if isinstance(result, Listing):
             return self._begin_listing(call, result)
-        elif isinstance(result, Opening):
+        if isinstance(result, Opening):
             return self._begin_subscription(call, result)
-        elif isinstance(result, Awaitable):
+        if isinstance(result, Awaitable):
             self._begin_query(call, result)
         elif self._is_long(call, result):
             self._begin_query(call, _return(result))
@@ -233,7 +260,9 @@ class Session:
         return None
 
     async def _begin_subscription_later(self, call: Call, opening: Opening) -> None:
-        await self._subscriptions.wait_opened()
+        while self._subscriptions.is_opening:
+            await self._subscriptions.wait_opened()
+            await self.core.turns.run(self.core.hub.prepare_snapshot(opening.pattern))
         try:
             self._begin_subscription(call, opening)
         except RequestError as error:

@@ -13,16 +13,19 @@ itself first. Measuring what each snapshot really holds back would be a look at 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from typing import Final
 
 import trio
 
 from recordd.hub import Hub, memory_of
+from recordd.turns import Steps
 from recordd_protocol.rows import Row
 
 __all__ = ["Snapshot", "SnapshotLimits", "Snapshots"]
 
 _POINTER_BYTES: Final = 8
+_ROWS_A_STEP: Final = 1024
 
 
 class SnapshotLimits:
@@ -40,13 +43,20 @@ class Snapshot:
     __slots__ = ("_own_bytes", "_replaced_before", "id", "owner", "rev", "rows", "used_at")
 
     def __init__(self, rows: list[Row], hub: Hub, owner: object) -> None:
+        """Take the rows of this moment; `measure` follows."""
         self.id: Final = secrets.token_hex(8)  # of no use to another run of the daemon
         self.rows: Final = rows
         self.rev: Final = hub.rev
         self.owner: Final = owner
         self.used_at = trio.current_time()
-        self._own_bytes: Final = sum(map(memory_of, rows))
+        self._own_bytes = 0
         self._replaced_before: Final = hub.replaced_bytes
+
+    def measure(self) -> Iterator[None]:
+        """Add up, in steps, what the rows take."""
+        for start in range(0, len(self.rows), _ROWS_A_STEP):
+            self._own_bytes += sum(map(memory_of, self.rows[start : start + _ROWS_A_STEP]))
+            yield
 
     def cost(self, replaced_bytes: int) -> int:
         """Return how much memory it holds back at most."""
@@ -70,13 +80,14 @@ class Snapshots:
         """What all hold back, at most."""
         return sum(self._costs().values())
 
-    def keep(self, rows: list[Row], owner: object) -> Snapshot:
+    def keep(self, rows: list[Row], owner: object) -> Steps[Snapshot]:
         """Keep rows of this moment for `owner`, and let go what that is too much with."""
         self.drop_expired()
         for known in self._by_id.values():
             if known.rows is rows and known.owner is owner:
                 return self._use(known)
         snapshot = Snapshot(rows, self._hub, owner)
+        yield from snapshot.measure()
         owned = [one.id for one in self._by_id.values() if one.owner is owner]
         if len(owned) >= self._limits.per_owner:
             del self._by_id[owned[0]]

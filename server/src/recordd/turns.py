@@ -8,15 +8,41 @@ pass of the loop: what others wait for does not grow with the number of those wh
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Generator, Iterable
+from typing import Final, Generic, TypeVar
 
 import trio
 
-__all__ = ["TURN_S", "Turns"]
+__all__ = ["TURN_S", "Steps", "Turns", "Work"]
 
 TURN_S: Final = 0.002
 """How long one task may keep the loop to itself: long beside the 20 µs of a pass."""
+
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""Work in short steps of 100 µs or so: it yields between them, and returns its result."""
+
+
+class Work(Generic[T]):
+    """Steps that are gone through a turn at a time; `result` is there when they are done."""
+
+    result: T
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps: Final = steps
+
+    def advance(self) -> bool:
+        """Go on for a turn; return whether it is done."""
+        clock = time.perf_counter
+        turn_ends = clock() + TURN_S
+        try:
+            while clock() < turn_ends:
+                next(self._steps)
+        except StopIteration as stop:
+            self.result = stop.value
+            return True
+        return False
 
 
 class Turns:

@@ -9,6 +9,7 @@ from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.methods.reading import find_record
 from recordd.subscription import Opening
+from recordd.turns import Steps
 from recordd_protocol.aimx_params import Follow
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Subscribe, Unsubscribe, Unsubscribed
@@ -17,13 +18,14 @@ from recordd_protocol.patterns import compile_pattern
 __all__ = ["HANDLERS"]
 
 
-def subscribe(caller: Caller, params: Subscribe) -> Opening:
+def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     """Say what is to be followed; the session opens it and answers."""
     if params.after is not None and not 0 <= params.after < 2**63:
         raise RequestError(Reason.INVALID_PARAMS, "after: must be between 0 and 2^63 - 1")
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
         find_record(caller, params.name)
+    yield from caller.core.hub.prepare_snapshot(pattern)
     return Opening(
         pattern=pattern,
         snapshot=params.snapshot,

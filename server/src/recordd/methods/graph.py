@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Final
 
 from recordd.caller import Caller
@@ -11,20 +10,16 @@ from recordd.dispatch import Handler
 from recordd.listing import Listing
 from recordd.records import RecordState
 from recordd_protocol.methods import Edge, Node, NoParams
-from recordd_protocol.patterns import compile_patterns
 
 __all__ = ["HANDLERS"]
 
 _MIN_NODE_BYTES: Final = 100
 _MIN_NAME_BYTES: Final = 4
 
-_record_id: Final = attrgetter("record_id")
-
 
 def list_nodes(caller: Caller, params: NoParams) -> Listing:
     """Return every record as a node without links."""
-    states = caller.core.hub.match(compile_patterns("#"))
-    return Listing(sorted(states, key=_record_id), _make_node, min_row_bytes=_MIN_NODE_BYTES)
+    return Listing(caller.core.hub.states_after(-1), _make_node, min_row_bytes=_MIN_NODE_BYTES)
 
 
 def list_edges(caller: Caller, params: NoParams) -> list[Edge]:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.extension_points import HistoryQuery, QueryHandler
+from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import At, Query, Replay
 from recordd_protocol.patterns import PatternSet, compile_patterns
@@ -27,7 +28,7 @@ _ENVELOPE_BYTES: Final = 4096
 """What an answer has beside its rows, at most."""
 
 
-def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page]:
+def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page] | Steps[Page]:
     """Return latest values or history of the records that match.
 
     One latest row a record is what the hub holds: it costs no look at the history, and

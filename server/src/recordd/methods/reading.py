@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -13,6 +11,7 @@ from recordd.caller import Caller
 from recordd.dispatch import Handler
 from recordd.listing import Listing
 from recordd.records import RecordState
+from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
     Count,
@@ -31,23 +30,20 @@ __all__ = ["HANDLERS", "find_record"]
 _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
 
-_record_id: Final = attrgetter("record_id")
-
 
 def get_record(caller: Caller, params: Get) -> Row:
     """Return the latest row of one record."""
     return find_record(caller, params.name).latest
 
 
-def list_records(caller: Caller, params: List) -> Listing:
+def list_records(caller: Caller, params: List) -> Steps[Listing]:
     """Return metadata of the records that match, by `record_id`, with the latest of this turn."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
-    states = caller.core.hub.match(compile_patterns(params.name))
-    wanted = sorted(states, key=_record_id)
-    start = bisect.bisect_right(wanted, params.after, key=_record_id)
-    wanted = wanted[start:] if params.limit is None else wanted[start : start + params.limit]
-    topics = caller.core.hub.topics
+    hub, patterns = caller.core.hub, compile_patterns(params.name)
+    yield from hub.prepare_match(patterns)
+    wanted = hub.match_after(patterns, params.after)[: params.limit]
+    topics = hub.topics
 
     def render(item: tuple[RecordState, Row]) -> RecordInfo:
         state, latest = item
@@ -57,9 +53,13 @@ def list_records(caller: Caller, params: List) -> Listing:
     return Listing(items, render, min_row_bytes=_MIN_INFO_BYTES)
 
 
-def count_records(caller: Caller, params: Count) -> Counts:
+def count_records(caller: Caller, params: Count) -> Steps[Counts]:
     """Return how many records match, and how many rows they have."""
-    states = caller.core.hub.match(compile_patterns(params.name))
+    hub, patterns = caller.core.hub, compile_patterns(params.name)
+    if patterns.matches_all:
+        return Counts(records=len(hub), rows=hub.rows)
+    yield from hub.prepare_match(patterns)
+    states = hub.match(patterns)
     return Counts(records=len(states), rows=sum([state.rows for state in states]))
 
 

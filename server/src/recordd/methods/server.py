@@ -11,6 +11,7 @@ from recordd.dispatch import Handler
 from recordd.extension_points import RetentionReporter
 from recordd.grants import list_writable
 from recordd.openrpc import describe_api
+from recordd.turns import Steps
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import ClockConfirmed, Hello, NoParams, Stats, WasReset, Welcome
@@ -82,11 +83,9 @@ def confirm_clock(caller: Caller, params: NoParams) -> ClockConfirmed:
     return ClockConfirmed(leap_ms=retention.confirm_clock())
 
 
-def reset_counters(caller: Caller, params: NoParams) -> WasReset:
+def reset_counters(caller: Caller, params: NoParams) -> Steps[WasReset]:
     """Count the values of every record from zero again."""
-    hub = caller.core.hub
-    for state in filter(None, map(hub.find, hub.names())):
-        state.produced = 0
+    yield from caller.core.hub.reset_produced()
     return WasReset(reset=True)
 
 

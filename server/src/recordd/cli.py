@@ -1,4 +1,4 @@
-"""The `recordd` command: `serve`, and `config` to see what would be in force.
+"""The `recordd` command: `serve`, `config` to see what would be in force, and those over a file.
 
 Exit codes: 0 after SIGTERM or SIGINT; 78 (EX_CONFIG) where only the operator can help, a
 bad configuration or a database that must not be opened; 74 (EX_IOERR) where standard
@@ -22,11 +22,13 @@ import trio
 from recordd.backend import FatalBackendError, PersistenceError
 from recordd.daemon import configured_extensions, run_daemon
 from recordd.log import configure_logging
+from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
 from recordd.rules import format_age
 from recordd.settings import (
     Configuration,
     ConfigurationError,
     SettingInfo,
+    Settings,
     describe_settings,
     load,
 )
@@ -47,6 +49,12 @@ _FLAGS: Final = {
     "log-format": "FORMAT",
 }
 """Settings that have a flag; the others come by environment and file."""
+
+_SUMMARIES: Final = {
+    "serve": "run the daemon (the default)",
+    "config": "print the settings in force, and where each came from",
+    **{command: summary for command, (summary, _) in COMMANDS.items()},
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,13 +86,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         flags = {
             key: value
             for flag in _FLAGS
-            if (value := getattr(options, key := flag.replace("-", "_"))) is not None
+            if (value := getattr(options, key := flag.replace("-", "_"), None)) is not None
         }
         configuration = load(flags, os.environ, _find_file(options.config))
         if options.command == "config":
             with printing():
                 _print_configuration(configuration)
             return 0
+        if options.command in COMMANDS:
+            return _run_on_file(options, configuration.settings)
         return _serve(configuration, accept_loss=options.accept_loss)
     except ConfigurationError as error:
         return _fail(str(error), _EX_CONFIG)
@@ -106,6 +116,12 @@ def _serve(configuration: Configuration, *, accept_loss: bool) -> int:
     return 0
 
 
+def _run_on_file(options: argparse.Namespace, settings: Settings) -> int:
+    if settings.backend != "sqlite":
+        return _fail(f"backend {settings.backend!r} has no file: only sqlite's has", _EX_CONFIG)
+    return run_file_command(options, settings.database)
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="recordd", description="A record database daemon.", allow_abbrev=False
@@ -113,15 +129,15 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"recordd {version('recordd')}")
     commands = parser.add_subparsers(dest="command", required=True)
     reasons = {info.key: info.reason for info in describe_settings()}
-    for command, summary in (
-        ("serve", "run the daemon (the default)"),
-        ("config", "print the settings in force, and where each came from"),
-    ):
+    for command, summary in _SUMMARIES.items():
         sub = commands.add_parser(command, help=summary, description=summary, allow_abbrev=False)
         sub.add_argument("--config", metavar="FILE", help="TOML file with settings and rules")
         for flag, metavar in _FLAGS.items():
+            if command in COMMANDS and flag != "database":
+                continue
             reason = reasons[flag.replace("-", "_")]
             sub.add_argument(f"--{flag}", metavar=metavar, help=reason)
+        add_arguments(command, sub)
     commands.choices["serve"].add_argument(
         "--accept-loss",
         action="store_true",
@@ -133,7 +149,7 @@ def _build_parser() -> argparse.ArgumentParser:
 def _with_command(arguments: Sequence[str] | None) -> list[str]:
     """Put in `serve`, the command that may be left out."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] in (["serve"], ["config"], ["-h"], ["--help"], ["--version"]):
+    if given[:1] and given[0] in (*_SUMMARIES, "-h", "--help", "--version"):
         return given
     return ["serve", *given]
 

@@ -85,6 +85,8 @@ class Meta:
     """The newest rev ever given when the epoch began, whether its row is still there or not."""
     MARKED: Final = "marked"
     """Whether there has been a mark beside the file; see `mark.py`."""
+    BACKUP: Final = "backup"
+    """In a backup: of which epoch and rev it is. Whoever opens it takes a new epoch."""
 
 
 def lock_database(path: str) -> int:

@@ -60,11 +60,14 @@ def take_up(
     standing = judge(
         mark, epoch=loaded.epoch, rev=loaded.rev, had_mark=had_mark, boot_id=read_boot_id()
     )
+    is_backup = bool(db.execute("SELECT 1 FROM meta WHERE key = ?", (Meta.BACKUP,)).get)
+    if is_backup and standing in (Standing.WHOLE, Standing.UNMARKED):
+        standing = Standing.UNMATCHED
     if standing is Standing.BEHIND and not accept_loss:
         assert mark is not None, "nothing is behind no mark"
         raise BackendError(_describe_loss(path, loaded.rev, mark.rev))
     if standing not in (Standing.WHOLE, Standing.UNMARKED):
-        _log_new_epoch(path, loaded, mark, standing)
+        _log_new_epoch(path, loaded, mark, standing, is_backup=is_backup)
         rev = max(loaded.rev, mark.rev if mark else 0)
         loaded = msgspec.structs.replace(loaded, rev=rev, epoch=start_epoch(db, rev))
     durable = synchronous == "full"
@@ -84,6 +87,7 @@ def start_epoch(db: apsw.Connection, rev: int) -> str:
         db.execute(_SET_META, (Meta.EPOCH, epoch))
         db.execute(_SET_META, (Meta.GIVEN_REV, rev))
         db.execute(_SET_META, (Meta.MARKED, 1))
+        db.execute("DELETE FROM meta WHERE key = ?", (Meta.BACKUP,))
     return epoch
 
 
@@ -98,8 +102,13 @@ def _describe_loss(path: str, found_rev: int, marked_rev: int) -> str:
     )
 
 
-def _log_new_epoch(path: str, loaded: Loaded, mark: Mark | None, standing: Standing) -> None:
+def _log_new_epoch(
+    path: str, loaded: Loaded, mark: Mark | None, standing: Standing, *, is_backup: bool
+) -> None:
     """Say why followers will start afresh."""
+    if is_backup:
+        logger.warning("%s is a backup that was opened as it is: a new epoch begins", path)
+        return
     if standing is Standing.UNMATCHED:
         why = "has no valid mark beside it" if mark is None else "has the mark of another file"
         logger.warning("%s %s, so it was copied or put in place: a new epoch begins", path, why)

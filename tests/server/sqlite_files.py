@@ -1,0 +1,97 @@
+"""Database files for tests: filled, killed, flipped, and gone through another SQLite."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from recordd.backend import BackendOptions
+from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd_protocol.rows import Row
+from tests.server.rows import row
+
+PAGE_BYTES = 4096
+
+DAMAGE = b'"\x01{' * 30
+"""Neither JSON nor a row."""
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """A `Progress` that nobody hears."""
+
+
+def make(path: Path) -> SqliteBackend:
+    return SqliteBackend(BackendOptions(database=str(path)))
+
+
+def rows_of(count: int) -> list[Row]:
+    """Rows of seven records, of many sizes, all of them text that a flip may leave valid."""
+    return [
+        row(n, f"r.{n % 7}", value=b'{"v":"%s","n":%d}' % (b"x" * (n * 37 % 300), n))
+        for n in range(1, count + 1)
+    ]
+
+
+async def fill(path: Path, count: int = 2000) -> None:
+    """Make a database that was stopped in order, its index merged."""
+    backend = make(path)
+    await backend.initialize()
+    await backend.store(rows_of(count))
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.close()
+
+
+async def fill_and_kill(path: Path, count: int = 2000) -> None:
+    """Make a database as a killed daemon leaves it, its last rows in the WAL alone."""
+    open_path = path.with_name("open-" + path.name)
+    await fill(open_path, count - 100)
+    backend = make(open_path)
+    await backend.initialize()
+    await backend.store(rows_of(count)[-100:])
+    for suffix in ("", "-wal", "-mark"):
+        if Path(f"{open_path}{suffix}").exists():
+            shutil.copyfile(f"{open_path}{suffix}", f"{path}{suffix}")
+    await backend.close()
+
+
+def flip(path: Path, bit: int, *, page: int) -> None:
+    """Flip a bit of a page, counted from its first byte's lowest."""
+    image = bytearray(path.read_bytes())
+    image[(page - 1) * PAGE_BYTES + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(image)
+
+
+def overwrite(path: Path, *, page: int, offset: int = 0, content: bytes) -> None:
+    image = bytearray(path.read_bytes())
+    start = (page - 1) * PAGE_BYTES + offset
+    image[start : start + len(content)] = content
+    path.write_bytes(image)
+
+
+def vacuum_by_stock_sqlite(path: Path, copy: Path) -> None:
+    """Leave a copy whose checksums are all stale."""
+    db = sqlite3.connect(path)
+    db.execute("VACUUM INTO ?", (str(copy),))
+    db.close()
+
+
+def log_of(path: Path) -> list[tuple[int, str]]:
+    """Return (`rev`, value) of every row, as any SQLite reads them, from a throw-away copy."""
+    copy = path.with_name("look-" + path.name)
+    for suffix in ("", "-wal"):
+        if Path(f"{path}{suffix}").exists():
+            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+    db = sqlite3.connect(copy)
+    found = db.execute("SELECT rev, value FROM log ORDER BY rev").fetchall()
+    db.close()
+    copy.unlink()
+    return found
+
+
+def epoch_of(path: Path) -> str:
+    db = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+    found: str = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]
+    db.close()
+    return found

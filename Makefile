@@ -50,7 +50,7 @@ fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 peers: $(STAMP)  ## clients that others wrote, against the running daemon (needs npm)
 	$(BIN)/python -m tests.peers.run
 
-aimdb: $(STAMP)  ## AimDB's own command line against the running daemon (needs cargo)
+aimdb: $(STAMP)  ## AimDB's own programs against the running daemon (needs cargo)
 	$(BIN)/python -m tests.peers.aimdb
 
 lint: $(STAMP)  ## lint and format check

@@ -50,11 +50,13 @@ class Backlog:
         while self._size > self._max_bytes and len(self._commits) > 1:
             self._size -= self._commits.popleft().size
 
+    def covers(self, tick: int) -> bool:
+        """Tell whether every row that was published after `tick` is here."""
+        return bool(self._commits) and self._commits[0].tick_before <= tick
+
     def rows_after(self, tick: int) -> Iterator[Row] | None:
         """Return the rows that were published after `tick`, or None where some are not here."""
-        if not self._commits or self._commits[0].tick_before > tick:
-            return None
-        return self._iterate(tick)
+        return self._iterate(tick) if self.covers(tick) else None
 
     def find_tick(self, rev: int) -> int | None:
         """Return the tick of the last row up to `rev`; None where rows after it are not here."""

@@ -84,6 +84,7 @@ class Hub:
         self._reset_tick = -1
         self._unborn: Final[dict[str, Unborn]] = {}
         self._next_id = 0
+        self._transients = 0  # records that storage knows nothing of
         self._views: Final = Views(self._states)
         # Records by their latest change, oldest first; and deletions, likewise.
         self._changes: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
@@ -215,6 +216,20 @@ class Hub:
             changes = sorted([*changes, *deletions], key=LAST_CHANGE)
         return changes
 
+    def transients_after(self, tick: int, topic: Topic) -> list[Change] | None:
+        """Return as `changes_after` what matches and is not persisted.
+
+        With a `tick` below 0 all of it, and the deletions that are remembered.
+        """
+        if 0 <= tick < self._forgotten_tick:
+            return None
+        changes: list[Change] = []
+        if self._transients:
+            states = self.snapshot(topic)
+            changes += [s for s in states if s.changed > tick and s.latest.rev is None]
+        deletions = [d for d in self.deletions_after(tick, topic) if d.row.rev is None]
+        return sorted([*changes, *deletions], key=LAST_CHANGE) if deletions else changes
+
     def deletions_after(self, tick: int, topic: Topic) -> list[Tombstone]:
         """Return the deletions after `tick` of records that match and did not come again."""
         found = []
@@ -292,6 +307,7 @@ class Hub:
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
+        self._transients -= state.latest.rev is None
         state.is_deleted = True
         self._views.departures += 1
         self._tombstones[name] = Tombstone(deletion, self.tick)
@@ -354,6 +370,7 @@ class Hub:
             state.topics, state.topics_version = unborn.topics, unborn.topics_version
         self._states[latest.name] = self._changes[latest.name] = state
         self._next_id += 1
+        self._transients += latest.rev is None
         return state
 
     def _note_change(self, state: RecordState) -> None:

@@ -3,12 +3,14 @@
 Theory of operation. A subscription passes through these phases:
 
     OPENING ──► REPLAYING ◄──► READING       resync: back to OPENING
-                  │    └────► CONFLATING     past the room: from LIVE back to REPLAYING
+       PATCHING ◄─┤    └────► CONFLATING     past the room: from LIVE back to REPLAYING
                   └──► LIVE ◄──┘             (delivery "every") or CONFLATING ("latest")
 
 OPENING puts the current values of one moment. REPLAYING puts exactly what was
 committed since, from the hub's backlog; READING does so from storage, further back than
-the backlog goes. CONFLATING, where exactness is not owed, puts only the newest row of each
+the backlog goes. Storage knows nothing of records that are not persisted: PATCHING puts
+their newest rows, where the backlog has outrun them, and tells how many updates that
+leaves out. CONFLATING, where exactness is not owed, puts only the newest row of each
 record that has changed, and tells how many updates that leaves out. Each puts as much as
 the outbox has room for; when nothing is left the subscription is LIVE, and commits are
 pushed to it. All steps but the reading itself are synchronous: no commit falls between.
@@ -19,14 +21,16 @@ over: that change is yet to be told.
 
 The position is a tick of the hub, or, further back than the backlog, a rev. What is left
 out is known without having been looked at: the topic counts what was published since the
-`_Base`, the subscription what of that it got or was told of.
+`_Base`, the subscription what of that it got or was told of. Updates that no storage has
+are counted by themselves too, since their loss is known before the rest is read. What asked
+for every update goes live with nothing untold: with what no update is left to tell of, as
+late rows of records that are not persisted, it resyncs.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -64,6 +68,7 @@ class _Phase(enum.Enum):
     OPENING = enum.auto()
     REPLAYING = enum.auto()
     READING = enum.auto()
+    PATCHING = enum.auto()
     CONFLATING = enum.auto()
     LIVE = enum.auto()
     CLOSED = enum.auto()
@@ -113,7 +118,9 @@ class Subscription:
         self._rev = hub.rev
         self._after: int | str = hub.rev  # where to go on reading storage
         self._exact_until = 0
-        self._transients_until = hub.tick  # rows without rev that it has, or has in a newer form
+        # Updates without rev that it got or was told of: up to this tick, so many.
+        self._transients_until = hub.tick
+        self._transients_accounted = self.topic.transients
         self.is_resync = False
         self._choose_start(opening)
 
@@ -219,6 +226,7 @@ class Subscription:
         self._counters.resyncs += 1
         self._take_position(hub.tick, hub.rev)
         self._transients_until = hub.tick
+        self._transients_accounted = self.topic.transients
         self._accounted = self.topic.published
         self.unreported = self._missed = 0
         self._exact_until = 0
@@ -247,7 +255,8 @@ class Subscription:
             return
         self._exact_until = hub.rev
         self._tick, self._rev, self._after = None, after, after
-        self._transients_until = -1
+        # They have no history: what is current opens the stream, and is followed from here.
+        self._capture(hub.transients_after(-1, self.topic) or ())
 
     def _oldest_rev(self) -> int:
         return self._hub.newest_gap(self.topic.pattern, 0) + 1
@@ -266,6 +275,7 @@ class Subscription:
         del self.topic.live[self]
         self._take_position(*self._hub.before_commit)
         self._transients_until = self._base.tick
+        self._transients_accounted = self.topic.transients_before
         self._accounted = self.topic.published - updates
         self._missed, self.unreported = self.unreported, 0
         # One large commit does not make a slow reader: who had taken all gets all of it.
@@ -318,15 +328,17 @@ class Subscription:
         taken: list[Row] = []
         tick, rev, size = self._tick, self._rev, 0
         for row in rows:
-            is_new = row.rev is not None or tick >= self._transients_until
+            # What it got before its position came to be a tick is passed over.
+            is_new = tick >= self._transients_until if row.rev is None else row.rev > rev
             if is_new and matches(row.name) and takes(self.topic, row):
                 size += len(row.body) + _EVENT_BYTES
                 if not self._fits(len(taken) + 1, size, room):
                     break
                 taken.append(row)
                 self._accounted += tick >= self._base.tick
+                self._transients_accounted += row.rev is None
             tick += 1
-            rev = row.rev or rev
+            rev = max(rev, row.rev or 0)
         has_moved = tick > self._tick
         self._tick, self._rev, self._after = tick, rev, rev
         self._put(taken)
@@ -338,44 +350,57 @@ class Subscription:
         tick = hub.tick if self._rev >= hub.rev else hub.backlog.find_tick(self._rev)
         if tick is None:
             self._leave_backlog()
-            return True
-        self._tick = tick
-        self._capture_transients()
+        elif self.topic.transients == self._transients_accounted:
+            self._tick, self._transients_until = tick, hub.tick
+        elif hub.backlog.covers(self._transients_until):
+            self._tick = min(tick, self._transients_until)
+        else:
+            self._tick = tick
+            self._capture_transients()
         return True
 
     def _capture_transients(self) -> None:
-        """Have the values of records that are not persisted put: no page has them."""
+        """Have the newest rows put of which the backlog lacks the older ones, as has storage."""
         hub = self._hub
-        since, self._transients_until = self._transients_until, hub.tick
-        changes: list[Change] = [
-            state
-            for state in hub.snapshot(self.topic)
-            if state.latest.rev is None and state.changed > since
-        ]
-        changes += [
-            deletion
-            for deletion in hub.deletions_after(since, self.topic)
-            if deletion.row.rev is None
-        ]
-        self._accounted += sum([change.changed > self._base.tick for change in changes])
-        self._capture(sorted(changes, key=attrgetter("changed")))
+        changes = hub.transients_after(self._transients_until, self.topic)
+        if changes is None:
+            return self._resync()
+        updates = self.topic.transients - self._transients_accounted
+        self._missed += updates - len(changes)
+        self._accounted += updates
+        self._transients_until, self._transients_accounted = hub.tick, self.topic.transients
+        self._captured, self._next, self._as_of = changes, 0, hub.tick
+        self._phase = _Phase.PATCHING
+        return None
+
+    def _put_transients(self) -> bool:
+        if self._next == len(self._captured):
+            self._captured, self._next = (), 0
+            self._phase = _Phase.REPLAYING
+            return True
+        return self._put_captured()
 
     def _leave_backlog(self) -> None:
         """Go on where the backlog does not reach."""
         if self._every or self._rev < self._exact_until:
-            self._phase = _Phase.READING
+            # What comes from storage is what has a rev; beyond the newest there is nothing.
+            is_stored = self._rev < self._hub.rev
+            self._phase = _Phase.READING if is_stored else _Phase.REPLAYING
             if self._tick is not None:
                 self._transients_until = max(self._transients_until, self._tick)
                 self._tick = None
-        elif self._tick is None:
+            return
+        self._phase = _Phase.CONFLATING
+        if self._tick is None:
             self._tick = self._base.tick
-            self._capture_transients()
-        else:
-            self._phase = _Phase.CONFLATING
 
     def _put_changes(self) -> bool:
         if self._next == len(self._captured):
             return self._capture_changes()
+        return self._put_captured()
+
+    def _put_captured(self) -> bool:
+        """Put the newest rows of what was captured; return whether it came further."""
         rows: list[Row] = []
         size = 0
         room = self._outbox.room
@@ -416,9 +441,13 @@ class Subscription:
         return change.changed <= self._transients_until if row.rev is None else row.rev <= self._rev
 
     def _go_live(self) -> bool:
+        missed = self._missed + self.topic.published - self._accounted
+        if missed and self._every:
+            self._resync()  # there may be no next update to tell it with
+            return True
         self._phase = _Phase.LIVE
         self._captured, self._next = (), 0
-        self.unreported += self._missed + self.topic.published - self._accounted
+        self.unreported += missed
         self._missed = 0
         self.topic.live[self] = None
         return True
@@ -456,6 +485,7 @@ class Subscription:
 _FEEDERS: Final[dict[_Phase, Callable[[Subscription], bool]]] = {
     _Phase.OPENING: Subscription._put_snapshot,
     _Phase.REPLAYING: Subscription._put_backlog,
+    _Phase.PATCHING: Subscription._put_transients,
     _Phase.CONFLATING: Subscription._put_changes,
 }
 """What each phase does of which memory knows all; True where it came further."""

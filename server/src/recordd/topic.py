@@ -54,10 +54,22 @@ class Topic:
 
     Without `late` only those late rows count that a ring shows: see `Topics.takes`.
 
-    `since` is the version of the set of topics that it came with.
+    `transients` counts those of them that no storage has, and `transients_before` those
+    before the commit that is being published, or was last. `since` is the version of the
+    set of topics that it came with.
     """
 
-    __slots__ = ("followers", "late", "live", "pattern", "patterns", "published", "since")
+    __slots__ = (
+        "followers",
+        "late",
+        "live",
+        "pattern",
+        "patterns",
+        "published",
+        "since",
+        "transients",
+        "transients_before",
+    )
 
     def __init__(self, pattern: Pattern, since: int, *, late: bool) -> None:
         self.pattern: Final = pattern
@@ -67,10 +79,14 @@ class Topic:
         self.followers = 0
         self.live: Final[dict[Follower, None]] = {}
         self.published = 0
+        self.transients = 0
+        self.transients_before = 0
 
     def publish(self, rows: Sequence[Row], touched: dict[Outbox, None]) -> None:
         """Give the rows of one commit to all that are live; note the outboxes they went to."""
         self.published += len(rows)
+        self.transients_before = self.transients
+        self.transients += sum([row.rev is None for row in rows])
         shared: dict[object, Burst] = {}
         are_many = len(rows) > _FEW_ROWS
         for follower in list(self.live):

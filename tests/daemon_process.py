@@ -24,6 +24,8 @@ class DaemonProcess:
         self.socket_path = folder / "s"
         self.database = folder / "recordd.db"
         self.log_path = folder / "log"
+        self.enter: list[str] = []
+        """A command that runs the daemon's in a place of its own."""
         self._flags = flags
         self._environment = environment
         self.process: subprocess.Popen[bytes] | None = None
@@ -64,7 +66,7 @@ class DaemonProcess:
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "recordd", "serve"),
+                    *(*self.enter, sys.executable, "-m", "recordd", "serve"),
                     *("--socket", str(self.socket_path)),
                     *("--database", str(self.database)),
                     *("--listen", "127.0.0.1:0"),

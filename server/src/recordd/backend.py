@@ -9,6 +9,7 @@ import msgspec
 
 from recordd.moments import Moment
 from recordd.pages import PageLimits
+from recordd.passing import PassingError, is_passing
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -23,6 +24,7 @@ __all__ = [
     "LoadedRecord",
     "NotConfigured",
     "PageLimits",
+    "PassingBackendError",
     "PersistenceBackend",
     "PersistenceError",
     "Purged",
@@ -31,6 +33,7 @@ __all__ = [
     "ReplayParams",
     "SerializationError",
     "WatchedBackend",
+    "refusal_of",
 ]
 
 
@@ -57,8 +60,18 @@ class BackendError(PersistenceError):
     """The storage refuses: disk full, I/O error. Nothing of the call took effect."""
 
 
+class PassingBackendError(BackendError, PassingError):
+    """The storage refuses for a cause that may pass by itself: a full disk, an I/O error."""
+
+
 class FatalBackendError(BackendError):
     """The storage cannot be trusted any more (a failed fsync): answer, then stop."""
+
+
+def refusal_of(path: str, error: OSError) -> BackendError:
+    """Return what an error of the system means for a storage's file."""
+    refusal = PassingBackendError if is_passing(error) else BackendError
+    return refusal(f"{path}: {error.strerror}")
 
 
 class SerializationError(PersistenceError):

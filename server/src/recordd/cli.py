@@ -1,7 +1,8 @@
 """The `recordd` command: `serve`, `config` to see what would be in force, and those over a file.
 
 Exit codes: 0 after SIGTERM or SIGINT; 78 (EX_CONFIG) where only the operator can help, a
-bad configuration or a database that must not be opened; 74 (EX_IOERR) where standard
+bad configuration or a database that must not be opened; 75 (EX_TEMPFAIL) where another
+start may succeed; 74 (EX_IOERR) where standard
 output cannot be written; 1 for other failures; 2 usage.
 """
 
@@ -22,6 +23,7 @@ import trio
 from recordd.backend import FatalBackendError, PersistenceError
 from recordd.daemon import configured_extensions, run_daemon
 from recordd.log import configure_logging
+from recordd.passing import PassingError
 from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
 from recordd.rules import format_age
 from recordd.settings import (
@@ -39,6 +41,7 @@ __all__ = ["main"]
 
 _EX_IOERR: Final = 74
 _EX_CONFIG: Final = 78
+_EX_TEMPFAIL: Final = 75
 _FLAGS: Final = {
     "socket": "PATH",
     "listen": "HOST:PORT",
@@ -189,6 +192,8 @@ def _innermost(raised: BaseException) -> BaseException:
 
 def _exit_code_of(error: RecorddError) -> int:
     """A restart mends a fault that came while running, but no file that was refused."""
+    if isinstance(error, PassingError):
+        return _EX_TEMPFAIL
     if isinstance(error, FatalBackendError):
         return 1
     return _EX_CONFIG if isinstance(error, PersistenceError | ConfigurationError) else 1

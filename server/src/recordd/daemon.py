@@ -23,7 +23,7 @@ from recordd import systemd
 from recordd.backend import BackendOptions, FatalBackendError, PersistenceBackend
 from recordd.core import Core, Extension, build_core
 from recordd.persistence import RetentionPolicy, make_backend, with_persistence
-from recordd.settings import Configuration, ConfigurationError, Settings, split_address
+from recordd.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
 from recordd.transports.websocket import refuse_websocket, serve_websocket
@@ -208,4 +208,4 @@ async def _open_tcp_listeners(address: str) -> list[trio.SocketListener]:
         text = f"listen: {address}: {error.strerror or error}"
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(text) from None
-        raise ConfigurationError(text) from None
+        raise refusal_to_use(text, error) from None

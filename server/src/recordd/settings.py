@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 from msgspec import Meta
 
+from recordd.passing import PassingError, is_passing
 from recordd.rules import RuleTable, parse_age, read_rules
 from recordd_protocol.addresses import (
     DEFAULT_LISTEN,
@@ -31,12 +32,18 @@ __all__ = [
     "Settings",
     "describe_settings",
     "load",
+    "refusal_to_use",
     "split_address",
 ]
 
 
 class ConfigurationError(RecorddError):
     """The configuration cannot be used; the text is one line for the operator."""
+
+
+def refusal_to_use(text: str, error: OSError) -> RecorddError:
+    """Return what an error of the system means for what the configuration asks for."""
+    return PassingError(text) if is_passing(error) else ConfigurationError(text)
 
 
 def _default_database(environment: Mapping[str, str]) -> str:

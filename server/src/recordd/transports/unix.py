@@ -18,7 +18,7 @@ import trio
 from recordd.core import Core
 from recordd.file_lock import LockTaken, take_lock
 from recordd.session import Session, open_session
-from recordd.settings import ConfigurationError
+from recordd.settings import ConfigurationError, refusal_to_use
 from recordd.transports.sending import linger, send_all_or_give_up, send_in_pieces
 from recordd_protocol.errors import Reason, RecorddError, RequestError
 from recordd_protocol.framing import Framing, LineBuffer
@@ -57,7 +57,7 @@ async def open_unix_listener(path: str) -> AsyncIterator[trio.SocketListener]:
             sock.listen(128)
         except OSError as error:
             sock.close()
-            raise ConfigurationError(f"socket: {path}: {error.strerror}") from None
+            raise refusal_to_use(f"socket: {path}: {error.strerror}", error) from None
         async with trio.SocketListener(sock) as listener:
             try:
                 yield listener
@@ -151,7 +151,7 @@ def _path_lock(path: str) -> Iterator[None]:
     except LockTaken:
         raise SocketInUse(f"{path}: another daemon listens there") from None
     except OSError as error:
-        raise ConfigurationError(f"socket: {path}.lock: {error.strerror}") from None
+        raise refusal_to_use(f"socket: {path}.lock: {error.strerror}", error) from None
     try:
         yield
     finally:

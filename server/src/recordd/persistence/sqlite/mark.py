@@ -26,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from recordd.backend import BackendError, FatalBackendError
+from recordd.backend import BackendError, FatalBackendError, refusal_of
 
 __all__ = [
     "Mark",
@@ -145,7 +145,7 @@ def remove_mark(database: str) -> None:
             os.unlink(path)
         _sync_folder(path)
     except OSError as error:
-        raise BackendError(f"{path}: {error.strerror}") from None
+        raise refusal_of(path, error) from None
 
 
 def read_boot_id() -> str:
@@ -178,7 +178,7 @@ class MarkFile:
             _sync_folder(self.path)
         except OSError as error:
             self.release()
-            raise BackendError(f"{self.path}: {error.strerror}") from None
+            raise refusal_of(self.path, error) from None
 
     def note(self, rev: int) -> None:
         """Take note that COMMIT has made everything up to `rev` as durable as it promises.

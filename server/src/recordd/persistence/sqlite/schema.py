@@ -14,7 +14,7 @@ from typing import Final
 
 import apsw
 
-from recordd.backend import BackendError
+from recordd.backend import BackendError, refusal_of
 from recordd.file_lock import LockTaken, take_lock
 
 __all__ = [
@@ -100,7 +100,7 @@ def lock_database(path: str) -> int:
     except LockTaken:
         raise BackendError(f"{path}: another process has this database open") from None
     except OSError as error:
-        raise BackendError(f"{path}.lock: {error.strerror}") from None
+        raise refusal_of(f"{path}.lock", error) from None
 
 
 def refuse_newer(path: str) -> None:
@@ -115,7 +115,7 @@ def refuse_newer(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise BackendError(f"{path}: {error.strerror}") from None
+        raise refusal_of(path, error) from None
     if not header:
         return  # created and not yet written: a new one
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
@@ -133,7 +133,7 @@ def create_private(path: str) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        raise BackendError(f"{path}: {error.strerror}") from None
+        raise refusal_of(path, error) from None
 
 
 def read_version(db: apsw.Connection, path: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from recordd.backend import BackendError, FatalBackendError
+from recordd.backend import FatalBackendError, refusal_of
 
 __all__ = ["FileWatch"]
 
@@ -26,7 +26,7 @@ class FileWatch:
         try:
             self._files: Final = {path: _identify(path) for path in (database, f"{database}-wal")}
         except OSError as error:
-            raise BackendError(f"{error.filename}: {error.strerror}") from None
+            raise refusal_of(error.filename, error) from None
 
     def check(self) -> None:
         """Refuse to go on with a file that has no name any more.

@@ -7,6 +7,7 @@ a cancellation between two of them would leave it open.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
@@ -14,7 +15,13 @@ import apsw
 import apsw.sqlite_extra
 import trio
 
-from recordd.backend import BackendError, BackendShutdown, FatalBackendError, SerializationError
+from recordd.backend import (
+    BackendError,
+    BackendShutdown,
+    FatalBackendError,
+    PassingBackendError,
+    SerializationError,
+)
 from recordd.gil_turns import GilTurns
 
 __all__ = ["VFS", "SqliteWorker", "open_vfs", "translate_error"]
@@ -31,11 +38,21 @@ _FATAL: Final = (
 )
 
 
+_PASSING: Final = (
+    apsw.BusyError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+)
+
+
 class SqliteWorker:
     """A connection whose functions run one after the other on its thread."""
 
-    def __init__(self, db: apsw.AsyncConnection, turns: GilTurns) -> None:
+    def __init__(self, db: apsw.AsyncConnection, path: str, turns: GilTurns) -> None:
         self._db: Final = db
+        self._path: Final = path
         self._turns: Final = turns
         self._closed = False
         self.rollbacks = 0
@@ -55,8 +72,8 @@ class SqliteWorker:
         try:
             db = await apsw.Connection.as_async(path, flags=flags, vfs=VFS)
         except apsw.Error as error:
-            raise BackendError(f"{path}: {error}") from None
-        return cls(db, turns)
+            raise translate_error(error, path) from error
+        return cls(db, path, turns)
 
     async def run(
         self,
@@ -78,7 +95,7 @@ class SqliteWorker:
             try:
                 result = await self._db.async_run(self._guard, function, args, kwargs)
             except apsw.Error as error:
-                raise translate_error(error) from error
+                raise translate_error(error, self._path) from error
         return cast("T", result)
 
     def _guard(
@@ -109,15 +126,29 @@ def open_vfs() -> None:
         db.close()
 
 
-def translate_error(error: apsw.Error) -> BackendError | SerializationError:
+def _explain_cant_open(path: str) -> BackendError:
+    """Return why a file cannot be opened, which SQLite keeps to itself.
+
+    To open it here and close it again would drop SQLite's locks on it.
+    """
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        if os.path.exists(name) and not os.access(name, os.R_OK | os.W_OK):
+            return BackendError(f"{name}: not ours to read and write")
+    return PassingBackendError(f"{path}: cannot be opened")
+
+
+def translate_error(error: apsw.Error, path: str) -> BackendError | SerializationError:
     """Return what an SQLite error means for the caller."""
     code = getattr(error, "extendedresult", 0)
     if code in _FATAL:
         return FatalBackendError(f"storage lost a write: {error}")
     if isinstance(error, apsw.TooBigError):
         return SerializationError(f"value: {error}")
+    if isinstance(error, apsw.CantOpenError):
+        return _explain_cant_open(path)
     if isinstance(error, apsw.FullError):
-        return BackendError("the disk is full")
+        return PassingBackendError("the disk is full")
     if code == apsw.SQLITE_IOERR_DATA:
         return BackendError("a page of the database fails its checksum: restore a backup")
-    return BackendError(f"storage refuses: {type(error).__name__}: {error}")
+    refusal = PassingBackendError if isinstance(error, _PASSING) else BackendError
+    return refusal(f"storage refuses: {type(error).__name__}: {error}")

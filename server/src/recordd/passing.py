@@ -1,0 +1,41 @@
+"""Errors that may pass by themselves: another start, or another try, can succeed.
+
+A full disk is emptied, other programs close their files, a disk that does not answer comes
+back. The service manager is told to try again (exit code 75, EX_TEMPFAIL of sysexits.h);
+what no trying mends is 78 (EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+from recordd_protocol.errors import RecorddError
+
+__all__ = ["PassingError", "is_passing"]
+
+_ERRNOS: Final = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EDQUOT,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+class PassingError(RecorddError):
+    """The system refuses for a cause that may pass by itself."""
+
+
+def is_passing(error: OSError) -> bool:
+    """Tell whether what the system refuses now it may grant later."""
+    return error.errno in _ERRNOS

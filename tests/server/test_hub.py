@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from recordd.backend import Purged
+import pytest
+
+from recordd.backend import Loaded, LoadedRecord, Purged
 from recordd.hub import Hub
 from recordd.rules import read_rules
 from recordd_protocol.patterns import compile_pattern, compile_patterns
@@ -67,3 +69,34 @@ def test_rows_that_retention_took_are_counted_and_leave_a_gap() -> None:
     assert hub.newest_gap(compile_pattern("*"), 0) == 2
     assert hub.newest_gap(compile_pattern("*"), 2) == 0
     assert hub.newest_gap(compile_pattern("b"), 0) == 0
+
+
+def test_after_a_restart_only_followers_of_what_was_deleted_lack_rows() -> None:
+    hub = make_hub()
+    latest_rows = [LoadedRecord(Row("a", b"1", 1, 3), 2), LoadedRecord(Row("x.b", b"1", 1, 7), 1)]
+    deletions = [("x.a", 4), ("x.b", 6), ("c", 9)]
+    hub.restore(Loaded(epoch="e", rev=9, records=latest_rows, deleted_rev=2, deletions=deletions))
+    gaps = {
+        (pattern, after): hub.newest_gap(compile_pattern(pattern), after)
+        for pattern, after in [
+            ("a", 2), ("a", 1), ("x.b", 5), ("x.b", 6), ("x.*", 3), ("x.*", 6), ("#", 8), ("c", 3),
+            ("new", 2), ("x.a", 4), ("#.a", 3),
+        ]
+    }  # fmt: skip
+    assert gaps == {
+        ("a", 2): 0, ("a", 1): 2, ("x.b", 5): 6, ("x.b", 6): 0, ("x.*", 3): 6, ("x.*", 6): 0,
+        ("#", 8): 9, ("c", 3): 9, ("new", 2): 0, ("x.a", 4): 0, ("#.a", 3): 4,
+    }  # fmt: skip
+
+
+def test_deletions_past_the_limit_may_have_been_of_any_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recordd.hub.MAX_DELETIONS", 2)
+    hub = make_hub()
+    for n, name in enumerate("abc"):
+        hub.publish([Row(name, b"1", 1, 2 * n + 1)])
+        hub.remove(Row(name, b"null", 2, 2 * n + 2, RowKind.DELETED))
+    gaps = [hub.newest_gap(compile_pattern("x"), after) for after in (1, 2)]
+    assert gaps == [2, 0]
+    assert hub.newest_gap(compile_pattern("b"), 3) == 4

@@ -21,8 +21,7 @@ from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Row, RowKind
-from tests.server.rows import ask, ask_log, revs, row
+from tests.server.rows import ask, revs, row
 
 EVERYTHING = compile_patterns("#")
 
@@ -62,26 +61,6 @@ async def test_a_newer_file_is_refused_and_left_as_it_was(tmp_path: Path, versio
     assert path.read_bytes() == before
 
 
-async def test_a_file_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    await fill(path, rows=10)
-    db = apsw.Connection(str(path), vfs=VFS)
-    db.execute("ALTER TABLE log DROP COLUMN late")
-    db.execute("ALTER TABLE record DROP COLUMN purged_rev")
-    db.pragma("user_version", 1)
-    db.close()
-    backend = make(path)
-    loaded = await backend.initialize()
-    assert (loaded.rev, loaded.records[0].purged_rev) == (10, 0)
-    await backend.store([Row("a", b"11", 5, 11, RowKind.LATE)])
-    page = await backend.replay(EVERYTHING, ask_log(backend, 9))
-    assert [(r.rev, r.kind) for r in page.rows] == [(10, RowKind.LATEST), (11, RowKind.LATE)]
-    await backend.close()
-    with sqlite3.connect(path) as plain:
-        assert plain.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    plain.close()
-
-
 async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill(path, rows=10)
@@ -95,8 +74,31 @@ async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
-    assert (loaded.rev, loaded.deleted_rev) == (12, 12)
+    assert (loaded.rev, loaded.deleted_rev, loaded.deletions) == (12, 0, [("b", 12)])
     assert [record.purged_rev for record in loaded.records] == [6]
+    await backend.close()
+
+
+async def test_the_names_of_the_newest_deletions_are_kept_and_of_older_ones_the_rev(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "recordd.persistence.sqlite.backend"
+    monkeypatch.setattr(f"{module}.MAX_DELETIONS", 3)
+    monkeypatch.setattr(f"{module}._SLICE_ROWS", 2)
+    backend = make(tmp_path / "a.db")
+    await backend.initialize()
+    for n, name in enumerate("abcdefaa"):
+        await backend.store([row(2 * n + 1, name)])
+        await backend.delete(name, 2 * n + 2)
+        while await backend.maintain(1 << 40):
+            pass
+    await backend.close()
+    backend = make(tmp_path / "a.db")
+    loaded = await backend.initialize()
+    assert len(loaded.deletions) <= 5
+    assert loaded.deletions[-3:] == [("e", 10), ("f", 12), ("a", 16)]
+    oldest_known = loaded.deletions[0][1]
+    assert 0 < loaded.deleted_rev < oldest_known
     await backend.close()
 
 
@@ -113,7 +115,7 @@ async def test_a_record_deleted_by_retention_is_known_after_a_crash(tmp_path: Pa
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
-    assert (loaded.rev, loaded.deleted_rev, loaded.records) == (4, 4, [])
+    assert (loaded.rev, loaded.deletions, loaded.records) == (4, [("a", 4)], [])
     await backend.close()
 
 
@@ -190,7 +192,7 @@ async def test_a_rev_is_never_given_twice(tmp_path: Path) -> None:
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
-    assert (loaded.rev, loaded.deleted_rev) == (4, 4)
+    assert (loaded.rev, loaded.deletions) == (4, [("b", 4)])
     await backend.close()
 
 

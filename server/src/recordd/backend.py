@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -15,6 +15,7 @@ from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
 __all__ = [
+    "MAX_DELETIONS",
     "BackendError",
     "BackendOptions",
     "BackendShutdown",
@@ -35,6 +36,10 @@ __all__ = [
     "WatchedBackend",
     "refusal_of",
 ]
+
+
+MAX_DELETIONS: Final = 65_536
+"""Deleted records that are remembered by name; who missed an older one starts afresh."""
 
 
 class PersistenceError(RequestError):
@@ -94,14 +99,16 @@ class LoadedRecord(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """What the backend holds at start.
 
-    `rev` is the highest ever given, deleted ones too; `deleted_rev` that of the newest
-    deletion of a whole record, 0 for none.
+    `rev` is the highest ever given, deleted ones too. `deletions` are the names and revs
+    of deleted records, oldest first, of each name the newest, and of `MAX_DELETIONS` names
+    at most. Up to `deleted_rev` there may have been others, whose names are forgotten.
     """
 
     epoch: str
     rev: int
     records: list[LoadedRecord]
     deleted_rev: int = 0
+    deletions: list[tuple[str, int]] = []
 
 
 class Purged(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from recordd.backend import Loaded, Purged
+from recordd.backend import MAX_DELETIONS, Loaded, Purged
 from recordd.backlog import Backlog
 from recordd.records import RecordState, Unborn
 from recordd.rules import RuleTable
@@ -27,12 +27,10 @@ from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
 from recordd.views import LAST_CHANGE, LATEST_ORDER, Views
 from recordd_protocol.patterns import Pattern, PatternSet
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["Change", "Hub", "Tombstone", "memory_of"]
 
-_MAX_TOMBSTONES: Final = 4096
-"""Deletions that are remembered by name; who missed an older one starts afresh."""
 
 DEFAULT_BACKLOG_BYTES: Final = 8 << 20
 
@@ -48,13 +46,20 @@ def memory_of(row: Row) -> int:
 
 
 class Tombstone:
-    """A deletion, and the tick of it."""
+    """A deletion, and the tick of it; there may be many, so it is small."""
 
-    __slots__ = ("changed", "row")
+    __slots__ = ("changed", "name", "rev", "ts")
 
-    def __init__(self, row: Row, changed: int) -> None:
-        self.row: Final = row
+    def __init__(self, name: str, ts: int, rev: int | None, changed: int) -> None:
+        self.name: Final = name
+        self.ts: Final = ts
+        self.rev: Final = rev
         self.changed: Final = changed
+
+    @property
+    def row(self) -> Row:
+        """The deletion as it is told."""
+        return Row(self.name, b"null", self.ts, self.rev, RowKind.DELETED)
 
 
 Change = RecordState | Tombstone
@@ -106,6 +111,8 @@ class Hub:
         """
         self.rev, self.epoch = loaded.rev, loaded.epoch
         self._forgotten_rev = loaded.deleted_rev
+        for name, rev in loaded.deletions:
+            self._bury(Tombstone(name, 0, rev, self.tick))
         for record in loaded.records:
             self._purged_rev = max(self._purged_rev, record.purged_rev)
             if self.rules.rule_for(record.latest.name).persist:
@@ -236,7 +243,7 @@ class Hub:
         for tombstone in reversed(self._tombstones.values()):
             if tombstone.changed <= tick:
                 break
-            name = tombstone.row.name
+            name = tombstone.name
             if name not in self._states and topic.pattern.matches(name):
                 found.append(tombstone)
         return found
@@ -254,14 +261,7 @@ class Hub:
 
         0 where it lacks none: every row that was committed after `after` is still there.
         """
-        newest = self._forgotten_rev
-        for tombstone in reversed(self._tombstones.values()):
-            row = tombstone.row
-            if row.rev is not None and row.rev <= after:
-                break
-            if row.rev is not None and pattern.matches(row.name):
-                newest = max(newest, row.rev)
-                break
+        newest = max(self._forgotten_rev, self._newest_deletion(pattern, after))
         if self._purged_rev > max(after, newest):
             purged = (state.purged_rev for state in self.match(PatternSet([pattern])))
             newest = max(newest, max(purged, default=0))
@@ -310,12 +310,7 @@ class Hub:
         self._transients -= state.latest.rev is None
         state.is_deleted = True
         self._views.departures += 1
-        self._tombstones[name] = Tombstone(deletion, self.tick)
-        self._tombstones.move_to_end(name)
-        if len(self._tombstones) > _MAX_TOMBSTONES:
-            _, forgotten = self._tombstones.popitem(last=False)
-            self._forgotten_tick = forgotten.changed
-            self._forgotten_rev = max(self._forgotten_rev, forgotten.row.rev or 0)
+        self._bury(Tombstone(name, deletion.ts, deletion.rev, self.tick))
 
     def forget_rows(self, name: str, purged: Purged) -> None:
         """Count rows that retention has deleted."""
@@ -341,6 +336,30 @@ class Hub:
         begun = self._purges_begun
         while self._purges_ended < begun:
             await self._purged.park()
+
+    def _newest_deletion(self, pattern: Pattern, after: int) -> int:
+        """Return the rev of the newest deletion above `after` that matches, 0 for none."""
+        found: Iterable[Tombstone] = reversed(self._tombstones.values())
+        if pattern.is_exact:
+            known = self._tombstones.get(pattern.text)
+            found = () if known is None else (known,)
+        for tombstone in found:
+            if tombstone.rev is None:
+                continue
+            if tombstone.rev <= after:
+                break
+            if pattern.matches(tombstone.name):
+                return tombstone.rev
+        return 0
+
+    def _bury(self, tombstone: Tombstone) -> None:
+        """Remember a deletion, the newest of its name; forget the oldest past the limit."""
+        self._tombstones[tombstone.name] = tombstone
+        self._tombstones.move_to_end(tombstone.name)
+        if len(self._tombstones) > MAX_DELETIONS:
+            _, forgotten = self._tombstones.popitem(last=False)
+            self._forgotten_tick = forgotten.changed
+            self._forgotten_rev = max(self._forgotten_rev, forgotten.rev or 0)
 
     def _begin_commit(self, rows: Sequence[Row]) -> None:
         self.before_commit = (self.tick, self.rev)

@@ -18,6 +18,7 @@ import apsw
 import trio
 
 from recordd.backend import (
+    MAX_DELETIONS,
     BackendOptions,
     BackendShutdown,
     CleanupTarget,
@@ -72,6 +73,7 @@ class SqliteBackend:
         self._epoch = ""
         self._catalog: Final = Catalog()
         self._moments = Moments()
+        self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
         self._remembered_time_ms: int | None = None
@@ -99,6 +101,7 @@ class SqliteBackend:
         self._catalog.restore(found.ids, found.latest, found.next_id)
         self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
+        self._deletions = len(loaded.deletions)
         self._tail = Tail(found.merged_rev)
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
@@ -304,6 +307,7 @@ class SqliteBackend:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
         self._catalog.remove(name, self._moments.tick)
         self._purge_rev = max(self._purge_rev or 0, last_rev)
+        self._deletions += 1
 
     async def _purge_slice(self) -> bool:
         """Purge some of what no reader shows any more; the rest waits for a later housekeeping."""
@@ -311,6 +315,8 @@ class SqliteBackend:
         found = await self._write(
             statements.purge_slice, self._tail.merged_rev, _SLICE_ROWS, keep=shown
         )
+        if self._deletions > MAX_DELETIONS + _SLICE_ROWS:  # seldom: it counts all of them
+            self._deletions = await self._write(statements.forget_deletions, MAX_DELETIONS)
         if not found and not shown:
             self._purge_rev = None
         return found

@@ -6,6 +6,7 @@ below it is not looked at.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final, cast
 
 import apsw
@@ -60,14 +61,22 @@ def load(db: apsw.Connection) -> FoundState:
         ids[name] = record
         purged[record] = purged_rev
     # A record without rows is as good as deleted: nothing tells of it but what it lost.
-    lost = [rev for record, rev in purged.items() if record not in latest]
-    deleted_rev = max(meta.get(Meta.DELETED_REV, 0), *lost, 0)
+    lost = [(name, purged[record]) for name, record in ids.items() if record not in latest]
+    deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
+    deleted_rev = meta.get(Meta.DELETED_REV, 0)
     last_rev = db.execute("SELECT max(rev) FROM log").get or 0
     return FoundState(
         loaded=Loaded(
             epoch=meta[Meta.EPOCH],
-            rev=max(last_rev, deleted_rev, meta.get(Meta.GIVEN_REV, 0), *purged.values()),
+            rev=max(
+                last_rev,
+                deleted_rev,
+                meta.get(Meta.GIVEN_REV, 0),
+                *purged.values(),
+                *(rev for _, rev in deletions),
+            ),
             deleted_rev=deleted_rev,
+            deletions=sorted(deletions, key=itemgetter(1)),
             records=[
                 LoadedRecord(_read_row(db, name, latest[record]), rows[record], purged[record])
                 for name, record in sorted(ids.items(), key=lambda item: item[1])

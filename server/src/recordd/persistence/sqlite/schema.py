@@ -62,6 +62,11 @@ _MIGRATIONS: Final = (
     -- The newest rev among the record's rows that retention has deleted.
     ALTER TABLE record ADD COLUMN purged_rev INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- Which records were deleted, and when last. What is not here, a file's older deletions
+    -- too, is at or below `deleted_rev`.
+    CREATE TABLE deletion (rev INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+    """,
 )
 """Entry N takes a file from version N to N + 1. Entries that shipped are never edited."""
 
@@ -80,9 +85,9 @@ class Meta:
     TICK: Final = "tick"
     """How often rows have gone: see `recordd.moments`. None is as good as 0."""
     DELETED_REV: Final = "deleted_rev"
-    """The newest deletion of a record: the history before it lacks rows of that record."""
+    """The newest deletion whose name is forgotten: before it any record may lack rows."""
     GIVEN_REV: Final = "given_rev"
-    """The newest rev ever given when the epoch began, whether its row is still there or not."""
+    """The newest rev given to no row, by a deletion, or given at all when the epoch began."""
     MARKED: Final = "marked"
     """Whether there has been a mark beside the file; see `mark.py`."""
     BACKUP: Final = "backup"

@@ -22,6 +22,7 @@ __all__ = [
     "CleanedUp",
     "LogRow",
     "clean_up",
+    "forget_deletions",
     "insert_rows",
     "mark_deleted",
     "merge_slice",
@@ -139,6 +140,19 @@ def purge_slice(
     return bool(doomed)
 
 
+def forget_deletions(db: apsw.Connection, keep: int) -> int:
+    """Forget the names of all but the newest deletions; return how many are left."""
+    with db:
+        oldest = db.execute(
+            "SELECT rev FROM deletion ORDER BY rev DESC LIMIT 1 OFFSET ?", (keep,)
+        ).get
+        if oldest is not None:
+            db.execute("DELETE FROM deletion WHERE rev <= ?", (oldest,))
+            db.execute(_SET_META, (Meta.DELETED_REV, oldest))
+        left = cast("int", db.execute("SELECT count(*) FROM deletion").get)
+    return left  # noqa: RET504 - mypy takes a transaction for one that swallows
+
+
 def clean_up(
     db: apsw.Connection,
     targets: Sequence[tuple[int, CleanupTarget]],
@@ -207,8 +221,12 @@ def _find_outlived(
 
 
 def _take_name(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO deletion SELECT ?, name FROM record WHERE id = ?",
+        (deletion_rev, record),
+    )
+    db.execute(_SET_META, (Meta.GIVEN_REV, deletion_rev))
     db.execute("UPDATE record SET name = NULL, deleted_at_rev = ? WHERE id = ?", (last_rev, record))
-    db.execute(_SET_META, (Meta.DELETED_REV, deletion_rev))
 
 
 def _count_tick(db: apsw.Connection) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "BackendOptions",
     "BackendShutdown",
     "CleanupTarget",
+    "DamagedStorage",
     "FatalBackendError",
     "Loaded",
     "LoadedRecord",
@@ -33,6 +34,7 @@ __all__ = [
     "RemembersTime",
     "ReplayParams",
     "SerializationError",
+    "UnreadableStorage",
     "WatchedBackend",
     "refusal_of",
 ]
@@ -67,6 +69,21 @@ class BackendError(PersistenceError):
 
 class PassingBackendError(BackendError, PassingError):
     """The storage refuses for a cause that may pass by itself: a full disk, an I/O error."""
+
+
+class DamagedStorage(BackendError):
+    """A part of the storage is damaged; what lies elsewhere is served.
+
+    `page` is its number, None where it is not known.
+    """
+
+    def __init__(self, message: str, *, page: int | None = None) -> None:
+        super().__init__(message)
+        self.page: Final = page
+
+
+class UnreadableStorage(DamagedStorage, PassingError):
+    """The disk does not give a part of the storage, which may be for now."""
 
 
 class FatalBackendError(BackendError):

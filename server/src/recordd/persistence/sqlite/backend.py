@@ -34,6 +34,7 @@ from recordd.pages import PageLimits
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
+from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.watch import FileWatch
@@ -60,6 +61,7 @@ class SqliteBackend:
     def __init__(self, options: BackendOptions) -> None:
         self._options: Final = options
         self._turns: Final = GilTurns()
+        self._damage: Final = DamageReport()
         self._lock: int | None = None
         self._watch: FileWatch | None = None
         self._mark: MarkFile | None = None
@@ -85,14 +87,16 @@ class SqliteBackend:
         schema.refuse_newer(path)
         schema.create_private(path)
         open_vfs()
-        self._writer = await SqliteWorker.open(path, self._turns, readonly=False)
+        self._writer = await SqliteWorker.open(
+            path, self._turns, readonly=False, damage=self._damage
+        )
         if not await self._writer.run(schema.read_version, path):
             standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
         await self._writer.run(schema.prepare, path, self._options.synchronous)
         found = await self._writer.run(loading.load)
         loaded = await self._writer.run(self._take_up, found.loaded)
         for _ in range(self._options.readers):
-            reader = await SqliteWorker.open(path, self._turns, readonly=True)
+            reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
             self._readers.append(reader)
             self._idle_readers.append(reader)
             await reader.run(schema.prepare_reader)
@@ -289,6 +293,8 @@ class SqliteBackend:
             "unmerged_rows": self._rev - self._tail.merged_rev,
             "merges": self._merges,
             "rollbacks": self._writer.rollbacks if self._writer else 0,
+            "damaged_pages": self._damage.pages,
+            "damage_errors": self._damage.errors,
         }
 
     async def close(self) -> None:

@@ -18,11 +18,18 @@ import trio
 from recordd.backend import (
     BackendError,
     BackendShutdown,
+    DamagedStorage,
     FatalBackendError,
     PassingBackendError,
     SerializationError,
 )
 from recordd.gil_turns import GilTurns
+from recordd.persistence.sqlite.damage import (
+    DamageReport,
+    describe_damage,
+    find_cause,
+    watch_sqlite_log,
+)
 
 __all__ = ["VFS", "SqliteWorker", "open_vfs", "translate_error"]
 
@@ -50,16 +57,21 @@ _PASSING: Final = (
 class SqliteWorker:
     """A connection whose functions run one after the other on its thread."""
 
-    def __init__(self, db: apsw.AsyncConnection, path: str, turns: GilTurns) -> None:
+    def __init__(
+        self, db: apsw.AsyncConnection, path: str, turns: GilTurns, damage: DamageReport
+    ) -> None:
         self._db: Final = db
         self._path: Final = path
         self._turns: Final = turns
+        self._damage: Final = damage
         self._closed = False
         self.rollbacks = 0
 
     @classmethod
-    async def open(cls, path: str, turns: GilTurns, *, readonly: bool) -> SqliteWorker:
-        """Open a connection; a writing one creates the file.
+    async def open(
+        cls, path: str, turns: GilTurns, *, readonly: bool, damage: DamageReport | None = None
+    ) -> SqliteWorker:
+        """Open a connection; a writing one creates the file. `damage` is told of what it meets.
 
         Raises:
             BackendError: when SQLite cannot open it.
@@ -73,7 +85,7 @@ class SqliteWorker:
             db = await apsw.Connection.as_async(path, flags=flags, vfs=VFS)
         except apsw.Error as error:
             raise translate_error(error, path) from error
-        return cls(db, path, turns)
+        return cls(db, path, turns, damage or DamageReport())
 
     async def run(
         self,
@@ -96,6 +108,9 @@ class SqliteWorker:
                 result = await self._db.async_run(self._guard, function, args, kwargs)
             except apsw.Error as error:
                 raise translate_error(error, self._path) from error
+            except DamagedStorage as damage:
+                self._damage.note(damage)
+                raise
         return cast("T", result)
 
     def _guard(
@@ -105,6 +120,11 @@ class SqliteWorker:
         db = cast("apsw.Connection", self._db)
         try:
             return function(db, *args, **kwargs)
+        except apsw.Error as error:
+            cause = find_cause(error)
+            if (damage := describe_damage(cause, db)) is not None:
+                raise damage from error
+            raise cause  # noqa: B904 - it is the context of the other
         finally:
             if db.in_transaction:
                 self.rollbacks += 1
@@ -120,6 +140,7 @@ class SqliteWorker:
 
 def open_vfs() -> None:
     """Register the checksum VFS with this process's SQLite; idempotent."""
+    watch_sqlite_log()
     if VFS not in apsw.vfs_names():
         db = apsw.Connection(":memory:")
         apsw.sqlite_extra.load(db, "cksumvfs")
@@ -148,7 +169,6 @@ def translate_error(error: apsw.Error, path: str) -> BackendError | Serializatio
         return _explain_cant_open(path)
     if isinstance(error, apsw.FullError):
         return PassingBackendError("the disk is full")
-    if code == apsw.SQLITE_IOERR_DATA:
-        return BackendError("a page of the database fails its checksum: restore a backup")
-    refusal = PassingBackendError if isinstance(error, _PASSING) else BackendError
+    is_passing = isinstance(error, _PASSING) and code != apsw.SQLITE_IOERR_DATA
+    refusal = PassingBackendError if is_passing else BackendError
     return refusal(f"storage refuses: {type(error).__name__}: {error}")

@@ -1,0 +1,100 @@
+"""A damaged page: it is named, told once, counted, and everything else is served."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import apsw
+import pytest
+
+from recordd.backend import (
+    BackendOptions,
+    DamagedStorage,
+    PageLimits,
+    QueryParams,
+)
+from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.damage import find_cause
+from recordd_protocol.patterns import compile_patterns
+from tests.server.rows import revs, row
+
+ROWS = 40
+DAMAGED_REV = 20
+PAGE = PageLimits(rows=10_000, bytes=1 << 20)
+
+
+def value_of(rev: int) -> bytes:
+    return b'"row %d %s"' % (rev, b"x" * 3000)
+
+
+def damage(path: Path, needle: bytes) -> int:
+    """Spoil two bits of the page that holds `needle`; return the page's number."""
+    image = bytearray(path.read_bytes())
+    where = image.index(needle)
+    image[where + 100] ^= 1
+    image[where + 200] ^= 2
+    path.write_bytes(image)
+    return where // 4096 + 1
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A database of records `a` and `b` in turns, indexed, with a damaged page in `a`'s past."""
+    path = tmp_path / "a.db"
+    backend = SqliteBackend(BackendOptions(database=str(path)))
+    await backend.initialize()
+    await backend.store([row(n, "ab"[n % 2], value=value_of(n)) for n in range(1, ROWS + 1)])
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.close()
+    return path
+
+
+async def ask(backend: SqliteBackend, pattern: str, **bounds: int) -> list[int | None]:
+    params = QueryParams(moment=backend.take_moment(ROWS), page=PAGE, **bounds)  # type: ignore[arg-type]
+    return revs((await backend.query(compile_patterns(pattern), params)).rows)
+
+
+async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_served(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = damage(path, value_of(DAMAGED_REV)[:10])
+    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    await backend.initialize()
+    caplog.set_level(logging.ERROR)
+    for _ in range(3):
+        with pytest.raises(DamagedStorage, match=f"page {page} of the database fails its checksum"):
+            await ask(backend, "a")
+    assert await ask(backend, "b") == list(range(1, ROWS, 2))
+    assert await ask(backend, "a", start_ms=300) == list(range(30, ROWS + 1, 2))
+    assert len([r for r in caplog.records if "checksum" in r.message]) == 1
+    statistics = backend.statistics()
+    assert (statistics["damaged_pages"], statistics["damage_errors"]) == (1, 3)
+    await backend.store([row(ROWS + 1)])
+    await backend.close()
+
+
+async def test_damage_that_sqlite_finds_itself_is_told_too(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    await backend.initialize()
+
+    def fail(db: apsw.Connection) -> None:
+        with db:
+            raise apsw.CorruptError("database disk image is malformed")
+
+    assert backend._writer is not None
+    with pytest.raises(DamagedStorage, match="malformed"):
+        await backend._writer.run(fail)
+    assert backend.statistics()["damage_errors"] == 1
+    assert "malformed" in caplog.text
+    await backend.close()
+
+
+def test_the_first_of_several_errors_is_the_cause() -> None:
+    first, second = apsw.IOError("disk"), apsw.SQLError("cannot rollback")
+    second.__context__ = first
+    first.__context__ = ValueError()
+    assert find_cause(second) is first

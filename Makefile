@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers
+.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -43,8 +43,12 @@ soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of the
 
 soak-moments: $(STAMP)  ## 1,000 random plays in each backend, each answer that of its turn
 	RECORDD_MOMENT_PLAYS=1000 $(BIN)/python -m pytest -s tests/server/test_moment_model.py
+
 soak-followers: $(STAMP)  ## 20,000 random lives of a follower, held against a model
 	RECORDD_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_subscription_model.py
+
+soak-values: $(STAMP)  ## 200,000 odd values, names and times, read back equal or refused
+	RECORDD_ODD_VALUES=$${RECORDD_ODD_VALUES:-200000} $(BIN)/python -m pytest -s tests/process/test_odd_values.py
 
 fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py

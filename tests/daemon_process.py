@@ -26,6 +26,7 @@ class DaemonProcess:
         self.log_path = folder / "log"
         self.enter: list[str] = []
         """A command that runs the daemon's in a place of its own."""
+        self.command: tuple[str, ...] = (sys.executable, "-m", "recordd")
         self._flags = flags
         self._environment = environment
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,7 +67,7 @@ class DaemonProcess:
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(*self.enter, sys.executable, "-m", "recordd", "serve"),
+                    *(*self.enter, *self.command, "serve"),
                     *("--socket", str(self.socket_path)),
                     *("--database", str(self.database)),
                     *("--listen", "127.0.0.1:0"),

@@ -1,0 +1,57 @@
+"""Daemons that break a promise on purpose: suites must flag them. `VARIANT serve …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recordd.cli import main
+from recordd.methods import writing
+from recordd_protocol import aimx, jsonrpc, values
+from tests.daemon_process import DaemonProcess
+
+
+class BrokenDaemon(DaemonProcess):
+    """A daemon of one of the variants."""
+
+    def __init__(self, variant: str, folder: Path, *flags: str, **environment: str) -> None:
+        super().__init__(folder, *flags, **environment)
+        self.command = (sys.executable, "-m", "tests.broken_daemon", variant)
+
+
+def round_numbers() -> None:
+    """Keep values as Python prints them, every number a double."""
+    check_value = values.check_value
+
+    def check_and_print(value: bytes, **limits: Any) -> bytes:
+        checked = check_value(value, **limits)
+        parsed = json.loads(checked, parse_int=float)
+        return json.dumps(parsed, ensure_ascii=False).encode()
+
+    writing.check_value = check_and_print  # type: ignore[attr-defined]
+
+
+def take_anything() -> None:
+    """Store what is JSON by its grammar alone, on one line."""
+    writing.check_value = lambda value, **_: value.replace(b"\n", b" ")  # type: ignore[attr-defined]
+
+
+def mend_nothing() -> None:
+    """Leave messages unread that hold what msgspec cannot read."""
+    for module in (aimx, jsonrpc):
+        module.mend = lambda message: message  # type: ignore[attr-defined]
+
+
+VARIANTS: dict[str, Callable[[], None]] = {
+    "round-numbers": round_numbers,
+    "take-anything": take_anything,
+    "mend-nothing": mend_nothing,
+}
+
+
+if __name__ == "__main__":
+    VARIANTS[sys.argv[1]]()
+    sys.exit(main(sys.argv[2:]))

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from recordd.archive import Archive
 from recordd.backend import MAX_DELETIONS, Loaded, Purged
 from recordd.backlog import Backlog
 from recordd.records import RecordState, Unborn
@@ -86,6 +87,7 @@ class Hub:
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
+        self.archive: Final = Archive()
         self._reset_tick = -1
         self._unborn: Final[dict[str, Unborn]] = {}
         self._next_id = 0
@@ -107,7 +109,7 @@ class Hub:
     def restore(self, loaded: Loaded) -> None:
         """Take over what storage has at start.
 
-        What a rule no longer persists stays in the history and is not taken for current.
+        What a rule no longer persists is not taken for current: see `recordd.archive`.
         """
         self.rev, self.epoch = loaded.rev, loaded.epoch
         self._forgotten_rev = loaded.deleted_rev
@@ -115,8 +117,10 @@ class Hub:
             self._bury(Tombstone(name, 0, rev, self.tick))
         for record in loaded.records:
             self._purged_rev = max(self._purged_rev, record.purged_rev)
-            if self.rules.rule_for(record.latest.name).persist:
-                self.rows += record.rows
+            self.rows += record.rows
+            if not self.rules.rule_for(record.latest.name).persist:
+                self.archive.add(record)
+            else:
                 self._add(record.latest, record.rows).purged_rev = record.purged_rev
         for state in sorted(self._states.values(), key=lambda state: state.latest.rev or 0):
             self._note_change(state)
@@ -234,7 +238,7 @@ class Hub:
         if self._transients:
             states = self.snapshot(topic)
             changes += [s for s in states if s.changed > tick and s.latest.rev is None]
-        deletions = [d for d in self.deletions_after(tick, topic) if d.row.rev is None]
+        deletions = [d for d in self.deletions_after(tick, topic) if d.rev is None]
         return sorted([*changes, *deletions], key=LAST_CHANGE) if deletions else changes
 
     def deletions_after(self, tick: int, topic: Topic) -> list[Tombstone]:
@@ -253,7 +257,7 @@ class Hub:
         if change.changed > as_of:
             return None
         if isinstance(change, Tombstone):
-            return None if change.row.name in self._states else change.row
+            return None if change.name in self._states else change.row
         return change.latest if self._states.get(change.name) is change else None
 
     def newest_gap(self, pattern: Pattern, after: int) -> int:
@@ -265,6 +269,7 @@ class Hub:
         if self._purged_rev > max(after, newest):
             purged = (state.purged_rev for state in self.match(PatternSet([pattern])))
             newest = max(newest, max(purged, default=0))
+            newest = max(newest, self.archive.newest_purge(pattern, max(after, newest)))
         return newest if newest > after else 0
 
     def prepare(self, rows: Sequence[Row]) -> Delivery:
@@ -297,12 +302,15 @@ class Hub:
     def remove(self, deletion: Row) -> None:
         """Forget a record whose deletion is committed, and tell who follows it."""
         name = deletion.name
+        if name not in self._states:
+            assert deletion.rev is not None, "what is only stored is deleted by a commit"
+            return self.remove_history(name, deletion.rev)
         self._begin_commit((deletion,))
         if deletion.rev is not None:
             self.rev = deletion.rev
         self.tick += 1
         state = self._states[name]
-        self.rows -= state.rows
+        self.rows -= state.rows + self.archive.remove(name)
         self.replaced_bytes += memory_of(state.latest)
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
@@ -311,15 +319,28 @@ class Hub:
         state.is_deleted = True
         self._views.departures += 1
         self._bury(Tombstone(name, deletion.ts, deletion.rev, self.tick))
+        return None
+
+    def remove_history(self, name: str, rev: int) -> None:
+        """Forget the archived rows of a record, which commit `rev` has deleted.
+
+        There is nobody to tell: to who follows the record they were not there.
+        """
+        self._begin_commit(())
+        self.rev = rev
+        self.rows -= self.archive.remove(name)
+        self._bury(Tombstone(name, 0, rev, self.tick))
 
     def forget_rows(self, name: str, purged: Purged) -> None:
         """Count rows that retention has deleted."""
         self._purged_rev = max(self._purged_rev, purged.newest_rev)
-        state = self._states.get(name)
-        if state is not None:
+        self.rows -= purged.rows
+        if name in self.archive:
+            self.archive.forget_rows(name, purged)
+        else:
+            state = self._states[name]
             state.rows -= purged.rows
             state.purged_rev = max(state.purged_rev, purged.newest_rev)
-            self.rows -= purged.rows
 
     @contextlib.contextmanager
     def purging(self) -> Iterator[None]:

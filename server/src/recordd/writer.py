@@ -210,14 +210,18 @@ class Writer:
 
     async def _commit_deletion(self, deletion: Deletion) -> None:
         state = self._hub.find(deletion.name)
-        if state is None:
+        rows = self._hub.archive.rows_of(deletion.name)
+        is_stored = rows > 0
+        if state is not None:
+            rows += state.rows
+            is_stored = is_stored or (state.rule.persist and self._backend is not None)
+            await self._turns.run(self._hub.topics.match(state))
+        elif not is_stored:
             refusal = f"record {deletion.name!r} does not exist"
             deletion.settle(RequestError(Reason.NOT_FOUND, refusal))
             return
-        rows = state.rows
-        await self._turns.run(self._hub.topics.match(state))
         try:
-            if state.rule.persist and self._backend is not None:
+            if is_stored and self._backend is not None:
                 await delete_record(self._hub, self._backend, deletion.name)
             else:
                 forget_record(self._hub, deletion.name)

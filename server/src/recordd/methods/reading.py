@@ -59,8 +59,9 @@ def count_records(caller: Caller, params: Count) -> Steps[Counts]:
     if patterns.matches_all:
         return Counts(records=len(hub), rows=hub.rows)
     yield from hub.prepare_match(patterns)
+    archived = yield from hub.archive.count_rows(patterns)
     states = hub.match(patterns)
-    return Counts(records=len(states), rows=sum([state.rows for state in states]))
+    return Counts(records=len(states), rows=archived + sum([state.rows for state in states]))
 
 
 def drain_record(caller: Caller, params: Drain) -> Drained:

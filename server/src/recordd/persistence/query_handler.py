@@ -47,6 +47,7 @@ class StoredQueryHandler(QueryHandler):
             return self._backend.query(query.patterns, wanted)
         limit = query.limit_per_record
         most_rows = max((state.rows for state in self._hub.match(query.patterns)), default=0)
+        most_rows = max(most_rows, self._hub.archive.most_rows)
         if limit is not None and limit >= most_rows:  # to count back that far would be in vain
             wanted = msgspec.structs.replace(wanted, limit_per_record=None)
         return read_whole(

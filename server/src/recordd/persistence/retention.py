@@ -18,6 +18,7 @@ from recordd.deletion import deletion_of
 from recordd.extension_points import RetentionReporter
 from recordd.hub import Hub
 from recordd.persistence.retention_clock import RetentionClock
+from recordd.rules import Rule
 from recordd.write_queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
@@ -189,7 +190,7 @@ class Retention(RetentionReporter):
                 self._hub.forget_rows(name, what)
                 self._deleted += what.rows
                 if what.deletion_rev is not None:
-                    self._hub.remove(deletion_of(name, what.deletion_rev))
+                    self._end_record(name, what.deletion_rev)
         del targets[:done]
         if not targets:
             self._finish(None)
@@ -201,13 +202,27 @@ class Retention(RetentionReporter):
         self._finished_at_ms = None
         self._deleted = 0
         self._targets = []
+        keep_latest = self._policy.keep_latest
         for state in self._hub.match(compile_patterns("#")):
-            age, max_rows = state.rule.retention_ms, state.rule.max_rows
-            if state.rows and (age is not None or max_rows is not None):
-                older_than = None if age is None else now_ms - age
-                self._targets.append(
-                    CleanupTarget(state.name, older_than, max_rows, self._policy.keep_latest)
-                )
+            if state.rows:
+                self._add_target(state.name, state.rule, now_ms, keep_latest=keep_latest)
+        for name in self._hub.archive:  # none of these rows is a latest one
+            rule = self._hub.rules.rule_for(name)
+            self._add_target(name, rule, now_ms, keep_latest=False)
+
+    def _add_target(self, name: str, rule: Rule, now_ms: int, *, keep_latest: bool) -> None:
+        if rule.retention_ms is None and rule.max_rows is None:
+            return
+        older_than = None if rule.retention_ms is None else now_ms - rule.retention_ms
+        assert self._targets is not None, "a run has begun"
+        self._targets.append(CleanupTarget(name, older_than, rule.max_rows, keep_latest))
+
+    def _end_record(self, name: str, rev: int) -> None:
+        """Take note that a record went with its last row; an archived one has no other."""
+        if name in self._hub.archive:
+            self._hub.remove_history(name, rev)
+        else:
+            self._hub.remove(deletion_of(name, rev))
 
     def _finish(self, error: str | None) -> None:
         self._is_due = False

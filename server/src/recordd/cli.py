@@ -25,6 +25,7 @@ from recordd.daemon import configured_extensions, run_daemon
 from recordd.log import configure_logging
 from recordd.passing import PassingError
 from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
+from recordd.persistence.sqlite.files import FileError
 from recordd.rules import format_age
 from recordd.settings import (
     Configuration,
@@ -196,6 +197,8 @@ def _exit_code_of(error: RecorddError) -> int:
         return _EX_TEMPFAIL
     if isinstance(error, FatalBackendError):
         return 1
+    if isinstance(error, FileError):
+        return error.exit_code
     return _EX_CONFIG if isinstance(error, PersistenceError | ConfigurationError) else 1
 
 

@@ -22,6 +22,7 @@ from recordd.backend import (
     BackendOptions,
     BackendShutdown,
     CleanupTarget,
+    DamagedStorage,
     FatalBackendError,
     Loaded,
     Purged,
@@ -36,9 +37,10 @@ from recordd.persistence.sqlite import loading, reads, schema, standing, stateme
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
+from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.watch import FileWatch
-from recordd.persistence.sqlite.worker import SqliteWorker, open_vfs
+from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
@@ -84,16 +86,17 @@ class SqliteBackend:
         """Open the file, creating it and its folder where they are not there."""
         path = self._options.database
         self._lock = schema.lock_database(path)
+        mender = StartMender(path)
+        if mender.is_due():
+            await trio.to_thread.run_sync(mender.mend)
         schema.refuse_newer(path)
         schema.create_private(path)
-        open_vfs()
-        self._writer = await SqliteWorker.open(
-            path, self._turns, readonly=False, damage=self._damage
-        )
-        if not await self._writer.run(schema.read_version, path):
-            standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
-        await self._writer.run(schema.prepare, path, self._options.synchronous)
-        found = await self._writer.run(loading.load)
+        try:
+            self._writer, found = await self._open(path)
+        except DamagedStorage:
+            if not await trio.to_thread.run_sync(mender.mend):
+                raise
+            self._writer, found = await self._open(path)
         loaded = await self._writer.run(self._take_up, found.loaded)
         for _ in range(self._options.readers):
             reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
@@ -110,6 +113,18 @@ class SqliteBackend:
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
         return loaded
+
+    async def _open(self, path: str) -> tuple[SqliteWorker, loading.FoundState]:
+        """Open the writing connection and read what memory holds; on an error it is closed."""
+        writer = await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
+        try:
+            if not await writer.run(schema.read_version, path):
+                standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
+            await writer.run(schema.prepare, path, self._options.synchronous)
+            return writer, await writer.run(loading.load)
+        except BaseException:
+            await writer.close()
+            raise
 
     async def store(self, rows: Sequence[Row]) -> None:
         """Store rows in one transaction; see `PersistenceBackend.store`."""

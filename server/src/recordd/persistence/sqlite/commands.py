@@ -19,11 +19,13 @@ from typing import Final
 
 import msgspec
 
+from recordd.passing import PassingError
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Report, Verdict, check_file
-from recordd.persistence.sqlite.files import FileError
+from recordd.persistence.sqlite.files import EX_REFUSED, EX_TRY_AGAIN, FileError
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
+from recordd_protocol.errors import RecorddError
 
 __all__ = ["COMMANDS", "add_arguments", "run_file_command"]
 
@@ -56,14 +58,20 @@ def run_file_command(options: argparse.Namespace, database: str) -> int:
     with _ending_on_signals(), _Progress(options.command) as progress:
         try:
             return function(options, database, progress)
-        except FileError as error:
+        except RecorddError as error:
             progress.clear()
             print(f"recordd: {error}", file=sys.stderr)
-            return error.exit_code
+            return _exit_code_of(error)
         except _Ended as ended:
             progress.clear()
             print(f"recordd: {options.command} given up", file=sys.stderr)
             return 128 + ended.number
+
+
+def _exit_code_of(error: RecorddError) -> int:
+    if isinstance(error, FileError):
+        return error.exit_code
+    return EX_TRY_AGAIN if isinstance(error, PassingError) else EX_REFUSED
 
 
 class _Ended(BaseException):

@@ -17,7 +17,7 @@ import apsw
 
 from recordd.backend import DamagedStorage, UnreadableStorage
 
-__all__ = ["DamageReport", "describe_damage", "find_cause", "watch_sqlite_log"]
+__all__ = ["DamageReport", "describe_damage", "find_cause", "take_fault_offset", "watch_sqlite_log"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -65,12 +65,19 @@ def find_cause(error: apsw.Error) -> apsw.Error:
     return error
 
 
+def take_fault_offset() -> int | None:
+    """Return where in its file the last checksum fault of this thread was, once."""
+    offset: int | None = getattr(_noted, "offset", None)
+    _noted.offset = None
+    return offset
+
+
 def describe_damage(error: apsw.Error, db: apsw.Connection) -> DamagedStorage | None:
     """Return what an error says of the file, None where it tells of no damage.
 
     To be called on the thread on which it was raised.
     """
-    offset, _noted.offset = getattr(_noted, "offset", None), None
+    offset = take_fault_offset()
     code = getattr(error, "extendedresult", 0)
     if code in _DAMAGE_CODES:
         if code != apsw.SQLITE_IOERR_DATA or offset is None:

@@ -7,7 +7,6 @@ synchronous, on plain connections through the checksum VFS.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Final
 
 import apsw
 
+from recordd.passing import is_passing
 from recordd.persistence.sqlite.worker import VFS, open_vfs
 from recordd_protocol.errors import RecorddError
 
@@ -43,10 +43,6 @@ EX_TRY_AGAIN: Final = 75
 SIDECARS: Final = ("-wal", "-shm", "-journal")
 """Files of SQLite beside a database that belong to it."""
 
-_PASSING: Final = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
-)
-
 
 class FileError(RecorddError):
     """A command over a file ends without its effect; `exit_code` tells whether to try again."""
@@ -66,7 +62,7 @@ def telling(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = EX_TRY_AGAIN if error.errno in _PASSING else EX_REFUSED
+        code = EX_TRY_AGAIN if is_passing(error) else EX_REFUSED
         raise FileError(f"{error.filename or path}: {error.strerror}", code) from error
     except apsw.Error as error:
         raise _translate(path, error) from error

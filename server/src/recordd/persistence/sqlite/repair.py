@@ -1,4 +1,4 @@
-"""`recordd repair` and `recordd compact`, and how a daemon mends its file at start.
+"""`recordd repair` and `recordd compact`.
 
 Three degrees. A flipped bit that is known is put right. Stale checksums are made anew where
 all that the file holds fits together. What is left is damage: what can be read goes into a
@@ -10,23 +10,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 
-import apsw
 import msgspec
 
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.check import require_sound
 from recordd.persistence.sqlite.copying import Progress, watch_progress
-from recordd.persistence.sqlite.diagnosis import Diagnosis, PageFault, diagnose_pages
+from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages
 from recordd.persistence.sqlite.files import FileError, Partial, open_database, telling
 from recordd.persistence.sqlite.mark import Mark, read_mark, write_mark
-from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
+from recordd.persistence.sqlite.mending import find_missing, look_inside, put_right, restamp
 from recordd.persistence.sqlite.restore import locked, put_in_place
 from recordd.persistence.sqlite.salvage import salvage
 from recordd.persistence.sqlite.standing import start_epoch
 
-__all__ = ["Repair", "compact", "mend_safely", "repair"]
+__all__ = ["Repair", "compact", "repair"]
 
 
 class Repair(msgspec.Struct, frozen=True):
@@ -84,36 +82,16 @@ def compact(database: str, progress: Progress) -> tuple[int, int]:
         return before, os.stat(database).st_size
 
 
-def mend_safely(database: str, progress: Progress) -> list[str]:
-    """Mend what provably loses nothing; return a line for each thing done.
-
-    The caller has the lock, and no connection open. A known flipped bit is put right.
-    Stale checksums are made anew where no page has a flipped bit, the file is not behind
-    its mark, and all that it holds fits together. Everything else is left as it is.
-
-    Raises:
-        apsw.Error, OSError: the file cannot be read or written.
-    """
-    diagnosis = diagnose_pages(database, progress)
-    done = _put_right(database, diagnosis.flipped)
-    only_stale = len(diagnosis.stale) == len(diagnosis.faults)
-    if diagnosis.stale and only_stale and diagnosis.has_checksums:
-        found, contradictions = _look_inside(database, progress)
-        if found is not None and not contradictions and _missing(database, found) is None:
-            done += _restamp(database, diagnosis.stale)
-    return done
-
-
 def _repair(database: str, progress: Progress) -> Repair:
     diagnosis = diagnose_pages(database, progress)
     _require_ours(database, diagnosis)
-    done = _put_right(database, diagnosis.flipped)
-    found, contradictions = _look_inside(database, progress)
+    done = put_right(database, diagnosis.flipped)
+    found, contradictions = look_inside(database, progress)
     if found is None or contradictions or diagnosis.uncertain or not diagnosis.has_checksums:
         return _salvage(database, done, progress)
-    done += _restamp(database, diagnosis.stale)
+    done += restamp(database, diagnosis.stale)
     losses = []
-    if (missing := _missing(database, found)) is not None:
+    if (missing := find_missing(database, found)) is not None:
         losses.append(f"the commits {found.rev + 1} to {missing}, which were answered")
         done.append(f"a new epoch: {_take_epoch(database, missing)}")
     return Repair(done, losses)
@@ -132,30 +110,6 @@ def _require_ours(database: str, diagnosis: Diagnosis) -> None:
         raise FileError(f"{database}: {refusal}")
 
 
-def _look_inside(database: str, progress: Progress) -> tuple[structure.Summary | None, list[str]]:
-    """Read the whole of a file, ignoring checksums."""
-    db = open_database(database, is_verified=False)
-    try:
-        watch_progress(db, progress, "seconds of reading")
-        db.execute("BEGIN")
-        refusal = structure.check_ours(db)
-        found = structure.summarize(db) if refusal is None else None
-        contradictions = structure.find_contradictions(db) if found else [str(refusal)]
-        return found, contradictions
-    except (apsw.Error, KeyError) as error:
-        return None, [str(error)]
-    finally:
-        db.close()
-
-
-def _missing(database: str, found: structure.Summary) -> int | None:
-    """Return up to which rev answered commits are missing, as the mark knows."""
-    mark = read_mark(database)
-    if mark is None or mark.epoch != found.epoch or mark.rev <= found.rev:
-        return None
-    return mark.rev
-
-
 def _take_epoch(database: str, rev: int) -> str:
     """Begin a new epoch, whose commits come after `rev`."""
     db = open_database(database, keeps_wal=False)
@@ -165,33 +119,6 @@ def _take_epoch(database: str, rev: int) -> str:
         db.close()
     write_mark(database, Mark(epoch=epoch, rev=rev, is_clean=True))
     return epoch
-
-
-def _put_right(database: str, faults: Sequence[PageFault]) -> list[str]:
-    """Change the one wrong bit of each page back."""
-    done = []
-    with PageFile(database, writable=True) as file:
-        for fault in faults:
-            bit = fault.certain_flip
-            page = file.read(fault.page)
-            if bit is None or find_flips(page) != [bit]:
-                raise AssertionError("nobody else writes to a file that is locked")
-            file.write(fault.page, flip_bit(page, bit))
-            done.append(f"page {fault.page}: a flipped bit put right, {bit % 8} of byte {bit // 8}")
-        if done:
-            file.sync()
-    return done
-
-
-def _restamp(database: str, faults: Sequence[PageFault]) -> list[str]:
-    """Give pages the checksums of their content; a crash in between leaves some as they were."""
-    if not faults:
-        return []
-    with PageFile(database, writable=True) as file:
-        for fault in faults:
-            file.write(fault.page, stamp(file.read(fault.page)))
-        file.sync()
-    return [f"{len(faults)} pages: stale checksums made anew; what they hold fits together"]
 
 
 def _salvage(database: str, done: list[str], progress: Progress) -> Repair:

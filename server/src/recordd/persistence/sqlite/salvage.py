@@ -7,7 +7,6 @@ the index is made anew. Only rows from pages with a right checksum count.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -17,13 +16,13 @@ import msgspec
 from recordd.backend import BackendError
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.copying import Progress
+from recordd.persistence.sqlite.damage import take_fault_offset
 from recordd.persistence.sqlite.files import FileError, open_database
 from recordd.persistence.sqlite.schema import Meta
 
 __all__ = ["Gap", "Salvage", "read_around", "salvage"]
 
 _MAX_KEY: Final = 2**63 - 1
-_FAULT: Final = re.compile(r"checksum fault offset (\d+)")
 _BATCH_ROWS: Final = 1000
 _STAND_IN: Final = "recovered.record.{}"
 
@@ -181,70 +180,43 @@ def read_around(db: apsw.Connection, query: str) -> Iterator[tuple[Any, ...] | G
     of a table holds a stretch of keys without others between, so the end of an unreadable
     one is found by halving: a few dozen looks for each damaged page.
     """
-    with _listening() as faults:
-        start = -_MAX_KEY
-        while True:
-            try:
-                for row in db.execute(query, (start,)):
-                    yield row
-                    start = row[0] + 1
-                return
-            except apsw.Error:
-                page = faults.last
-            end = _find_end(db, query, start, page, faults)
-            yield Gap(max(start, 1), end)
-            if end is None:
-                return
-            start = end + 1
+    start = -_MAX_KEY
+    while True:
+        try:
+            for row in db.execute(query, (start,)):
+                yield row
+                start = row[0] + 1
+            return
+        except apsw.Error:
+            page = take_fault_offset()
+        end = _find_end(db, query, start, page)
+        yield Gap(max(start, 1), end)
+        if end is None:
+            return
+        start = end + 1
 
 
-def _find_end(
-    db: apsw.Connection, query: str, start: int, page: int | None, faults: _Faults
-) -> int | None:
+def _find_end(db: apsw.Connection, query: str, start: int, page: int | None) -> int | None:
     """Return the last key from `start` on that meets the damaged page; None: all do."""
     low, high = start, _MAX_KEY
-    if _meets(db, query, high, page, faults):
+    if _meets(db, query, high, page):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        if _meets(db, query, middle, page, faults):
+        if _meets(db, query, middle, page):
             low = middle
         else:
             high = middle
     return low
 
 
-def _meets(db: apsw.Connection, query: str, key: int, page: int | None, faults: _Faults) -> bool:
+def _meets(db: apsw.Connection, query: str, key: int, page: int | None) -> bool:
     try:
         with contextlib.closing(db.execute(query, (key,))) as rows:
             next(iter(rows), None)
     except apsw.Error:
-        return faults.last == page
+        return take_fault_offset() == page
     return False
-
-
-class _Faults:
-    """The place of the last checksum fault, as SQLite logs it."""
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-
-    def hear(self, code: int, message: str) -> None:
-        if (found := _FAULT.search(message)) is not None:
-            self.last = int(found[1])
-        elif "statement aborts" not in message:
-            self.last = None  # a fault of another kind: one is taken for the next
-
-
-@contextlib.contextmanager
-def _listening() -> Iterator[_Faults]:
-    """Hear SQLite's log; its errors do not say which page they met."""
-    faults = _Faults()
-    apsw.config(apsw.SQLITE_CONFIG_LOG, faults.hear)
-    try:
-        yield faults
-    finally:
-        apsw.config(apsw.SQLITE_CONFIG_LOG, None)
 
 
 def _columns_of(source: apsw.Connection, path: str) -> dict[str, list[str]]:

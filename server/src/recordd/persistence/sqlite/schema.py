@@ -22,6 +22,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Meta",
     "create_private",
+    "is_known_header",
     "keep",
     "lock_database",
     "prepare",
@@ -73,6 +74,7 @@ _MIGRATIONS: Final = (
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
 _CHECKSUM_BYTES: Final = 8
+_MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = struct.Struct(">60xI4xI")  # user_version at 60, application_id at 68
 
 
@@ -111,10 +113,15 @@ def lock_database(path: str) -> int:
 def refuse_newer(path: str) -> None:
     """Look at the file's header before SQLite touches the file.
 
+    Where there is a WAL, its first page counts and not the file's, which may be torn:
+    `read_version` looks then, as SQLite sees it, and leaves both as they are.
+
     Raises:
         BackendError: when it is no database of ours, or of a newer version.
     """
     try:
+        if _has_wal(path):
+            return
         with open(path, "rb") as file:
             header = file.read(100)
     except FileNotFoundError:
@@ -123,10 +130,24 @@ def refuse_newer(path: str) -> None:
         raise refusal_of(path, error) from None
     if not header:
         return  # created and not yet written: a new one
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+    if len(header) < 100 or not header.startswith(_MAGIC):
         raise BackendError(f"{path}: not an SQLite database")
     version, application = _HEADER.unpack_from(header)
     _check_version(path, version, application)
+
+
+def is_known_header(page: bytes) -> bool:
+    """Tell whether a first page is that of a database which this version may change."""
+    version, application = _HEADER.unpack_from(page)
+    is_known = application == APPLICATION_ID and 0 < version <= SCHEMA_VERSION
+    return page.startswith(_MAGIC) and is_known
+
+
+def _has_wal(path: str) -> bool:
+    try:
+        return os.stat(f"{os.path.realpath(path)}-wal").st_size > 0
+    except OSError:
+        return False
 
 
 def create_private(path: str) -> None:
@@ -151,8 +172,12 @@ def read_version(db: apsw.Connection, path: str) -> int:
         BackendError: as `refuse_newer`, for what only SQLite could read.
     """
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    version = int(db.pragma("user_version"))
-    _check_version(path, version, int(db.pragma("application_id")))
+    try:
+        version = int(db.pragma("user_version"))
+        application = int(db.pragma("application_id"))
+    except apsw.NotADBError:
+        raise BackendError(f"{path}: not an SQLite database") from None
+    _check_version(path, version, application)
     return version
 
 

@@ -76,6 +76,7 @@ class SqliteWorker:
         Raises:
             BackendError: when SQLite cannot open it.
         """
+        open_vfs()
         flags = (
             apsw.SQLITE_OPEN_READONLY
             if readonly

@@ -1,0 +1,177 @@
+"""What is mended in place: flipped bits that are known, and stale checksums.
+
+`recordd repair` uses it, and so does a daemon that opens its file, as far as it is safe
+without anybody looking on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+
+from recordd import systemd
+from recordd.persistence.sqlite import structure
+from recordd.persistence.sqlite.copying import Progress, watch_progress
+from recordd.persistence.sqlite.diagnosis import Diagnosis, PageFault, diagnose_pages
+from recordd.persistence.sqlite.files import open_database, telling
+from recordd.persistence.sqlite.mark import read_mark
+from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
+from recordd.persistence.sqlite.schema import is_known_header
+
+__all__ = ["StartMender", "find_missing", "look_inside", "put_right", "restamp"]
+
+logger: Final = logging.getLogger(__name__)
+
+_NOTIFY_EVERY_S: Final = 5.0
+
+
+class StartMender:
+    """Mends a database that a daemon is about to open, as far as nothing can be lost by it.
+
+    A flipped bit that is known is put right. Stale checksums are made anew only where it
+    shows that another SQLite had the file (it closed a WAL that the daemon left, or wrote
+    the first page, or the file was copied here), where no page has a flipped bit, no
+    commit is missing, and all that the file holds fits together. Everything else is left.
+    """
+
+    def __init__(self, database: str) -> None:
+        """Look at the file as it was found; the caller has its lock, and no connection open."""
+        self._database: Final = database
+        self._notified_at = time.monotonic()
+        mark = read_mark(database)
+        self._was_elsewhere: Final = mark is None or (
+            not mark.is_clean and not _size_of(f"{os.path.realpath(database)}-wal")
+        )
+
+    def is_due(self) -> bool:
+        """Tell whether every page is to be looked at before the file is opened.
+
+        Not so after a clean stop, nor after a crash whose WAL is there: that would read all
+        of a large file at each start. Damage that the load meets is mended then.
+
+        Raises:
+            FileError: the file cannot be read.
+        """
+        if not _size_of(self._database):
+            return False
+        return self._was_elsewhere or self._is_first_page_bad()
+
+    def mend(self) -> bool:
+        """Mend what can be mended; log what was done and what is left; return whether any was.
+
+        Raises:
+            FileError: the file cannot be read or written.
+        """
+        with telling(self._database):
+            if not self._is_ours():
+                return False
+            diagnosis = diagnose_pages(self._database, self._report)
+            done = put_right(self._database, diagnosis.flipped)
+            left = [*diagnosis.stale, *diagnosis.uncertain]
+            if left and self._may_restamp(diagnosis):
+                done += restamp(self._database, left)
+                left = []
+        for line in done:
+            logger.warning("%s: %s", self._database, line)
+        if left:
+            pages = ", ".join(str(fault.page) for fault in left[:20])
+            logger.error(
+                "%s: %d pages fail their checksum (%s): stop, then 'recordd check' says more"
+                " and 'recordd repair' mends", self._database, len(left), pages,
+            )  # fmt: skip
+        return bool(done)
+
+    def _may_restamp(self, diagnosis: Diagnosis) -> bool:
+        if not all(fault.is_stale for fault in diagnosis.faults):
+            return False
+        if not self._was_elsewhere and diagnosis.faults[0].page != 1:
+            return False
+        found, contradictions = look_inside(self._database, self._report)
+        return (
+            found is not None and not contradictions and find_missing(self._database, found) is None
+        )
+
+    def _is_first_page_bad(self) -> bool:
+        with telling(self._database), PageFile(self._database) as file:
+            if not file.page_count or file.is_good(1):
+                return False
+            return file.has_checksums() or bool(find_flips(file.read(1)))
+
+    def _is_ours(self) -> bool:
+        """Tell whether the first page, put right, is one of this version's or an older one's."""
+        with PageFile(self._database) as file:
+            if not file.page_count:
+                return False
+            page = file.read(1)
+            flips = find_flips(page) if not file.is_good(1) else []
+        return is_known_header(flip_bit(page, flips[0]) if len(flips) == 1 else page)
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        """Have the service manager wait; a `Progress`."""
+        now = time.monotonic()
+        if now - self._notified_at > _NOTIFY_EVERY_S:
+            self._notified_at = now
+            systemd.notify("EXTEND_TIMEOUT_USEC=60000000")
+
+
+def look_inside(database: str, progress: Progress) -> tuple[structure.Summary | None, list[str]]:
+    """Read the whole of a file, ignoring checksums."""
+    db = open_database(database, is_verified=False)
+    try:
+        watch_progress(db, progress, "seconds of reading")
+        db.execute("BEGIN")
+        refusal = structure.check_ours(db)
+        found = structure.summarize(db) if refusal is None else None
+        contradictions = structure.find_contradictions(db) if found else [str(refusal)]
+        return found, contradictions
+    except (apsw.Error, KeyError) as error:
+        return None, [str(error)]
+    finally:
+        db.close()
+
+
+def find_missing(database: str, found: structure.Summary) -> int | None:
+    """Return up to which rev answered commits are missing, as the mark knows."""
+    mark = read_mark(database)
+    if mark is None or mark.epoch != found.epoch or mark.rev <= found.rev:
+        return None
+    return mark.rev
+
+
+def put_right(database: str, faults: Sequence[PageFault]) -> list[str]:
+    """Change the one wrong bit of each page back."""
+    done = []
+    with PageFile(database, writable=True) as file:
+        for fault in faults:
+            bit = fault.certain_flip
+            page = file.read(fault.page)
+            if bit is None or find_flips(page) != [bit]:
+                raise AssertionError("nobody else writes to a file that is locked")
+            file.write(fault.page, flip_bit(page, bit))
+            done.append(f"page {fault.page}: a flipped bit put right, {bit % 8} of byte {bit // 8}")
+        if done:
+            file.sync()
+    return done
+
+
+def restamp(database: str, faults: Sequence[PageFault]) -> list[str]:
+    """Give pages the checksums of their content; a crash in between leaves some as they were."""
+    if not faults:
+        return []
+    with PageFile(database, writable=True) as file:
+        for fault in faults:
+            file.write(fault.page, stamp(file.read(fault.page)))
+        file.sync()
+    return [f"{len(faults)} pages: stale checksums made anew; what they hold fits together"]
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -7,6 +7,7 @@ import http.client
 import pytest
 
 from recordd.settings import Settings
+from recordd_client import connect
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
@@ -58,3 +59,20 @@ def test_pages_of_allowed_origins_may_read_version_and_health(
 def test_pages_of_any_origin_may_where_the_setting_says_so(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(RECORDD_ALLOWED_ORIGINS="*")
     assert ask(daemon, "GET", "/version", PAGE)[1]["access-control-allow-origin"] == PAGE
+
+
+def test_a_replay_behind_what_retention_took_says_so(start_daemon: StartDaemon) -> None:
+    daemon = start_daemon(RECORDD_KEEP_LATEST="false")
+    with connect(daemon.url) as db:
+        assert db.set_many([("a", n, n) for n in range(1, 5)]).last_rev == 4
+        db.set("b", 1)
+        assert db.replay(1).oldest_rev is None
+    daemon.stop()
+    daemon = start_daemon(RECORDD_RETENTION="1d", RECORDD_KEEP_LATEST="false")
+    with connect(daemon.url) as db:
+        while db.count().records > 1:
+            pass  # until retention was there
+        page = db.replay(1)
+        assert page.oldest_rev is not None
+        assert page.oldest_rev > 4
+        assert [row.name for row in page.rows] == ["b"]

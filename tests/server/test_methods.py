@@ -75,3 +75,26 @@ async def test_a_rules_schema_type_stands_in_the_list() -> None:
         typed, untyped = await peer.call("record.list")
         assert typed["schema_type"] == "temperature"
         assert "schema_type" not in untyped
+
+
+async def test_a_replay_behind_deleted_rows_says_so_as_a_subscription_does(
+    core: CoreInMemory,
+) -> None:
+    peer = core.connect()
+    for name in ("a.x", "b.x", "a.y", "b.x"):
+        await peer.call("record.set", name=name, value=1)
+    whole = await peer.call("record.replay", after=0)
+    assert "gap" not in whole
+    await peer.call("record.delete", name="a.x")  # commit 5
+    await peer.call("record.set", name="a.z", value=1)
+    for after, name, has_gap in [(0, "#", 1), (4, "a.*", 1), (5, "#", 0), (0, "b.*", 0)]:
+        page = await peer.call("record.replay", after=after, name=name)
+        assert (page.get("gap", False), page.get("oldest_rev")) == (
+            (True, 6) if has_gap else (False, None)
+        )
+        followed = await core.connect().call("record.subscribe", name=name, after=after)
+        assert followed.get("oldest_rev") == page.get("oldest_rev")
+    paged = await peer.call("record.replay", after=0, limit=1)
+    assert paged["gap"]
+    rest = await peer.call("record.replay", after=paged["next"])
+    assert [row["rev"] for row in [*paged["records"], *rest["records"]]] == [2, 3, 4, 6]

@@ -29,7 +29,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
     `rev` within `epoch` is the newest commit that the rows reflect; `next` continues where
     they end (None: there are no more); `skipped` counts rows whose value did not fit the
-    type that was asked for.
+    type that was asked for. `oldest_rev` tells of a log that rows above `after` are gone, and
+    from which commit on none is (None: none is gone).
     """
 
     rows: list[Row[T]]
@@ -37,6 +38,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     epoch: str
     next: str | None
     skipped: int
+    oldest_rev: int | None = None
 
 
 def decode_row(record: Record, as_type: Any) -> Row[Any]:
@@ -65,4 +67,5 @@ def decode_page(pages: Iterable[Records], as_type: Any) -> Page[Any]:
                 skipped += 1
     assert last is not None, "a query has at least one page"
     following = None if last.next is msgspec.UNSET else last.next
-    return Page(rows, last.rev, last.epoch, following, skipped)
+    oldest_rev = None if last.oldest_rev is msgspec.UNSET else last.oldest_rev
+    return Page(rows, last.rev, last.epoch, following, skipped, oldest_rev)

@@ -307,6 +307,8 @@ def _render(result: object) -> bytes:
             following = b',"total":%d' % result.total
             if result.total > len(result.rows):
                 following += b',"truncated":true'
+        if result.oldest_rev is not None:
+            following += b',"gap":true,"oldest_rev":%d' % result.oldest_rev
         return b'{"records":%b,"rev":%d,"epoch":%b%b}' % (
             join_rows(result.rows),
             result.rev,

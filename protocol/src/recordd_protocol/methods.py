@@ -206,6 +206,7 @@ class Records(_Result, frozen=True):
     """Rows and where the next page starts; `rev` is the newest commit that they reflect.
 
     Without pages `total` says how many rows there are, and `truncated` that not all are here.
+    `gap` tells of a log that rows above `after` are gone, from before `oldest_rev`.
     """
 
     records: list[Record]
@@ -214,6 +215,8 @@ class Records(_Result, frozen=True):
     next: str | UnsetType = UNSET
     total: int | UnsetType = UNSET
     truncated: bool = False
+    gap: bool = False
+    oldest_rev: int | UnsetType = UNSET
 
 
 class Replay(_Params, frozen=True):

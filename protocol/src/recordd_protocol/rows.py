@@ -61,9 +61,10 @@ class Page:
     `rev` is the newest commit that the rows reflect, within `epoch`. `next` is an
     opaque string to pass back as `after`, or None on the last page. `total`, where there
     are to be no pages, is how many rows there are; if it is more, the oldest are left out.
+    `oldest_rev`, where rows of a log are gone, is the commit from which on none is.
     """
 
-    __slots__ = ("epoch", "next", "rev", "rows", "total")
+    __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "total")
 
     def __init__(
         self,
@@ -73,12 +74,14 @@ class Page:
         epoch: str,
         next: str | None = None,
         total: int | None = None,
+        oldest_rev: int | None = None,
     ) -> None:
         self.rows: Final = rows
         self.rev: Final = rev
         self.epoch: Final = epoch
         self.next: Final = next
         self.total: Final = total
+        self.oldest_rev: Final = oldest_rev
 
     def __repr__(self) -> str:
         return f"Page({len(self.rows)} rows, rev={self.rev}, next={self.next!r})"

@@ -383,6 +383,9 @@ def _all_infos(db: Client, pattern: str) -> Iterator[Any]:
 def _replay(db: Client, pattern: str, after: int | str, limit: int | None) -> Iterator[Any]:
     while limit is None or limit > 0:
         page = db.replay(after, name=pattern, limit=limit, as_type=msgspec.Raw)
+        if page.oldest_rev is not None and isinstance(after, int) and after > 0:
+            text = f"rows above rev {after} are gone; from rev {page.oldest_rev} on none is missing"
+            click.echo(f"recordctl: {text}", err=True)
         yield from page.rows
         if page.next is None:
             return

@@ -16,7 +16,7 @@ from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
 from recordd.persistence.whole_query import read_whole
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
-from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.patterns import Pattern, PatternSet, compile_pattern
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["StoredQueryHandler"]
@@ -69,13 +69,23 @@ class StoredQueryHandler(QueryHandler):
                 f"epoch is {self._hub.epoch!r} now: revs of {params.epoch!r} mean nothing here"
             )
             raise RequestError(Reason.CONFLICT, refusal)
-        patterns = compile_patterns(params.name)
+        pattern = compile_pattern(params.name)
         if params.limit == 0:
             following = encode(LogCursor(after), self._hub.epoch)
             return _done(Page([], rev=self._hub.rev, epoch=self._hub.epoch, next=following))
         moment = self._backend.take_moment(self._hub.rev)
         wanted = ReplayParams(moment=moment, after=after, limit=params.limit, page=self._page)
-        return self._backend.replay(patterns, wanted)
+        return self._replay(pattern, wanted)
+
+    async def _replay(self, pattern: Pattern, wanted: ReplayParams) -> Page:
+        """Read a page, and say what is no longer there as a subscription would."""
+        page = await self._backend.replay(PatternSet([pattern]), wanted)
+        # A row may have gone while the page was read: the hub knows of it then.
+        await self._hub.wait_purged()
+        gap = self._hub.newest_gap(pattern, wanted.after)
+        if not gap:
+            return page
+        return Page(page.rows, rev=page.rev, epoch=page.epoch, next=page.next, oldest_rev=gap + 1)
 
     def at(self, rev: int) -> Awaitable[Row]:
         """Return the row of one commit number; `not_found` where there is none."""

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values
+.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values soak-floods
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -49,6 +49,8 @@ soak-followers: $(STAMP)  ## 20,000 random lives of a follower, held against a m
 
 soak-values: $(STAMP)  ## 200,000 odd values, names and times, read back equal or refused
 	RECORDD_ODD_VALUES=$${RECORDD_ODD_VALUES:-200000} $(BIN)/python -m pytest -s tests/process/test_odd_values.py
+soak-floods: $(STAMP)  ## floods thirty times as large, and a canary that waits 100 ms at most
+	RECORDD_FLOOD=30 RECORDD_FLOOD_BOUND_S=0.1 $(BIN)/python -m pytest -s tests/process/test_floods.py
 
 fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py

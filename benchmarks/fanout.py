@@ -57,7 +57,9 @@ def measure(quick: bool, folder: Path) -> list[Figure]:
     """Measure deliveries over both transports, single writes and bursts."""
     scale = _QUICK if quick else _FULL
     with (
-        running_full_daemon(folder, max_connections="1100") as daemon,
+        running_full_daemon(
+            folder, max_connections="1100", max_connections_per_address="1100"
+        ) as daemon,
         running_bare_fanout(folder) as bare,
         open_generator() as generator,
     ):

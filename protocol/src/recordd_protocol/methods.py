@@ -405,6 +405,9 @@ class Stats(_Result, frozen=True):
     connections: int
     connections_total: int
     connections_refused: int
+    accept_errors: int
+    idle_closed: int
+    dead_peers_closed: int
     records: int
     rows: int
     rev: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -35,6 +36,7 @@ from recordd.settings import (
     describe_settings,
     load,
 )
+from recordd.signals import Reload
 from recordd.standard_streams import OutputFailed, fill_standard_streams, printing
 from recordd_protocol.errors import RecorddError
 
@@ -92,26 +94,28 @@ def _run(arguments: Sequence[str] | None) -> int:
             for flag in _FLAGS
             if (value := getattr(options, key := flag.replace("-", "_"), None)) is not None
         }
-        configuration = load(flags, os.environ, _find_file(options.config))
+        reload = functools.partial(load, flags, dict(os.environ), _find_file(options.config))
+        configuration = reload()
         if options.command == "config":
             with printing():
                 _print_configuration(configuration)
             return 0
         if options.command in COMMANDS:
             return _run_on_file(options, configuration.settings)
-        return _serve(configuration, accept_loss=options.accept_loss)
+        return _serve(configuration, reload, accept_loss=options.accept_loss)
     except ConfigurationError as error:
         return _fail(str(error), _EX_CONFIG)
 
 
-def _serve(configuration: Configuration, *, accept_loss: bool) -> int:
+def _serve(configuration: Configuration, reload: Reload, *, accept_loss: bool) -> int:
     settings = configuration.settings
     configure_logging(settings.log_level, settings.log_format)
     for variable in configuration.ignored:
         logging.getLogger("recordd").warning("%s in the environment is no setting", variable)
     try:
         extensions = configured_extensions(settings, accept_loss=accept_loss)
-        trio.run(run_daemon, configuration, extensions)
+        serve = functools.partial(run_daemon, configuration, extensions, reload=reload)
+        trio.run(serve)
     except (RecorddError, BaseExceptionGroup) as raised:
         error = _innermost(raised)
         if not isinstance(error, RecorddError):

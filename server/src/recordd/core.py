@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import trio
 
+from recordd.admission import Admission
 from recordd.backend import PersistenceBackend
 from recordd.counters import Counters
 from recordd.extensions import Extensions, StartHook
@@ -94,6 +95,7 @@ class Core:
             self.hub, self.extensions.get(PersistenceBackend), builder.queue, builder.turns
         )
         self.counters: Final = Counters()
+        self.admission: Final = Admission(self.settings)
         self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()

@@ -24,6 +24,7 @@ from recordd.backend import BackendOptions, FatalBackendError, PersistenceBacken
 from recordd.core import Core, Extension, build_core
 from recordd.persistence import RetentionPolicy, make_backend, with_persistence
 from recordd.settings import Configuration, Settings, refusal_to_use, split_address
+from recordd.signals import Reload, serve_signals
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
 from recordd.transports.websocket import refuse_websocket, serve_websocket
@@ -35,6 +36,7 @@ logger: Final = logging.getLogger(__name__)
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _Serve = Callable[[trio.SocketStream, Core], Awaitable[None]]
+_Refuse = Callable[[trio.SocketStream, Core, str], Awaitable[None]]
 
 
 class AddressInUse(RecorddError):
@@ -69,11 +71,13 @@ async def run_daemon(
     configuration: Configuration,
     extensions: Iterable[Extension],
     *,
+    reload: Reload | None = None,
     task_status: trio.TaskStatus[Core] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run until SIGTERM or SIGINT, or until cancelled; then stop in order.
 
-    Cancelled, it stops at once: what is committed stays, what is not is not answered.
+    `reload` reads the configuration again, for SIGHUP. Cancelled, it stops at once: what is
+    committed stays, what is not is not answered.
 
     Raises:
         BackendError: storage cannot be opened, or cannot be trusted any more.
@@ -88,6 +92,7 @@ async def run_daemon(
     stop = _Stop()
     async with trio.open_nursery() as nursery:
         await nursery.start(stop.wait_for_signal)  # a signal while storage loads counts too
+        await nursery.start(serve_signals, configuration, reload)
         try:
             await _load(core, backend)
             await _serve(core, stop, task_status)
@@ -177,14 +182,14 @@ async def _listen(
 ) -> None:
     settings = core.settings
 
-    def accept(listener: trio.SocketListener, serve: _Serve, refuse: _Serve) -> None:
+    def accept(listener: trio.SocketListener, serve: _Serve, refuse: _Refuse) -> None:
         accepting.start_soon(
             functools.partial(
                 serve_connections,
                 listener,
                 core,
                 serve=lambda stream: serve(stream, core),
-                refuse=lambda stream: refuse(stream, core),
+                refuse=lambda stream, reason: refuse(stream, core, reason),
                 nursery=connections,
             )
         )

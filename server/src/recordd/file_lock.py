@@ -20,10 +20,11 @@ def take_lock(path: str) -> int:
 
     Raises:
         LockTaken: another process holds it.
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or is a link: where that leads is not ours to open.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(f"{path}.lock", flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "set_level"]
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,3 +38,8 @@ def configure_logging(level: str, format: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Log from this severity on."""
+    logging.getLogger().setLevel(level.upper())

@@ -52,10 +52,17 @@ class Closeable(Protocol):
 
 @contextlib.asynccontextmanager
 async def open_session(
-    core: Core, peer: str, sender: Sender, framing: Framing, connection: Connection
+    core: Core,
+    peer: str,
+    sender: Sender,
+    framing: Framing,
+    connection: Connection,
+    *,
+    idle_timeout_ms: int | None = None,
 ) -> AsyncIterator[Session]:
     """Run a session whose messages leave through `sender`; at the end, send what is left.
 
+    Where nothing is asked or followed for `idle_timeout_ms`, its connection is not read on.
     Cancelled, or when the daemon cuts the connection, it ends at once.
     """
     settings = core.settings
@@ -67,9 +74,14 @@ async def open_session(
         async with trio.open_nursery() as nursery:
             session = Session(core, nursery, peer, outbox, framing)
             nursery.start_soon(outbox.run)
+            idling = trio.CancelScope()
+            if idle_timeout_ms is not None:
+                idle_s = idle_timeout_ms / 1000
+                nursery.start_soon(session.watch_idleness, idle_s, connection, idling)
             try:
                 yield session
             finally:
+                idling.cancel()
                 session.close()
             outbox.close()
 
@@ -89,6 +101,7 @@ class Session:
         self._subscriptions: Final = Subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
+        self._active_at = trio.current_time()
         self._pending_writes = 0
         self._pending_queries = 0
         self._queries: Final = trio.CapacityLimiter(core.settings.readers)
@@ -101,6 +114,7 @@ class Session:
         answers. Cancelled, the requests handled so far have had or will have their effect,
         the others none.
         """
+        self._active_at = trio.current_time()
         self.outbox.hold()
         clock = time.perf_counter
         turn_ends = clock() + TURN_S
@@ -127,6 +141,19 @@ class Session:
         if refusal is not None:
             self.core.counters.request_errors += 1
             self._send(self._last_resort.refuse_message(refusal))
+
+    async def watch_idleness(
+        self, timeout_s: float, connection: Connection, scope: trio.CancelScope
+    ) -> None:
+        """Stop reading from a peer that neither asks nor follows for so long; then end."""
+        with scope:
+            while (rest_s := self._active_at + timeout_s - trio.current_time()) > 0:
+                await trio.sleep(rest_s)
+                if self._pending_writes or self._pending_queries or len(self._subscriptions):
+                    self._active_at = trio.current_time()
+            logger.debug("%s: closed: idle for %g s", self.peer, timeout_s)
+            self.core.counters.idle_closed += 1
+            connection.stop_reading()
 
     def close(self) -> None:
         """End the subscriptions; no further pages will be asked for."""

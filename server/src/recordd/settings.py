@@ -127,6 +127,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, _setting("connections", "all transports; below the usual 1,024 open files", ge=1)
     ] = 900
+    max_connections_per_address: Annotated[
+        int,
+        _setting("connections", "of one peer, IPv6 by /64; behind a proxy all come from one", ge=1),
+    ] = 450
+    reserved_unix_connections: Annotated[
+        int,
+        _setting(
+            "connections", "kept for the Unix socket, up to half: nobody remote locks it out", ge=0
+        ),
+    ] = 16
     max_records: Annotated[
         int, _setting("records", "each holds its latest value in memory", ge=1)
     ] = 100_000
@@ -165,6 +175,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     send_timeout_ms: Annotated[
         int, _setting("age", "a peer that takes nothing for this long is closed", ge=1)
     ] = 30_000
+    idle_timeout_ms: Annotated[
+        int | None,
+        _setting("age", "a WebSocket that neither asks nor follows for this long is closed"),
+    ] = 300_000
+    unix_idle_timeout_ms: Annotated[
+        int | None, _setting("age", "the same on the Unix socket, whose users are known")
+    ] = None
+    ping_interval_ms: Annotated[
+        int | None,
+        _setting(
+            "age",
+            "between our pings on a WebSocket; unanswered till the next, it is closed",
+        ),
+    ] = 30_000
+    max_message_fragments: Annotated[
+        int, _setting("frames", "of one WebSocket message; empty ones cost time and no bytes", ge=1)
+    ] = 1024
     handshake_timeout_ms: Annotated[
         int, _setting("age", "HTTP head and WebSocket handshake; frees what idles there", ge=1)
     ] = 5000
@@ -327,6 +354,9 @@ def _build(values: dict[str, Any]) -> Settings:
     settings = Settings(**values)
     if settings.max_value_bytes > settings.max_reply_bytes - 4096:
         raise ConfigurationError("max_value_bytes: must be 4096 below max_reply_bytes")
+    for key in ("idle_timeout", "unix_idle_timeout", "ping_interval"):
+        if getattr(settings, f"{key}_ms") == 0:
+            raise ConfigurationError(f"{key}: 0 would close everything; 'off' closes nothing")
     if settings.retention_ms == 0:
         raise ConfigurationError("retention: 0 would delete everything; 'off' keeps it")
     if not settings.socket and not settings.listen:

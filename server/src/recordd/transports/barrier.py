@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -16,6 +17,18 @@ logger: Final = logging.getLogger(__name__)
 
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
+Refuser = Callable[[trio.SocketStream, str], Awaitable[None]]
+
+_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""The process or the machine has no more: it may have soon."""
+
+_RETRY_AFTER_S: Final = 0.1
+_LOG_EVERY_S: Final = 1.0
+_MAX_REFUSING: Final = 32
+"""Refusals under way: each has a file and lingers for a second. Past it they are closed untold."""
+
+_GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionError)
+"""The peer has left, which it may at any moment."""
 
 
 async def serve_connections(
@@ -23,30 +36,81 @@ async def serve_connections(
     core: Core,
     *,
     serve: Handler,
-    refuse: Handler,
+    refuse: Refuser,
     nursery: trio.Nursery,
-) -> None:
+) -> NoReturn:
     """Accept connections for ever, each in a task of `nursery` behind a barrier.
 
-    Past `max_connections`, all transports counted, a connection is handed to `refuse`,
-    which says so and ends: a client that is told can try again. Cancelled, it stops
-    accepting; the connections go on until `nursery` is cancelled.
+    One too many is handed to `refuse` with the reason: a client that is told can try again.
+    Cancelled, it stops accepting; the connections go on until `nursery` is cancelled.
     """
+    refusing = 0
+
+    async def turn_away(stream: trio.SocketStream, reason: str) -> None:
+        nonlocal refusing
+        core.counters.connections_refused += 1
+        if refusing >= _MAX_REFUSING:
+            await trio.aclose_forcefully(stream)
+            return
+        refusing += 1
+        try:
+            await _contain(lambda stream: refuse(stream, reason), stream)
+        finally:
+            refusing -= 1
 
     async def guard(stream: trio.SocketStream) -> None:
-        counters = core.counters
-        if counters.connections >= core.settings.max_connections:
-            counters.connections_refused += 1
-            await _contain(refuse, stream)
+        counters, address = core.counters, _address_of(stream)
+        if (reason := core.admission.refuse(address)) is not None:
+            await turn_away(stream, reason)
             return
+        core.admission.enter(address)
         counters.connections += 1
         counters.connections_total += 1
         try:
             await _contain(serve, stream)
         finally:
             counters.connections -= 1
+            core.admission.leave(address)
 
-    await trio.serve_listeners(guard, [listener], handler_nursery=nursery)
+    accept = _Acceptor(listener, core)
+    while True:
+        nursery.start_soon(guard, await accept.next())
+
+
+class _Acceptor:
+    """Accepts, and waits where the system has no room, saying so once a second at most."""
+
+    def __init__(self, listener: trio.SocketListener, core: Core) -> None:
+        self._listener: Final = listener
+        self._core: Final = core
+        self._logged_at = -_LOG_EVERY_S
+
+    async def next(self) -> trio.SocketStream:
+        """Return the next connection; cancelled, it is left in the system's queue."""
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                # Others concern one connection that was gone before it was accepted.
+                if error.errno in _FULL:
+                    self._log(error)
+                    await trio.sleep(_RETRY_AFTER_S)
+
+    def _log(self, error: OSError) -> None:
+        self._core.counters.accept_errors += 1
+        now = trio.current_time()
+        if now - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = now
+            logger.error("connections wait to be accepted: %s", error.strerror)
+
+
+def _address_of(stream: trio.SocketStream) -> str | None:
+    """Return the peer's address; None of a Unix socket, and of a peer that has left."""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        return None
+    return str(name[0]) if isinstance(name, tuple) else None
 
 
 async def _contain(handler: Handler, stream: trio.SocketStream) -> None:
@@ -54,11 +118,14 @@ async def _contain(handler: Handler, stream: trio.SocketStream) -> None:
     try:
         async with stream:
             await handler(stream)
+    except _GONE as gone:
+        logger.debug("a peer left: %r", gone)
     except Exception:
         logger.exception("a connection failed")
     except BaseExceptionGroup as group:
         # At shutdown a crash may come together with the cancellation: the latter goes on.
         crashes, others = group.split(Exception)
+        crashes = None if crashes is None else crashes.split(_GONE)[1]
         if crashes is not None:
             logger.error("a connection failed", exc_info=crashes)
         if others is not None:

@@ -26,6 +26,8 @@ from recordd_protocol.framing import Framing, LineBuffer
 __all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
 
 _RECEIVE_BYTES: Final = 65_536
+_REFUSAL_S: Final = 1.0
+"""For a peer to take a refusal: it is short, and nothing is sent before it."""
 
 
 class SocketInUse(RecorddError):
@@ -71,7 +73,10 @@ async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
     """Serve one connection until it ends."""
     refusal = None
     sender, connection = _LineSender(stream), _UnixConnection(stream)
-    async with open_session(core, "unix", sender, Framing.LINE, connection) as session:
+    idle_ms = core.settings.unix_idle_timeout_ms
+    async with open_session(
+        core, "unix", sender, Framing.LINE, connection, idle_timeout_ms=idle_ms
+    ) as session:
         refusal = await _receive_lines(stream, session)
         await session.finish(refusal)
     if refusal is not None or core.is_stopping:
@@ -91,13 +96,12 @@ class _UnixConnection:
             self._stream.socket.shutdown(socket.SHUT_RD)
 
 
-async def refuse_unix(stream: trio.SocketStream, core: Core) -> None:
-    """Tell a connection that there are too many."""
-    refusal = RequestError(
-        Reason.OVERLOADED, f"{core.settings.max_connections} connections are open: try again later"
-    )
-    if (reply := core.dialects[Framing.LINE][-1].refuse_message(refusal)) is not None:
-        await send_all_or_give_up(stream, reply + b"\n", core.settings.send_timeout_ms / 1000)
+async def refuse_unix(stream: trio.SocketStream, core: Core, reason: str) -> None:
+    """Tell a connection that there are too many, also where it sends first."""
+    refusal = RequestError(Reason.OVERLOADED, reason)
+    reply = core.dialects[Framing.LINE][-1].refuse_message(refusal)
+    if reply is not None and await send_all_or_give_up(stream, reply + b"\n", _REFUSAL_S):
+        await linger(stream)
 
 
 class _LineSender:

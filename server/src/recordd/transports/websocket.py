@@ -15,6 +15,7 @@ from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
 from recordd.session import Session, open_session
+from recordd.transports.frames import FrameCounter
 from recordd.transports.http import BadRequest, Head, encode_response, read_head
 from recordd.transports.sending import PIECE_BYTES, linger, send_all_or_give_up
 from recordd_protocol import PROTOCOL_VERSION
@@ -28,7 +29,15 @@ logger: Final = logging.getLogger(__name__)
 _CLOSE_NORMAL: Final = 1000
 _CLOSE_GOING_AWAY: Final = 1001
 _CLOSE_UNSUPPORTED: Final = 1003
+_CLOSE_POLICY: Final = 1008
 _CLOSE_TOO_LARGE: Final = 1009
+_DEPARTURES: Final = (
+    LocalProtocolError,
+    trio_websocket.HandshakeError,
+    trio_websocket.ConnectionClosed,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
 _CLOSE_S: Final = 3.0
 """How long to wait for a peer's part of the closing handshake."""
 
@@ -57,10 +66,9 @@ async def serve_websocket(stream: trio.SocketStream, core: Core) -> None:
         await _upgrade(stream, head, core)
 
 
-async def refuse_websocket(stream: trio.SocketStream, core: Core) -> None:
-    """Tell a connection that there are too many."""
-    text = f"{core.settings.max_connections} connections are open: try again later"
-    await _respond(stream, _encode_refusal(BadRequest(503, text)), core)
+async def refuse_websocket(stream: trio.SocketStream, core: Core, reason: str) -> None:
+    """Tell a connection that there are too many, also where it sends first."""
+    await _respond(stream, _encode_refusal(BadRequest(503, reason)), core)
 
 
 async def _converse(
@@ -69,8 +77,16 @@ async def _converse(
     """Carry messages between the connection and a session until either is done."""
     close_code, refusal = _CLOSE_NORMAL, None
     sender, watched = _FrameSender(connection, stream), _WebSocketConnection()
-    async with open_session(core, "websocket", sender, Framing.FRAME, watched) as session:
-        close_code, refusal = await _receive_frames(connection, session, watched)
+    fragments = core.settings.max_message_fragments
+    stream.on_flood = lambda: watched.refuse_flood(fragments)
+    idle_ms = core.settings.idle_timeout_ms
+    async with open_session(
+        core, "websocket", sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
+    ) as session:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_ping, connection, stream, session, watched)
+            close_code, refusal = await _receive_frames(connection, session, watched)
+            nursery.cancel_scope.cancel()
         await session.finish(refusal)
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
     with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
@@ -84,11 +100,47 @@ class _WebSocketConnection:
         self.scope: Final = trio.CancelScope()
         self.is_stopped = False
         self.receiving = trio.CancelScope()
+        self.close_code = _CLOSE_GOING_AWAY
+        self.refusal: RequestError | None = None
 
     def stop_reading(self) -> None:
         """Take no more messages; those that were taken are handled to their end."""
         self.is_stopped = True
         self.receiving.cancel()
+
+    def refuse_flood(self, max_fragments: int) -> None:
+        """End it: a message came in more pieces than are allowed."""
+        text = f"max_message_fragments: a message has more than {max_fragments} frames"
+        self.refusal = RequestError(Reason.TOO_LARGE, text)
+        self.close_code = _CLOSE_POLICY
+        self.stop_reading()
+
+
+async def _ping(
+    connection: trio_websocket.WebSocketConnection,
+    stream: _SharedStream,
+    session: Session,
+    watched: _WebSocketConnection,
+) -> None:
+    """Ask now and then whether the peer is there; end the connection where nothing comes back.
+
+    A peer that is slow to answer, but takes or sends something meanwhile, is there.
+    """
+    core = session.core
+    if core.settings.ping_interval_ms is None:
+        return
+    interval_s = core.settings.ping_interval_ms / 1000
+    while True:
+        await trio.sleep(interval_s)
+        asked_at = trio.current_time()
+        with trio.move_on_after(interval_s) as waiting:
+            with contextlib.suppress(trio_websocket.ConnectionClosed, LocalProtocolError):
+                await connection.ping()
+        if waiting.cancelled_caught and stream.moved_at < asked_at:
+            logger.info("closed: no answer to a ping for %g s", interval_s)
+            core.counters.dead_peers_closed += 1
+            session.outbox.discard()
+            watched.scope.cancel()
 
 
 async def _receive_frames(
@@ -112,7 +164,7 @@ async def _receive_frames(
             return _CLOSE_TOO_LARGE, RequestError(Reason.TOO_LARGE, text)
         if not watched.receiving.cancelled_caught:
             await session.receive((encoded,))
-    return _CLOSE_GOING_AWAY, None
+    return watched.close_code, watched.refusal
 
 
 class _FrameSender:
@@ -143,14 +195,15 @@ async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:
     """Complete the WebSocket handshake and serve the connection."""
     try:
         async with trio.open_nursery() as nursery:
-            shared = _SharedStream(stream, head.raw)
+            shared = _SharedStream(stream, head.raw, core)
             connection = await _shake_hands(nursery, shared, core)
             if connection is not None:
                 await _converse(connection, shared, core)
             nursery.cancel_scope.cancel()
-    except* LocalProtocolError as crossed:
-        # The library's own task answers a ping that crossed our close, and may not.
-        logger.debug("a WebSocket ended out of turn: %s", crossed.exceptions[0])
+    except* _DEPARTURES as gone:
+        # The library's own task answers a ping that crossed our close, and may not; and the
+        # peer may leave at any moment, in the handshake too.
+        logger.debug("a WebSocket ended out of turn: %r", gone.exceptions[0])
 
 
 async def _shake_hands(
@@ -218,23 +271,52 @@ async def _respond(stream: trio.SocketStream, response: bytes, core: Core) -> No
 
 
 class _SharedStream(trio.abc.HalfCloseableStream):
-    """A stream whose first bytes were read already, and that says when it gets something out."""
+    """A stream whose first bytes were read already.
 
-    def __init__(self, stream: trio.SocketStream, replayed: bytes) -> None:
+    It says when it gets something out, counts frames on their way in, and hands them on in
+    turns where there are many.
+    """
+
+    def __init__(self, stream: trio.SocketStream, head: bytes, core: Core) -> None:
         self._stream: Final = stream
-        self._replayed = replayed
+        self._head, end, frames = head.partition(b"\r\n\r\n")
+        self._head += end
+        self._received = frames  # and not handed on yet
+        self._turns: Final = core.turns
+        self._frames: Final = FrameCounter(core.settings.max_message_fragments)
         self.note_progress: Callable[[], None] = lambda: None
+        self.on_flood: Callable[[], None] = lambda: None
+        self.moved_at = trio.current_time()
+        """When something came in, or a piece of something large went out."""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._replayed:
+        if self._head:
             await trio.lowlevel.checkpoint()
-            replayed, self._replayed = self._replayed, b""
-            return replayed
-        return await self._stream.receive_some(max_bytes)
+            head, self._head = self._head, b""
+            return head
+        if self._received:
+            await self._turns.next()
+        else:
+            self._received = bytes(await self._stream.receive_some(max_bytes))
+            self.moved_at = trio.current_time()
+        end = self._frames.cut(self._received)
+        if self._frames.is_over:
+            return await self._drop_all()
+        data, self._received = self._received[:end], self._received[end:]
+        return data
+
+    async def _drop_all(self) -> bytes:
+        """Read on for nothing while the connection is closed: the peer has to be told first."""
+        self.on_flood()
+        while await self._stream.receive_some(65_536):
+            pass
+        return b""
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         for start in range(0, len(data), PIECE_BYTES):
             await self._stream.send_all(data[start : start + PIECE_BYTES])
+            if len(data) >= PIECE_BYTES:  # the system takes what is small for a dead peer too
+                self.moved_at = trio.current_time()
             self.note_progress()
 
     async def wait_send_all_might_not_block(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the storage suites keep their files."""
+"""Where the storage suites keep their files, and which of their tests are for `make faults`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+IS_WHOLE = "RECORDD_FAULTS" in os.environ
+"""Whether all tests of these suites are to run, which takes minutes; `make test` runs a few."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not IS_WHOLE and item.get_closest_marker("faults"):
+        pytest.skip("RECORDD_FAULTS is not set")
 
 
 @pytest.fixture

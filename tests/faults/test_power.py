@@ -19,7 +19,7 @@ from recordd.persistence.sqlite import statements
 from tests.faults.model import Violation
 from tests.faults.power import check_image, make_power_cuts, record_workload
 
-IMAGES = int(os.environ.get("RECORDD_POWER_IMAGES", "20"))
+IMAGES = int(os.environ.get("RECORDD_POWER_IMAGES", "15"))
 SEED = int(os.environ.get("RECORDD_SEED", "1"))
 IMAGES_PER_WORKLOAD = 100
 CONTROL_IMAGES = 100
@@ -56,7 +56,10 @@ async def test_a_power_cut_loses_nothing_acknowledged_and_tears_no_batch(folder:
         assert await cut_power(place, min(IMAGES_PER_WORKLOAD, IMAGES - first), seed) == []
 
 
-@pytest.mark.parametrize("fault", ["synchronous", "lies", "split"])
+@pytest.mark.parametrize(
+    "fault",
+    ["lies", *(pytest.param(f, marks=pytest.mark.faults) for f in ("synchronous", "split"))],
+)
 async def test_the_suite_flags_a_daemon_that_loses_or_tears(
     folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:

@@ -313,13 +313,21 @@ class SqliteBackend:
         }
 
     async def close(self) -> None:
-        """Close every connection, the writing one last: it folds the WAL into the file."""
+        """Close every connection, the writing one last: it folds the WAL into the file.
+
+        Raises:
+            BackendError: the disk fails; all is closed nevertheless.
+        """
         with trio.CancelScope(shield=True):
-            for reader in self._readers:
-                await reader.close()
-            if self._writer is not None:
-                await self._writer.close()
-        self._close_mark()
+            async with contextlib.AsyncExitStack() as last_first:
+                last_first.callback(self._release_lock)
+                last_first.callback(self._close_mark)
+                if self._writer is not None:
+                    last_first.push_async_callback(self._writer.close)
+                for reader in self._readers:
+                    last_first.push_async_callback(reader.close)
+
+    def _release_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -132,11 +132,18 @@ class SqliteWorker:
                 db.execute("ROLLBACK")
 
     async def close(self) -> None:
-        """Close the connection and end its thread, which would else outlive the process's end."""
+        """Close the connection and end its thread, which would else outlive the process's end.
+
+        Raises:
+            BackendError: the disk fails; the connection is closed nevertheless.
+        """
         if not self._closed:
             self._closed = True
-            with trio.CancelScope(shield=True):
-                await self._db.aclose()
+            try:
+                with trio.CancelScope(shield=True):
+                    await self._db.aclose()
+            except apsw.Error as error:
+                raise translate_error(error) from error
 
 
 def open_vfs() -> None:

@@ -143,7 +143,7 @@ class SqliteWorker:
                 with trio.CancelScope(shield=True):
                     await self._db.aclose()
             except apsw.Error as error:
-                raise translate_error(error) from error
+                raise translate_error(error, self._path) from error
 
 
 def open_vfs() -> None:

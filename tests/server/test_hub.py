@@ -89,6 +89,21 @@ def test_after_a_restart_only_followers_of_what_was_deleted_lack_rows() -> None:
     }  # fmt: skip
 
 
+def test_who_missed_more_deletions_than_can_be_matched_starts_afresh_but_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recordd.hub._MAX_MATCHES", 3)
+    hub = make_hub()
+    topic = hub.topics.follow(compile_pattern("x.*"))
+    tick = hub.tick
+    for n in range(4):
+        hub.publish([Row(f"gone.{n}", b"1", 1, 2 * n + 1)])
+        hub.remove(Row(f"gone.{n}", b"null", 2, 2 * n + 2, RowKind.DELETED))
+        assert (hub.changes_after(tick, topic) is None) == (n == 3)
+    assert [hub.newest_gap(compile_pattern(p), 0) for p in ("x.*", "x.a", "gone.1")] == [2, 0, 4]
+    assert hub.newest_gap(compile_pattern("x.*"), 2) == 0
+
+
 def test_deletions_past_the_limit_may_have_been_of_any_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

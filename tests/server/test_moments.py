@@ -121,7 +121,7 @@ async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
 ) -> None:
     await backend.store([row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
     await settle(backend)
-    limits = PageLimits(5, 1 << 20)
+    limits = PageLimits(4, 1 << 20)  # to the very last that goes
     first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=limits))
     await LOSSES[loss](backend)
     second = await backend.query(EVERYTHING, ask(backend, after=first.next))
@@ -133,11 +133,24 @@ async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
 ) -> None:
     await fill(backend)
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+    waiting = backend.query(EVERYTHING, ask(backend, as_of=8))
+    log = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
     await backend.store([row(9, "c"), row(10, "c")])
     await clean_up(backend, "c", 95)
     await backend.delete("c", 11)
+    assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
     second = await backend.query(EVERYTHING, ask(backend, after=first.next))
     assert revs(first.rows + second.rows) == list(range(1, 9))
+
+
+async def test_what_went_before_the_first_page_refuses_none(backend: PersistenceBackend) -> None:
+    await fill(backend)
+    await clean_up(backend, "a", 60)
+    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+    await backend.store([row(9, "c")])
+    await backend.delete("c", 10)
+    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
+    assert revs(first.rows + second.rows) == [2, 4, 6, 7, 8]
 
 
 async def test_a_page_says_from_when_on_it_is_whole(backend: PersistenceBackend) -> None:
@@ -234,6 +247,18 @@ def test_what_is_forgotten_may_have_been_anybodys_rows() -> None:
     assert not is_refused(moments, "x", since=0, behind=11)
     assert not is_refused(moments, "x", since=1, behind=9)
     assert is_refused(moments, "c", since=1, behind=9)
+
+
+def test_too_many_names_to_match_are_taken_for_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recordd.moments._MAX_MATCHES", 4)
+    moments = Moments()
+    for n in range(1, 6):
+        moments.note_deletion(Gone(f"gone.{n}", (n * 10, n), n, n))
+    assert is_refused(moments, "kept.*", since=0, behind=0)
+    assert not is_refused(moments, "kept.*", since=1, behind=0)
+    assert not is_refused(moments, "kept.*", since=0, behind=11)
+    assert not is_refused(moments, "kept.a", since=0, behind=0)
+    assert is_refused(moments, "gone.3", since=0, behind=0)
 
 
 def test_what_went_before_the_start_is_known_by_its_tick_alone() -> None:

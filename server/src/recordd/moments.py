@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import collections
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -34,7 +34,12 @@ __all__ = ["MAX_NAMES", "Gone", "Moment", "Moments", "expired"]
 MAX_NAMES: Final = 65_536
 """Records whose lost rows are known by name; some 20 MB where all of them lose rows."""
 
+_MAX_MATCHES: Final = 8192
+"""Names that are matched before a page is refused without a look: 80 ms at worst."""
+
 _MAX_INT: Final = 2**64
+_ANYBODY: Final = ""
+"""What rows whose record is forgotten go by; no record is called that."""
 
 
 class Moment:
@@ -67,7 +72,7 @@ class _Log:
             collections.OrderedDict()
         )
         self._forgotten_tick = tick
-        self._forgotten: Gone | None = None if not tick else _anything("", (_MAX_INT, 0))
+        self._forgotten: Gone | None = None if not tick else _anybodys((_MAX_INT, 0))
 
     def add(self, tick: int, gone: Gone) -> None:
         if (known := self._by_name.get(gone.name)) is not None:
@@ -77,17 +82,16 @@ class _Log:
         if len(self._by_name) > self._max_names:
             _, (self._forgotten_tick, oldest) = self._by_name.popitem(last=False)
             known_before = self._forgotten or oldest
-            self._forgotten = _anything("", max(known_before.newest, oldest.newest))
+            self._forgotten = _anybodys(max(known_before.newest, oldest.newest))
 
-    def since(self, tick: int, patterns: PatternSet) -> Iterator[Gone]:
-        """Yield what went after `tick` and may match, most recent first."""
+    def since(self, tick: int) -> Iterator[Gone]:
+        """Yield what went after `tick`, most recent first; the nameless may be anybody's."""
+        if self._forgotten is not None and self._forgotten_tick > tick:
+            yield self._forgotten
         for changed, gone in reversed(self._by_name.values()):
             if changed <= tick:
                 return
-            if patterns.matches(gone.name):
-                yield gone
-        if self._forgotten is not None and self._forgotten_tick > tick:
-            yield self._forgotten
+            yield gone
 
 
 class Moments:
@@ -174,9 +178,10 @@ class Moments:
         Raises:
             RequestError: `expired`.
         """
-        for gone in self._purged.since(moment.tick, patterns):
-            if gone.newest_rev > after and gone.oldest_rev <= up_to:
-                raise expired("retention deleted rows of the log while this waited")
+        purged = self._purged.since(moment.tick)
+        found = (g for g in purged if g.newest_rev > after and g.oldest_rev <= up_to)
+        if _may_match(patterns, found):
+            raise expired("retention deleted rows of the log while this waited")
 
     def _concerns(
         self,
@@ -187,12 +192,10 @@ class Moments:
         end_ms: int | None,
         as_of: int,
     ) -> bool:
-        return any(
-            gone.newest > behind
-            and gone.oldest_rev <= as_of
-            and (end_ms is None or behind[0] <= end_ms)
-            for gone in log.since(since, patterns)
-        )
+        if end_ms is not None and behind[0] > end_ms:
+            return False
+        found = (g for g in log.since(since) if g.newest > behind and g.oldest_rev <= as_of)
+        return _may_match(patterns, found)
 
     def _advance(self, tick: int | None) -> None:
         """Count up; `tick` is what storage counts itself."""
@@ -205,8 +208,18 @@ def expired(what: str) -> RequestError:
     return RequestError(Reason.EXPIRED, f"{what}: ask for the first page again")
 
 
-def _anything(name: str, newest: tuple[int, int]) -> Gone:
-    return Gone(name, newest, 0, _MAX_INT)
+def _may_match(patterns: PatternSet, gone: Iterable[Gone]) -> bool:
+    """Tell whether some of it matches; too many names to match are taken for that."""
+    by_name = {one.name: one for one in gone}
+    if _ANYBODY in by_name or (by_name and patterns.matches_all):
+        return True
+    if len(by_name) * patterns.wildcards > _MAX_MATCHES:
+        return True
+    return bool(patterns.select(by_name))
+
+
+def _anybodys(newest: tuple[int, int]) -> Gone:
+    return Gone(_ANYBODY, newest, 0, _MAX_INT)
 
 
 def _merge(known: Gone, gone: Gone) -> Gone:

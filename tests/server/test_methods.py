@@ -98,3 +98,64 @@ async def test_a_replay_behind_deleted_rows_says_so_as_a_subscription_does(
     assert paged["gap"]
     rest = await peer.call("record.replay", after=paged["next"])
     assert [row["rev"] for row in [*paged["records"], *rest["records"]]] == [2, 3, 4, 6]
+
+
+async def test_the_list_counts_what_came_what_was_got_and_what_was_missed() -> None:
+    configuration = configure()
+    rules = read_rules(
+        [{"name": "ring", "buffer": "spmc_ring", "capacity": 3}],
+        default_retention_ms=None,
+        max_capacity=10,
+    )
+    configuration = Configuration(configuration.settings, rules, configuration.sources)
+    async with running_core(configuration=configuration) as core:
+        peer, first, second = core.connect(), core.connect(), core.connect()
+
+        async def write_five() -> None:
+            rows = [{"name": "ring", "value": n} for n in range(5)]
+            assert "error" not in await peer.call("record.set_many", records=rows)
+
+        async def counts() -> tuple[int, int, int, list[int]]:
+            (row,) = await peer.call("record.list")
+            return (
+                row["produced_count"],
+                row["consumed_count"],
+                row["dropped_count"],
+                row["occupancy"],
+            )
+
+        await write_five()
+        assert await counts() == (5, 0, 0, [3, 3])
+        assert (await peer.call("record.drain", name="ring"))["count"] == 3
+        assert await counts() == (5, 3, 0, [3, 3])
+        await write_five()
+        assert (await peer.call("record.drain", name="ring"))["count"] == 3
+        assert await counts() == (10, 6, 2, [3, 3])
+        for follower in (first, second):
+            await follower.call("record.subscribe", name="#")
+            assert (await follower.receive())["params"]["last"]
+        assert await counts() == (10, 8, 2, [3, 3])
+        await write_five()
+        assert await counts() == (15, 18, 2, [3, 3])
+        assert await peer.call("buffer_metrics.reset") == {"reset": True}
+        assert await counts() == (0, 0, 0, [3, 3])
+
+
+async def test_what_a_slow_subscriber_is_told_it_missed_counts_as_dropped() -> None:
+    async with running_core(configuration=configure(subscriber_updates=1)) as core:
+        writer, slow = core.connect(), core.connect()
+        assert (await slow.call("record.subscribe", name="a"))["values"] == 0
+        big = "x" * 300_000  # more than a socket pair holds
+        for n in range(9):
+            await writer.call("record.set", name="a", value=[n, big])
+        skipped = got = 0
+        while True:
+            params = (await slow.receive())["params"]
+            got += 1
+            skipped += params.get("skipped", 0)
+            if params["value"][0] == 8:
+                break
+        assert skipped > 0
+        (row,) = await writer.call("record.list")
+        assert (row["consumed_count"], row["dropped_count"]) == (got, skipped)
+        assert got + skipped == row["produced_count"] == 9

@@ -116,6 +116,9 @@ class RecordInfo(_Result, frozen=True, omit_defaults=True):
     writable: bool
     outbound_connector_count: int
     produced_count: int
+    consumed_count: int
+    dropped_count: int
+    occupancy: tuple[int, int]
     entity: str
     ts: int | None
     rev: int | None

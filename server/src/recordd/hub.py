@@ -183,7 +183,7 @@ class Hub:
         if tick == self._reset_tick:
             return
         for number, state in enumerate(self.states_after(-1)):
-            state.produced = 0
+            state.reset_counts()
             if number % 256 == 255:
                 yield
         self._reset_tick = tick
@@ -294,6 +294,21 @@ class Hub:
             take(row)
         if delivery is not None:
             self.topics.publish(delivery)
+            for topic, delivered in delivery.by_topic.items():
+                if topic.live:  # those who had no room are live no longer
+                    self.note_consumed(delivered, len(topic.live))
+
+    def note_consumed(self, rows: Sequence[Row], readers: int = 1) -> None:
+        """Count rows that so many readers got."""
+        states = self._states
+        for row in rows:
+            if (state := states.get(row.name)) is not None:
+                state.consumed += readers
+
+    def note_dropped(self, name: str, updates: int) -> None:
+        """Count updates that a reader was told it did not get, with one of this record."""
+        if (state := self._states.get(name)) is not None:
+            state.dropped += updates
 
     def remove(self, deletion: Row) -> None:
         """Forget a record whose deletion is committed, and tell who follows it."""

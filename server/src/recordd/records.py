@@ -34,6 +34,8 @@ class RecordState:
         "buffer",
         "buffered",
         "changed",
+        "consumed",
+        "dropped",
         "is_deleted",
         "latest",
         "name",
@@ -53,6 +55,10 @@ class RecordState:
         self.latest = latest
         self.rows = rows
         self.produced = 1
+        self.consumed = 0
+        """Values that subscribers and drains got, each counted for each of them."""
+        self.dropped = 0
+        """Values that one of them was too slow for, likewise."""
         self.buffered = 1  # rows that ever came into the buffer: a drain's position
         self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
         self.changed = 0
@@ -63,6 +69,10 @@ class RecordState:
         self.topics: tuple[Topic, ...] = ()
         """The live wildcard topics that match, as of their `topics_version`."""
         self.topics_version = -1
+
+    def reset_counts(self) -> None:
+        """Count from zero what `record.list` tells of its values."""
+        self.produced = self.consumed = self.dropped = 0
 
     def take(self, row: Row) -> None:
         """Count a committed row; keep it as the latest unless it came late."""
@@ -82,6 +92,8 @@ class RecordState:
         At most `limit` rows, and not many more bytes than `max_bytes`: the rest is left.
         """
         unseen = min(self.buffered - seen, len(self.buffer))
+        if seen and self.rule.buffer == "spmc_ring":  # the first one has missed nothing
+            self.dropped += self.buffered - seen - unseen
         seen = self.buffered - unseen
         rows: list[Row] = []
         size = 0
@@ -108,6 +120,9 @@ class RecordState:
             writable=rule.writable,
             outbound_connector_count=0,
             produced_count=self.produced,
+            consumed_count=self.consumed,
+            dropped_count=self.dropped,
+            occupancy=(len(self.buffer), rule.capacity),
             entity=entity_of(self.name),
             ts=latest.ts,
             rev=latest.rev,

@@ -170,7 +170,7 @@ class Subscription:
             self._fall_behind(burst.updates)
             return None
         if self.unreported:
-            self._report(self.unreported)
+            self._report(rows[0].name, self.unreported)
             self.unreported = 0
         self.encoder.advance(burst.updates)
         return outbox
@@ -300,6 +300,7 @@ class Subscription:
             messages = self.encoder.encode_snapshot(rows, is_last=is_last)
             self._outbox.put_updates(messages, len(rows), sum(map(len, messages)))
             self.encoder.advance(len(rows))
+            self._hub.note_consumed(rows)
         if is_last:
             self._captured, self._next = (), 0
             self._phase = _Phase.REPLAYING
@@ -458,12 +459,14 @@ class Subscription:
             messages = self.encoder.encode(rows, self._missed)
             self._outbox.put_updates(messages, len(rows), sum(map(len, messages)))
             if self._missed:
-                self._report(self._missed)
+                self._report(rows[0].name, self._missed)
                 self._missed = 0
             self.encoder.advance(len(rows))
+            self._hub.note_consumed(rows)
 
-    def _report(self, skipped: int) -> None:
+    def _report(self, name: str, skipped: int) -> None:
         self.encoder.advance(skipped)
+        self._hub.note_dropped(name, skipped)
         self._counters.updates_skipped += skipped
 
     def _count_fitting(self, rows: Sequence[Row]) -> int:

@@ -75,6 +75,7 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
         params.limit,
         caller.core.settings.max_reply_bytes - 4096,
     )
+    state.consumed += len(rows)
     values = [msgspec.Raw(row.value) for row in rows]
     return Drained(record_name=state.name, values=values, count=len(values))
 

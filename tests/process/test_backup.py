@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,22 @@ import pytest
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 from tests.server.sqlite_files import DAMAGE, fill, flip, overwrite, vacuum_by_stock_sqlite
+from tests.small_disk import SmallDisk
 from tests.wire import Wire
 
 
-def recordd(*arguments: str | Path, database: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "recordd", *map(str, arguments), "--database", str(database)]
+def recordd(
+    *arguments: str | Path, database: Path, enter: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        *enter,
+        sys.executable,
+        "-m",
+        "recordd",
+        *map(str, arguments),
+        "--database",
+        str(database),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
 
 
@@ -103,6 +116,45 @@ async def test_exit_codes_tell_what_is_the_matter(tmp_path: Path) -> None:
     assert recordd("backup", tmp_path / "b.db", database=path).returncode == 78
     assert recordd("repair", database=path).returncode in (0, 1)  # page 9 may be of the index
     assert recordd("check", database=tmp_path / "none").returncode == 78
+
+
+@pytest.fixture
+def small_disk(short_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(short_path, size_kib=2048)
+    yield disk
+    disk.close()
+
+
+async def test_a_full_disk_ends_each_command_with_nothing_lost(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    """75: another time there may be room."""
+    large, small = tmp_path / "large.db", tmp_path / "small.db"
+    await fill(large, 15_000)
+    await fill(small, 4000)
+    assert large.stat().st_size > 2 << 20 > small.stat().st_size > 600_000
+    on_disk = small_disk.outside / "a.db"
+    shutil.copyfile(small, on_disk)
+    shutil.copyfile(f"{small}-mark", f"{on_disk}-mark")
+    damaged = bytearray(small.read_bytes())
+    damaged[9 * 4096 + 500 : 9 * 4096 + 600] = bytes(100)
+    (small_disk.outside / "damaged.db").write_bytes(damaged)
+    small_disk.fill()
+    before = {path.name: path.read_bytes() for path in small_disk.outside.iterdir()}
+    inside = small_disk.inside
+    for arguments, database in (
+        (("backup", inside / "b.db"), large),
+        (("restore", large), inside / "a.db"),
+        (("compact",), inside / "a.db"),
+        (("repair",), inside / "damaged.db"),
+    ):
+        done = recordd(*arguments, database=database, enter=small_disk.enter)
+        assert done.returncode == 75, (arguments, done)
+        assert "disk is full" in done.stderr or "No space" in done.stderr
+        after = {path.name: path.read_bytes() for path in small_disk.outside.iterdir()}
+        assert {name: after.get(name) for name in before} == before
+        own = (".lock", "-wal", "-shm")
+        assert all(name.endswith(own) for name in after.keys() - before.keys())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

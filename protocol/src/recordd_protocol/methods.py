@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 __all__ = [
     "METHODS",
     "At",
+    "BackupStats",
     "BufferType",
     "ClockConfirmed",
     "Count",
@@ -394,6 +395,20 @@ class ClockConfirmed(_Result, frozen=True):
     leap_ms: int
 
 
+class BackupStats(_Result, frozen=True):
+    """Scheduled backups: where they go, and what came of the last run. None: not yet."""
+
+    folder: str
+    interval_ms: int
+    keep: int
+    runs: int
+    last_started_at_ms: int | None
+    last_finished_at_ms: int | None
+    last_success_at_ms: int | None
+    last_path: str | None
+    last_error: str | None
+
+
 class WasReset(_Result, frozen=True):
     """The counters start anew."""
 
@@ -432,6 +447,7 @@ class Stats(_Result, frozen=True):
     page_snapshot_bytes: int
     housekeeping_errors: int
     retention: RetentionStats | None
+    backup: BackupStats | None
     storage: dict[str, int | str]
 
 

@@ -22,7 +22,7 @@ import trio
 from recordd import systemd
 from recordd.backend import BackendOptions, FatalBackendError, PersistenceBackend
 from recordd.core import Core, Extension, build_core
-from recordd.persistence import RetentionPolicy, make_backend, with_persistence
+from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
 from recordd.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.signals import Reload, serve_signals
 from recordd.transports.barrier import serve_connections
@@ -64,7 +64,15 @@ def configured_extensions(settings: Settings, *, accept_loss: bool = False) -> l
     retention = RetentionPolicy(
         settings.retention_interval_ms, settings.keep_latest, settings.max_clock_leap_ms
     )
-    return [with_persistence(make_backend(settings.backend, options), retention)]
+    backups = None
+    if settings.backup_folder:
+        backups = BackupPolicy(
+            settings.database,
+            settings.backup_folder,
+            settings.backup_interval_ms,
+            settings.backup_keep,
+        )
+    return [with_persistence(make_backend(settings.backend, options), retention, backups)]
 
 
 async def run_daemon(

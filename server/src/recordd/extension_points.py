@@ -12,11 +12,11 @@ from collections.abc import Awaitable
 import msgspec
 
 from recordd.turns import Steps
-from recordd_protocol.methods import Replay, RetentionStats
+from recordd_protocol.methods import BackupStats, Replay, RetentionStats
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
-__all__ = ["HistoryQuery", "QueryHandler", "RetentionReporter"]
+__all__ = ["BackupReporter", "HistoryQuery", "QueryHandler", "RetentionReporter"]
 
 
 class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +55,14 @@ class QueryHandler(abc.ABC):
     @abc.abstractmethod
     def at(self, rev: int) -> Row | Awaitable[Row]:
         """Return the row of one commit number; `not_found` where there is none."""
+
+
+class BackupReporter(abc.ABC):
+    """Tells of scheduled backups; see `server.stats`."""
+
+    @abc.abstractmethod
+    def statistics(self) -> BackupStats:
+        """Return where they go, and what came of the last one."""
 
 
 class RetentionReporter(abc.ABC):

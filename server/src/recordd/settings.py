@@ -89,6 +89,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _setting("age", "retention follows no larger leap of the clock at once", ge=1000),
     ] = 86_400_000
+    backup_folder: Annotated[
+        str, _setting("path", "folder for scheduled backups of this database alone; empty: none")
+    ] = ""
+    backup_interval_ms: Annotated[
+        int, _setting("age", "between two scheduled backups; each reads and copies all", ge=1000)
+    ] = 86_400_000
+    backup_keep: Annotated[
+        int, _setting("files", "scheduled backups that stay; the oldest go after a success", ge=1)
+    ] = 7
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _setting("level", "least severity logged")
     ] = "info"
@@ -369,6 +378,8 @@ def _build(values: dict[str, Any]) -> Settings:
         raise ConfigurationError('database: must be a path; backend = "memory" needs none')
     if settings.backend == "sqlite" and not settings.database:
         raise ConfigurationError('database: must not be empty; backend = "memory" needs none')
+    if settings.backup_folder and settings.backend != "sqlite":
+        raise ConfigurationError('backup_folder: needs backend = "sqlite", which has a file')
     if settings.listen:
         split_address(settings.listen)
     return settings

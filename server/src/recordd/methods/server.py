@@ -8,7 +8,7 @@ from typing import Any, Final
 from recordd.backend import PersistenceBackend
 from recordd.caller import Caller
 from recordd.dispatch import Handler
-from recordd.extension_points import RetentionReporter
+from recordd.extension_points import BackupReporter, RetentionReporter
 from recordd.grants import list_writable
 from recordd.openrpc import describe_api
 from recordd.turns import Steps
@@ -43,6 +43,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
     """Return counters, sizes and queue depths."""
     core, counters, hub = caller.core, caller.core.counters, caller.core.hub
     retention = core.extensions.get(RetentionReporter)
+    backup = core.extensions.get(BackupReporter)
     backend = core.extensions.get(PersistenceBackend)
     return Stats(
         server_version=core.server_version,
@@ -74,6 +75,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         page_snapshot_bytes=core.snapshots.size_bytes,
         housekeeping_errors=core.writer.housekeeping_errors,
         retention=None if retention is None else retention.statistics(),
+        backup=None if backup is None else backup.statistics(),
         storage={} if backend is None else backend.statistics(),
     )
 

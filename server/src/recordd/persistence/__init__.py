@@ -11,24 +11,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from recordd.backend import BackendOptions, NotConfigured, PersistenceBackend
-from recordd.extension_points import QueryHandler, RetentionReporter
+from recordd.extension_points import BackupReporter, QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
 from recordd.persistence.retention import Retention, RetentionPolicy
+from recordd.persistence.scheduled_backup import BackupPolicy, ScheduledBackup
 
 if TYPE_CHECKING:
     from recordd.core import CoreBuilder
 
-__all__ = ["BACKENDS_GROUP", "RetentionPolicy", "make_backend", "with_persistence"]
+__all__ = ["BACKENDS_GROUP", "BackupPolicy", "RetentionPolicy", "make_backend", "with_persistence"]
 
 BACKENDS_GROUP: Final = "recordd.backends"
 
 
 def with_persistence(
-    backend: PersistenceBackend, retention: RetentionPolicy | None
+    backend: PersistenceBackend,
+    retention: RetentionPolicy | None,
+    backups: BackupPolicy | None = None,
 ) -> Callable[[CoreBuilder], None]:
     """Return an extension that stores what is written through `backend`.
 
-    Without `retention` nothing is ever deleted unasked.
+    Without `retention` nothing is ever deleted unasked, without `backups` none is made.
     """
 
     def install(builder: CoreBuilder) -> None:
@@ -43,6 +46,10 @@ def with_persistence(
             builder.extensions.insert(RetentionReporter, job)
             builder.housekeepers.append(job.housekeep)
             builder.extensions.on_start(job.run)
+        if backups is not None:
+            scheduled = ScheduledBackup(backups)
+            builder.extensions.insert(BackupReporter, scheduled)
+            builder.extensions.on_start(scheduled.run)
 
     return install
 

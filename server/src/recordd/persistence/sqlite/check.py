@@ -17,7 +17,13 @@ import msgspec
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages
-from recordd.persistence.sqlite.files import EX_TRY_AGAIN, FileError, open_database, telling
+from recordd.persistence.sqlite.files import (
+    EX_TRY_AGAIN,
+    FileError,
+    open_database,
+    raise_passing,
+    telling,
+)
 from recordd.persistence.sqlite.salvage import Gap, read_around
 
 __all__ = ["Report", "Verdict", "check_file", "require_sound"]
@@ -128,6 +134,7 @@ def _read_content(
             return None, ["no page has a checksum: it was made by another SQLite"]
         summary = structure.summarize(db)
     except (apsw.Error, KeyError) as error:
+        raise_passing(error)
         if isinstance(error, apsw.NotADBError) and not diagnosis.faults:
             raise
         return None, [f"the tables cannot be read: {error}", *_name_lost_rows(path)]
@@ -146,6 +153,7 @@ def _name_lost_rows(path: str) -> list[str]:
         found = read_around(db, "SELECT rev, value FROM log WHERE rev >= ? ORDER BY rev")
         gaps = [row for row in found if isinstance(row, Gap)]
     except apsw.Error as error:
+        raise_passing(error)
         return [f"the log cannot be read: {error}"]
     finally:
         db.close()

@@ -28,6 +28,7 @@ __all__ = [
     "Partial",
     "holding_signals",
     "open_database",
+    "raise_passing",
     "set_aside",
     "show_date",
     "sync_folder",
@@ -42,6 +43,18 @@ EX_TRY_AGAIN: Final = 75
 
 SIDECARS: Final = ("-wal", "-shm", "-journal")
 """Files of SQLite beside a database that belong to it."""
+
+
+_PASSING: Final = (
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+)
+_DAMAGE: Final = (apsw.SQLITE_IOERR_DATA, apsw.SQLITE_IOERR_SHORT_READ)
 
 
 class FileError(RecorddError):
@@ -71,7 +84,8 @@ def telling(path: str) -> Iterator[None]:
 def _translate(path: str, error: apsw.Error) -> FileError:
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
         return FileError(f"{path}: a page fails its checksum: see recordd check")
-    if isinstance(error, apsw.FullError):
+    is_refusal = isinstance(error, apsw.IOError | apsw.CantOpenError)
+    if isinstance(error, apsw.FullError) or (is_refusal and _is_disk_full(path)):
         return FileError(f"{path}: the disk is full", EX_TRY_AGAIN)
     if isinstance(error, apsw.NotADBError):
         return FileError(f"{path}: not an SQLite database")
@@ -80,6 +94,21 @@ def _translate(path: str, error: apsw.Error) -> FileError:
     if isinstance(error, apsw.CantOpenError):
         return FileError(f"{path}: {error}")
     return FileError(f"{path}: {type(error).__name__}: {error}", EX_TRY_AGAIN)
+
+
+def _is_disk_full(path: str) -> bool:
+    """Tell whether there is no room where SQLite could not make a file of its own."""
+    try:
+        return os.statvfs(os.path.dirname(path) or ".").f_bavail == 0
+    except OSError:
+        return False
+
+
+def raise_passing(error: Exception) -> None:
+    """Raise an error that says nothing of the file: no room for SQLite's own, no answer."""
+    is_damage = getattr(error, "extendedresult", 0) in _DAMAGE
+    if isinstance(error, _PASSING) and not is_damage:
+        raise error
 
 
 def open_database(

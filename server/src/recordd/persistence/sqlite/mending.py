@@ -18,7 +18,7 @@ from recordd import systemd
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, PageFault, diagnose_pages
-from recordd.persistence.sqlite.files import open_database, telling
+from recordd.persistence.sqlite.files import open_database, raise_passing, telling
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.schema import is_known_header
@@ -130,6 +130,7 @@ def look_inside(database: str, progress: Progress) -> tuple[structure.Summary | 
         contradictions = structure.find_contradictions(db) if found else [str(refusal)]
         return found, contradictions
     except (apsw.Error, KeyError) as error:
+        raise_passing(error)
         return None, [str(error)]
     finally:
         db.close()

@@ -17,7 +17,7 @@ from recordd.backend import BackendError
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.copying import Progress
 from recordd.persistence.sqlite.damage import take_fault_offset
-from recordd.persistence.sqlite.files import FileError, open_database
+from recordd.persistence.sqlite.files import FileError, open_database, raise_passing
 from recordd.persistence.sqlite.schema import Meta
 
 __all__ = ["Gap", "Salvage", "read_around", "salvage"]
@@ -99,7 +99,8 @@ class _Salvager:
         for key in (Meta.DELETED_REV, Meta.GIVEN_REV):
             try:
                 value = self._source.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
-            except apsw.Error:
+            except apsw.Error as error:
+                raise_passing(error)
                 self._losses.append(f"{key} of the table meta")
                 continue
             if isinstance(value, int):
@@ -187,7 +188,8 @@ def read_around(db: apsw.Connection, query: str) -> Iterator[tuple[Any, ...] | G
                 yield row
                 start = row[0] + 1
             return
-        except apsw.Error:
+        except apsw.Error as error:
+            raise_passing(error)
             page = take_fault_offset()
         end = _find_end(db, query, start, page)
         yield Gap(max(start, 1), end)
@@ -214,7 +216,8 @@ def _meets(db: apsw.Connection, query: str, key: int, page: int | None) -> bool:
     try:
         with contextlib.closing(db.execute(query, (key,))) as rows:
             next(iter(rows), None)
-    except apsw.Error:
+    except apsw.Error as error:
+        raise_passing(error)
         return take_fault_offset() == page
     return False
 
@@ -227,6 +230,7 @@ def _columns_of(source: apsw.Connection, path: str) -> dict[str, list[str]]:
             for table in ("record", "log")
         }
     except apsw.Error as error:
+        raise_passing(error)
         raise FileError(f"{path}: the list of its tables cannot be read: {error}") from None
     if not all(found.values()):
         raise FileError(f"{path}: it has not the tables of a recordd database")

@@ -11,9 +11,12 @@ from typing import Final, cast
 import apsw
 import msgspec
 
+from recordd.persistence.sqlite.files import raise_passing
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION, Meta
 
 __all__ = ["Summary", "check_ours", "find_contradictions", "summarize"]
+
+_REVS: Final = (Meta.DELETED_REV, Meta.GIVEN_REV)
 
 _MAX_FINDINGS: Final = 20
 
@@ -78,14 +81,15 @@ def summarize(db: apsw.Connection) -> Summary:
         apsw.Error: something of it cannot be read.
     """
     meta = dict(db.execute("SELECT key, value FROM meta"))
-    purged = db.execute("SELECT max(purged_rev) FROM record").get if _has_purged(db) else 0
+    purged = db.execute("SELECT max(purged_rev) FROM record").get if _version_of(db) >= 2 else 0
     last = db.execute("SELECT max(rev) FROM log").get
+    deleted = db.execute("SELECT max(rev) FROM deletion").get if _version_of(db) >= 3 else 0
     return Summary(
         epoch=meta[Meta.EPOCH],
-        rev=max(last or 0, purged or 0, meta.get(Meta.DELETED_REV, 0), meta.get(Meta.GIVEN_REV, 0)),
+        rev=max(last or 0, purged or 0, deleted or 0, *(meta.get(key, 0) for key in _REVS)),
         rows=cast("int", db.execute("SELECT count(*) FROM log").get),
         records=cast("int", db.execute("SELECT count(*) FROM record WHERE name IS NOT NULL").get),
-        schema_version=int(db.pragma("user_version")),
+        schema_version=_version_of(db),
     )
 
 
@@ -100,6 +104,7 @@ def find_contradictions(db: apsw.Connection) -> list[str]:
         if not found:  # in a broken structure the tables would only repeat it
             found = _compare_tables(db)
     except apsw.Error as error:
+        raise_passing(error)
         found = [f"unreadable: {error}"]
     return found
 
@@ -123,5 +128,5 @@ def _compare_tables(db: apsw.Connection) -> list[str]:
     return found
 
 
-def _has_purged(db: apsw.Connection) -> bool:
-    return int(db.pragma("user_version")) >= 2
+def _version_of(db: apsw.Connection) -> int:
+    return int(db.pragma("user_version"))

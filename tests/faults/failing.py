@@ -26,6 +26,7 @@ from tests.faults.vfs import Call, Kind, installed, make_error
 from tests.faults.workload import (
     DATABASE,
     MARK,
+    WAL,
     Refused,
     Writer,
     checkpoint,
@@ -38,8 +39,6 @@ from tests.faults.workload import (
 from tests.wire import request as make_request
 
 __all__ = ["Fault", "FaultyDisk", "Outcome", "play_with_fault", "prepare"]
-
-WAL: Final = f"{DATABASE}-wal"
 
 _BURSTS: Final = 8
 _MAX_SIZE: Final = 5000

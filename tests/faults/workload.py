@@ -27,18 +27,21 @@ from tests.wire import request as make_request
 __all__ = [
     "DATABASE",
     "MARK",
+    "WAL",
     "Refused",
     "Writer",
     "checkpoint",
     "configure_for",
     "make_request_at_random",
     "read_all",
+    "read_pages",
     "run_retention",
     "running",
 ]
 
 DATABASE: Final = "a.db"
 MARK: Final = f"{DATABASE}-mark"
+WAL: Final = f"{DATABASE}-wal"
 MAX_ROWS: Final = 20
 _RULES: Final = f'[[record]]\nname = "r.#"\nmax_rows = {MAX_ROWS}\n'
 _FIRST_TS: Final = time.time_ns() // 1_000_000 - 3_600_000
@@ -187,9 +190,9 @@ def _fold_wal(db: apsw.Connection) -> None:
 async def read_all(peer: Peer) -> Found:
     """Ask a daemon for everything, in every way there is."""
     count = await _call(peer, "record.count")
-    log = await _read_pages(peer, "record.replay", after=0)
-    history = await _read_pages(peer, "record.query", limit=None)
-    latest = await _read_pages(peer, "record.query")
+    log = await read_pages(peer, "record.replay", after=0)
+    history = await read_pages(peer, "record.query", limit=None)
+    latest = await read_pages(peer, "record.query")
     hello = await _call(peer, "hello", client="faults")
     return Found(
         rev=hello["rev"],
@@ -202,7 +205,12 @@ async def read_all(peer: Peer) -> Found:
     )
 
 
-async def _read_pages(peer: Peer, method: str, **params: Any) -> list[StoredRow]:
+async def read_pages(peer: Peer, method: str, **params: Any) -> list[StoredRow]:
+    """Return the rows of all pages of an answer.
+
+    Raises:
+        Refused: the daemon refuses one of them.
+    """
     rows: list[StoredRow] = []
     while True:
         page = await _call(peer, method, **params)

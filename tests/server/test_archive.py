@@ -106,6 +106,7 @@ async def test_a_deletion_takes_the_current_value_with_the_history(tmp_path: Pat
         await peer.call("record.set", name="was.a", value="new")
         assert await peer.call("record.delete", name="was.a") == {"deleted": 5}
         assert reason_of(await peer.call("record.get", name="was.a")) == "not_found"
+        assert await counts(peer, "#") == (1, 1)
     async with restarted(tmp_path / "a.db") as (peer, _):
         assert await counts(peer) == (0, 0)
 
@@ -130,6 +131,11 @@ async def test_retention_retires_these_rows_to_the_last_and_leaves_the_current_v
         await retain(core)
         assert await values(peer, name="was.a", limit=None) == [2, 3, 4]
         assert await counts(peer) == (0, 3)
+        epoch = (await peer.call("hello", client="t"))["epoch"]
+        for after, is_gap in ((1, True), (2, False)):
+            follower = core.connect()
+            found = await follower.call("record.subscribe", name="was.*", after=after, epoch=epoch)
+            assert found.get("resync", False) is is_gap
     outlived = {**OFF, "retention": "1ms"}
     async with restarted(tmp_path / "a.db", outlived) as (peer, core):
         await peer.call("record.set", name="was.a", value="new")

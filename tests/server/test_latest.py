@@ -142,6 +142,19 @@ async def test_values_replaced_since_are_bounded_by_their_bytes(core: CoreInMemo
     assert stats["page_snapshot_bytes"] <= 100_000
 
 
+async def test_who_keeps_most_values_loses_his_pages_first(core: CoreInMemory) -> None:
+    greedy, modest = core.connect(), core.connect()
+    for n in range(7):
+        await greedy.call("record.set", name=f"r.{n}", value="x" * 10_000, ts=n)
+    await fill(modest)
+    page = await modest.call("record.query", name=list("abcdefg"))
+    large = await greedy.call("record.query", name="r.*")
+    for n in range(7):
+        await greedy.call("record.set", name=f"r.{n}", value=1, ts=20 + n)
+    assert await rest(modest, page) == ABC
+    assert reason_of(await greedy.call("record.query", after=large["next"])) == "expired"
+
+
 async def test_asking_again_at_the_same_moment_keeps_no_more(core: CoreInMemory) -> None:
     peer = core.connect()
     await fill(peer)

@@ -318,6 +318,20 @@ async def test_rules_decide_who_may_write_and_what_is_kept() -> None:
         )
 
 
+async def test_a_place_in_the_log_of_another_database_is_a_conflict(core: CoreInMemory) -> None:
+    peer = core.connect()
+    for n in range(3):
+        await peer.call("record.set", name="a", value=n)
+    page = await peer.call("record.replay", after=0, limit=2)
+    _, _, epoch = page["next"].split(".")
+    rest = await peer.call("record.replay", after=page["next"])
+    assert [row["rev"] for row in rest["records"]] == [3]
+    refused = await peer.call("record.replay", after=page["next"].replace(epoch, "another"))
+    assert reason_of(refused) == "conflict"
+    assert len((await peer.call("record.replay", after="2"))["records"]) == 1
+    assert reason_of(await peer.call("record.replay", after="x")) == "invalid_params"
+
+
 async def test_a_batch_with_a_subscription_that_wants_no_answer_is_answered(
     core: CoreInMemory,
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+import trio
 
 from recordd.backend import (
     BackendError,
@@ -15,13 +16,13 @@ from recordd.backend import (
     FatalBackendError,
     Purged,
 )
-from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite import statements, structure
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
-from tests.server.rows import ask, revs, row
+from tests.server.rows import ask, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 
@@ -201,6 +202,45 @@ async def test_a_rev_is_never_given_twice(tmp_path: Path) -> None:
     backend = make(path)
     loaded = await backend.initialize()
     assert (loaded.rev, loaded.deletions) == (4, [("b", 4)])
+    await backend.close()
+    db = apsw.Connection(str(path), vfs=VFS)
+    assert structure.summarize(db).rev == 4  # what a restore or a repair goes on from
+    db.close()
+
+
+async def test_a_reader_waits_until_what_it_saw_go_is_known(tmp_path: Path) -> None:
+    """The file is ahead of the loop for a moment: rows are gone, and nobody was told yet."""
+    backend = make(tmp_path / "a.db")
+    await backend.initialize()
+    await backend.store([row(n) for n in range(1, 9)])
+    await settle(backend)
+    params = ask(backend, as_of=8)
+    assert backend._writer is not None
+    cleaned = await backend._writer.run(
+        statements.clean_up,
+        [(1, CleanupTarget("a", 40, None, True))],
+        merged_rev=8,
+        unmerged=set(),
+        limit=10,
+        next_rev=9,
+    )
+    outcomes: list[Reason | None] = []
+
+    async def read() -> None:
+        try:
+            await backend.query(EVERYTHING, params)
+        except RequestError as error:
+            outcomes.append(error.reason)
+        else:
+            outcomes.append(None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        while not outcomes and not backend._moments._noted.statistics().tasks_waiting:
+            await trio.lowlevel.checkpoint()
+        assert outcomes == []
+        backend._moments.note_purge(cleaned.gone, cleaned.tick)
+    assert outcomes == [Reason.EXPIRED]
     await backend.close()
 
 

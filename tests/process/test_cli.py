@@ -119,6 +119,20 @@ def test_behind_two_dashes_nothing_is_an_option(ctl: Ctl) -> None:
     assert ctl.out("get", "--", "-name") == '"--text"\n'
 
 
+def test_rows_ahead_of_now_are_shown_and_mended(start_daemon: StartDaemon) -> None:
+    ctl = Ctl(start_daemon(RECORDD_MAX_FUTURE="36500d").url)
+    ctl.out("set", "a", "1", "--ts", "-1h")
+    ctl.out("set", "a", "2", "--ts", "2090-01-01")
+    ctl.out("set", "b", "1")
+    assert "late" in ctl.out("set", "a", "3", "--ts", "now")
+    assert ctl.out("future", "--format", "csv") == "record,latest\na,3786912000000\n"
+    assert ctl.out("future", "--beyond", "2091-01-01", "--format", "csv") == ""
+    assert "2090-01-01 00:00:00" in ctl.out("future", "--mend")
+    assert ctl.out("future", "--format", "csv") == ""
+    assert ctl.out("get", "a") == "3\n"
+    assert ctl.out("query", "a", "--limit", "all", "--format", "csv").count("\n") == 4
+
+
 def test_replay_stats_and_ping(ctl: Ctl) -> None:
     replayed = ctl.out("replay", "--after", "4", "--format", "ndjson").splitlines()
     assert [json.loads(line)["rev"] for line in replayed] == [5, 6]

@@ -195,6 +195,20 @@ async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
     assert (deleted, done) == ({"b": Purged(6, 17)}, 1)
 
 
+async def test_cleanup_takes_what_is_ahead_of_a_time_oldest_first(
+    backend: PersistenceBackend,
+) -> None:
+    await backend.store([row(n) for n in range(1, 7)])
+    await settle(backend)
+    ahead = CleanupTarget("a", None, None, False, newer_than_ms=20)
+    deleted, done = await backend.cleanup([ahead], 3, next_rev=1000)
+    assert (deleted, done) == ({"a": Purged(3, 5)}, 0)
+    deleted, done = await backend.cleanup([ahead], 3, next_rev=1000)
+    assert (deleted, done) == ({"a": Purged(1, 6)}, 1)
+    assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [1, 2]
+    assert await backend.cleanup([ahead], 3, next_rev=1000) == ({}, 1)
+
+
 async def test_a_closed_backend_says_so(backend: PersistenceBackend) -> None:
     await backend.close()
     await backend.close()

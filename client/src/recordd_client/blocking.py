@@ -301,6 +301,17 @@ class Client:
         """Delete a record and its history; return how many rows it had."""
         return self._call(calls.delete(name))
 
+    def trim(self, name: str, newer_than: int) -> int:
+        """Delete the rows of a record whose `ts` is greater; return how many there were.
+
+        The newest row that is left is committed again, and is the latest. Many rows go in
+        several calls, oldest first; where one of them fails, the others are done.
+        """
+        deleted = 0
+        while (trimmed := self._call(calls.trim(name, newer_than))).more:
+            deleted += trimmed.deleted
+        return deleted + trimmed.deleted
+
     def graph_nodes(self) -> _Nodes:
         """Return the records as nodes of AimDB's graph."""
         nodes: _Nodes = self._call(calls.without_params("graph.nodes"))

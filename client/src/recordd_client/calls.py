@@ -248,6 +248,11 @@ def delete(name: str) -> Call[int]:
     return Call("record.delete", methods.Delete(name), lambda deleted: int(deleted.deleted))
 
 
+def trim(name: str, newer_than: int) -> Call[methods.Trimmed]:
+    """Delete rows ahead of a time, or a part of them."""
+    return Call("record.trim", methods.Trim(name, newer_than))
+
+
 def without_params(method: str) -> Call[Any]:
     """Call a method that takes no parameters."""
     return Call(method, methods.NoParams())

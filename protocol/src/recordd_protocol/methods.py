@@ -45,6 +45,8 @@ __all__ = [
     "Stats",
     "Subscribe",
     "Subscribed",
+    "Trim",
+    "Trimmed",
     "Unsubscribe",
     "Unsubscribed",
     "WasReset",
@@ -345,6 +347,20 @@ class Deleted(_Result, frozen=True):
     deleted: int
 
 
+class Trim(_Params, frozen=True):
+    """Which rows: of the record `name`, those whose `ts` is greater than `newer_than`."""
+
+    name: str
+    newer_than: int
+
+
+class Trimmed(_Result, frozen=True):
+    """How many persisted rows went; with `more` there are others yet: ask again."""
+
+    deleted: int
+    more: bool
+
+
 class Node(_Result, frozen=True):
     """One record as a node of AimDB's data-flow graph."""
 
@@ -484,6 +500,7 @@ METHODS: Final[dict[str, Method]] = {
         Method("record.subscribe", Subscribe, Subscribed, "Follow the records that match"),
         Method("record.unsubscribe", Unsubscribe, Unsubscribed, "Follow them no longer"),
         Method("record.delete", Delete, Deleted, "Delete a record and its history", is_write=True),
+        Method("record.trim", Trim, Trimmed, "Delete rows ahead of a time", is_write=True),
         Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
         Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),
         Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),

@@ -166,13 +166,15 @@ class ReplayParams(msgspec.Struct, frozen=True, kw_only=True):
 class CleanupTarget(msgspec.Struct, frozen=True):
     """What to delete of one record: rows older than a time, the oldest past a number.
 
-    None is no bound. With `keep_latest` the latest row stays in any case.
+    None is no bound. With `keep_latest` the latest row stays in any case. With
+    `newer_than_ms` it is the rows newer than that, oldest first, and none for age or number.
     """
 
     name: str
     older_than_ms: int | None
     max_rows: int | None
     keep_latest: bool
+    newer_than_ms: int | None = None
 
 
 class BackendOptions(msgspec.Struct, frozen=True):

@@ -31,10 +31,12 @@ from recordd.backend import (
 from recordd.deletion import delete_record, forget_record
 from recordd.hub import Hub
 from recordd.topics import Delivery
+from recordd.trimming import trim_record
 from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
-from recordd.writes import Deletion, Plan, Write, WriteRequest
+from recordd.writes import Deletion, Plan, Trim, Write, WriteRequest
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Trimmed
 from recordd_protocol.rows import Row
 
 __all__ = ["Housekeeper", "Writer"]
@@ -157,8 +159,7 @@ class Writer:
                     await self._commit_writes([item for item in run if isinstance(item, Write)])
                 else:
                     for item in run:
-                        assert isinstance(item, Deletion)
-                        await self._commit_deletion(item)
+                        await self._commit_removal(item)
         except FatalBackendError as fault:
             for request in batch:
                 if not request.is_settled:
@@ -207,6 +208,34 @@ class Writer:
             self._hub.publish(rows, delivery)
         for planned in plan.planned:
             planned.write.settle(planned.write.to_result(planned.rows))
+
+    async def _commit_removal(self, item: WriteRequest) -> None:
+        assert not isinstance(item, Write), "those are committed together"
+        if isinstance(item, Trim):
+            await self._commit_trim(item)
+        else:
+            await self._commit_deletion(item)
+
+    async def _commit_trim(self, trim: Trim) -> None:
+        state = self._hub.find(trim.name)
+        if state is None:
+            refusal = f"record {trim.name!r} does not exist"
+            trim.settle(RequestError(Reason.NOT_FOUND, refusal))
+            return
+        await self._turns.run(self._hub.topics.match(state))
+        try:
+            if state.rule.persist and self._backend is not None:
+                trimmed = await trim_record(self._hub, self._backend, trim.name, trim.newer_than_ms)
+            else:
+                if state.latest.ts > trim.newer_than_ms:
+                    forget_record(self._hub, trim.name)
+                trimmed = Trimmed(deleted=0, more=False)
+        except FatalBackendError:
+            raise
+        except RequestError as error:
+            trim.settle(error)
+        else:
+            trim.settle(trimmed)
 
     async def _commit_deletion(self, deletion: Deletion) -> None:
         state = self._hub.find(deletion.name)

@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Planned",
+    "Trim",
     "Write",
     "WriteItem",
     "WriteRequest",
@@ -98,7 +99,19 @@ class Deletion(_Request):
         self.size_bytes: Final = _ROW_BYTES
 
 
-WriteRequest = Write | Deletion
+class Trim(_Request):
+    """Rows of a record newer than a time, to be deleted: a slice of them."""
+
+    __slots__ = ("name", "newer_than_ms", "size_bytes")
+
+    def __init__(self, name: str, newer_than_ms: int) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.newer_than_ms: Final = newer_than_ms
+        self.size_bytes: Final = _ROW_BYTES
+
+
+WriteRequest = Write | Deletion | Trim
 
 
 class Planned:

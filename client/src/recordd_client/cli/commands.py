@@ -249,6 +249,36 @@ def show_stats(target: tuple[str | None, float], format: str) -> None:
     _print_tree(stats, format)
 
 
+@recordctl.command("future")
+@click.argument("pattern", default="#")
+@click.option("--beyond", type=_Time(), help="Rows ahead of this time; default now.")
+@click.option("--mend", is_flag=True, help="Delete those rows.")
+@_format_option
+@click.pass_obj
+def show_future(
+    target: tuple[str | None, float],
+    pattern: str,
+    *,
+    beyond: int | None,
+    mend: bool,
+    format: str,
+) -> None:
+    """List the records that match PATTERN whose latest value is ahead of now.
+
+    A clock that was set wrong leaves them behind; until they are mended, true values are
+    late. --mend deletes the rows ahead; the newest row that is left is the latest again.
+    """
+    beyond = parse_time("now") if beyond is None else beyond
+    with _connect(target) as db:
+        ahead = [i for i in _all_infos(db, pattern) if i.ts is not None and i.ts > beyond]
+        shown = []
+        for info in ahead:
+            deleted = {"deleted": db.trim(info.name, beyond)} if mend else {}
+            latest = format_time(info.ts) if format == "table" else info.ts
+            shown.append({"record": info.name, "latest": latest, **deleted})
+    print_objects(shown, format)
+
+
 @recordctl.group("retention")
 def retention() -> None:
     """See what retention does, and confirm the clock after a leap."""

@@ -12,7 +12,7 @@ from recordd.caller import Caller
 from recordd.core import Core
 from recordd.dispatch import Handler
 from recordd.time_window import check_ts
-from recordd.writes import Condition, Deletion, Write
+from recordd.writes import Condition, Deletion, Trim, Write
 from recordd.writes import WriteItem as CheckedItem
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
@@ -24,6 +24,7 @@ from recordd_protocol.methods import (
     Written,
     WrittenMany,
 )
+from recordd_protocol.methods import Trim as TrimParams
 from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row, RowKind
 from recordd_protocol.values import check_value
@@ -64,6 +65,15 @@ def delete_record(caller: Caller, params: Delete) -> Deletion:
     name = check_name(params.name)
     _check_writable(caller.core, name)
     return Deletion(name, lambda rows: Deleted(deleted=rows))
+
+
+def trim_record(caller: Caller, params: TrimParams) -> Trim:
+    """Delete rows of a record that are newer than a time."""
+    name = check_name(params.name)
+    _check_writable(caller.core, name)
+    if not 0 <= params.newer_than < 2**63:
+        raise RequestError(Reason.INVALID_PARAMS, "newer_than: must be between 0 and 2^63 - 1")
+    return Trim(name, params.newer_than)
 
 
 def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> CheckedItem:
@@ -121,4 +131,5 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "record.set": set_record,
     "record.set_many": set_many,
     "record.delete": delete_record,
+    "record.trim": trim_record,
 }

@@ -177,6 +177,8 @@ class MemoryBackend:
             (row for row in self._log.values() if row.name == target.name),
             key=lambda row: row.order,
         )
+        if target.newer_than_ms is not None:
+            return [row for row in rows if row.ts > target.newer_than_ms]
         excess = 0 if target.max_rows is None else len(rows) - target.max_rows
         if target.keep_latest:
             rows = rows[:-1]

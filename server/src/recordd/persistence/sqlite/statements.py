@@ -171,7 +171,7 @@ def clean_up(
     done = 0
     with db:
         for record, target in targets:
-            entries = _find_outlived(db, record, target, merged_rev, limit)
+            entries = _find_doomed(db, record, target, merged_rev, limit)
             if entries:
                 _delete_rows(db, record, entries)
                 revs = [rev for _, rev in entries]
@@ -194,6 +194,20 @@ def clean_up(
             done += 1
         tick = _count_tick(db) if gone else None
     return CleanedUp(deleted, done, gone, tick)
+
+
+def _find_doomed(
+    db: apsw.Connection, record: int, target: CleanupTarget, merged_rev: int, limit: int
+) -> list[tuple[int, int]]:
+    """Return index entries of rows that the target is about, oldest first."""
+    if target.newer_than_ms is None:
+        return _find_outlived(db, record, target, merged_rev, limit)
+    newer = db.execute(
+        "SELECT ts, rev FROM history WHERE record = ? AND ts > ? AND rev <= ?"
+        " ORDER BY ts, rev LIMIT ?",
+        (record, target.newer_than_ms, merged_rev, limit),
+    )
+    return cast("list[tuple[int, int]]", newer.fetchall())
 
 
 def _find_outlived(

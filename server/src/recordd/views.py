@@ -141,10 +141,11 @@ class Views:
     def _presort(self, view: View, order: Callable[[RecordState], int]) -> Iterator[None]:
         """Sort runs of a list; to merge them, as a sort of it all does, is quick."""
         states, ordered = view.states, []
-        for start in range(0, len(states), _RUN):
-            ordered += sorted(states[start : start + _RUN], key=order)
+        taken = list(states)  # others may sort it meanwhile: then a run would not be the next
+        for start in range(0, len(taken), _RUN):
+            ordered += sorted(taken[start : start + _RUN], key=order)
             yield
-        # Others may have added records, dropped some, or sorted it themselves.
+        # Others may have added records or dropped some.
         if view.states is states and len(states) == len(ordered):
             view.states = ordered
 

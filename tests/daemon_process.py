@@ -49,6 +49,10 @@ class DaemonProcess:
     def log(self) -> str:
         return self.log_path.read_text()
 
+    def keep_port(self) -> None:
+        """Listen on the same port at each start from now on."""
+        self._flags = (*self._flags, "--listen", f"127.0.0.1:{self.port}")
+
     def start(self) -> DaemonProcess:
         """Start the daemon and wait until it says that it listens."""
         already = self.log.count("listening on ws://") if self.log_path.exists() else 0

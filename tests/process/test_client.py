@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from recordd_client import (
     CallTimeout,
@@ -168,12 +169,50 @@ def test_a_request_over_the_limit_costs_nothing_but_itself(
 def test_a_client_of_a_daemon_that_tells_no_limit_reads_the_refusal(daemon: DaemonProcess) -> None:
     """An older daemon's limit is guessed; the socket says the rest."""
     with connect(daemon.url) as db:
-        db._max_message_bytes = 1 << 30
+        db._connection._max_message_bytes = 1 << 30
         with pytest.raises(TooLarge):
             db.set("a", "x" * (2 << 20))
-        with pytest.raises(ConnectionLost) as caught:
-            db.set("a", 1)
-        assert not caught.value.outcome_unknown
+        assert db.set("a", 1).rev == 1
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_client_outlives_its_daemon(daemon: DaemonProcess, url: str) -> None:
+    """The port is kept: a WebSocket's address must be that of the next daemon too."""
+    daemon.keep_port()
+    address = getattr(daemon, url)
+    with connect(address) as db:
+        db.set("a", 1)
+        assert db.drain("a") == [1]
+        daemon.stop()
+        daemon.start()
+        assert db.set("a", 2).rev == 2
+        daemon.stop()
+        daemon.start()
+        with pytest.raises(ConnectionLost, match="drains"):
+            db.drain("a")
+        assert db.drain("a") == [2]
+
+    async def outlive() -> None:
+        async with open_client(address) as db:
+            await db.set("a", 3)
+            assert await db.drain("a") == [3]
+            await trio.to_thread.run_sync(daemon.stop)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with pytest.raises(ConnectionLost) as caught:
+                await db.set("a", 4)
+            assert not caught.value.outcome_unknown
+            await trio.to_thread.run_sync(daemon.start)
+            async with trio.open_nursery() as nursery:
+                for n in range(10):
+                    nursery.start_soon(db.set, "a", n)
+            assert (await db.stats()).connections == 1
+            await trio.to_thread.run_sync(daemon.stop)
+            await trio.to_thread.run_sync(daemon.start)
+            with pytest.raises(ConnectionLost, match="drains"):
+                await db.drain("a")
+            assert len(await db.drain("a")) == 1
+
+    trio.run(outlive)
 
 
 class SilentServer(threading.Thread):

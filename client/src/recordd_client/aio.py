@@ -1,25 +1,25 @@
 """The async client, for Trio programs.
 
 Any number of tasks may call at the same time: their requests share the connection, go out
-together and are answered as they are done. One task reads, one writes; a call only waits.
+together and are answered as they are done.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, TypeVar, overload
 
 import trio
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 
 from recordd_client import calls
 from recordd_client.addresses import Address, check_timeout, find_address
-from recordd_client.async_streams import MessageStream, open_stream
+from recordd_client.async_connection import AsyncConnection
+from recordd_client.async_streams import open_stream
 from recordd_client.async_updates import AsyncUpdates, open_updates
 from recordd_client.calls import Call, WriteItem
-from recordd_client.errors import CallTimeout, ClientError, ConnectionLost, Expired
+from recordd_client.errors import Expired
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
@@ -46,9 +46,6 @@ _Nodes = list[Node]
 _Edges = list[Edge]
 _Pages = list[Records]
 
-_CLOSE_S: Final = 1.0
-"""How long to wait for the daemon's part of a WebSocket's end."""
-
 
 @contextlib.asynccontextmanager
 async def open_client(
@@ -71,14 +68,11 @@ async def open_client(
     async with trio.open_nursery() as nursery:
         try:
             stream = await open_stream(address, timeout_s, nursery)
-            client = AsyncClient(stream, address, timeout_s)
-            nursery.start_soon(client._read)
-            nursery.start_soon(client._write)
+            connection = AsyncConnection(nursery, stream, address, timeout_s)
             try:
-                yield client
+                yield AsyncClient(connection, address, timeout_s)
             finally:
-                with trio.move_on_after(_CLOSE_S, shield=True):
-                    await stream.close()
+                await connection.close()
         except Exception as error:
             failure = error  # the nursery would wrap it in a group, which is no caller's concern
         nursery.cancel_scope.cancel()
@@ -86,35 +80,18 @@ async def open_client(
         raise failure
 
 
-class _Pending:
-    """A call that waits for its answer."""
-
-    def __init__(self, call: Call[Any]) -> None:
-        self.call: Final = call
-        self.was_sent = False
-        self.done: Final = trio.Event()
-        self.result = Raw(b"")
-        self.error: ClientError | None = None
-
-
 class AsyncClient:
     """A connection to a daemon. Get one from `open_client`.
 
     Every call may raise a `Refused` (one class per reason), `CallTimeout`, `ConnectionLost`,
     or `InvalidValue` where it cannot be sent as it is. A cancelled call may have taken
-    effect or not. After a `ConnectionLost` the connection is of no use: connect anew.
+    effect or not. After a `ConnectionLost` the next call connects anew.
     """
 
-    def __init__(self, stream: MessageStream, address: Address, timeout_s: float) -> None:
-        self._stream: Final = stream
+    def __init__(self, connection: AsyncConnection, address: Address, timeout_s: float) -> None:
+        self._connection: Final = connection
         self._address: Final = address
         self._timeout_s: Final = timeout_s
-        self._ids: Final = itertools.count(1)
-        self._pending: Final[dict[int, _Pending]] = {}
-        self._unsent: list[tuple[int, bytes]] = []
-        self._wakeup = trio.Event()
-        self._max_message_bytes: int | None = None
-        self._lost: str | None = None
 
     async def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
         """Introduce the client; learn what the server is and may be asked."""
@@ -324,7 +301,11 @@ class AsyncClient:
         return await self._call(calls.count(name))
 
     async def drain(self, name: str, *, limit: int | None = None) -> _Values:
-        """Return the values since this connection's previous drain of the record."""
+        """Return the values since this client's previous drain of the record.
+
+        Raises:
+            ConnectionLost: the connection ended since; the next drain begins anew.
+        """
         return await self._call(calls.drain(name, limit))
 
     async def delete(self, name: str) -> int:
@@ -381,35 +362,7 @@ class AsyncClient:
         return document
 
     async def _call(self, call: Call[T]) -> T:
-        """Send a call and wait for its answer."""
-        call_id = next(self._ids)
-        # Before it waits among the others: what cannot be sent leaves nothing behind.
-        request = calls.encode_request(call, call_id)
-        if len(request) > calls.ALWAYS_TAKEN_BYTES:
-            calls.check_size(call, request, await self._learn_max_message_bytes())
-        if self._lost is not None:
-            raise ConnectionLost(self._lost, outcome_unknown=False)
-        pending = self._pending[call_id] = _Pending(call)
-        self._unsent.append((call_id, request))
-        self._wakeup.set()
-        try:
-            with trio.move_on_after(self._timeout_s):
-                await pending.done.wait()
-        finally:
-            self._pending.pop(call_id, None)
-        if pending.error is not None:
-            raise pending.error
-        if not pending.done.is_set():
-            unknown = call.is_write and pending.was_sent
-            text = f"{call.method}: no answer within {self._timeout_s:g} s"
-            raise CallTimeout(text, outcome_unknown=unknown)
-        return call.decode(pending.result)
-
-    async def _learn_max_message_bytes(self) -> int:
-        if self._max_message_bytes is None:
-            told = (await self._call(calls.probe())).max_message_bytes
-            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
-        return self._max_message_bytes
+        return await self._connection.call(call)
 
     async def _pages(self, first: Call[Records]) -> _Pages:
         """Return all pages, of one moment: begin anew where that is kept no longer."""
@@ -425,60 +378,3 @@ class AsyncClient:
             pages.append(await self._call(call))
             call = calls.next_page(first, pages[-1])
         return pages
-
-    async def _write(self) -> None:
-        """Send what has gathered; only this task sends."""
-        while True:
-            await self._wakeup.wait()
-            self._wakeup = trio.Event()
-            unsent, self._unsent = self._unsent, []
-            messages = []
-            for call_id, message in unsent:
-                if (pending := self._pending.get(call_id)) is not None:  # else it was given up
-                    pending.was_sent = True
-                    messages.append(message)
-            try:
-                await self._stream.send(messages)
-            except ConnectionLost as error:
-                return self._refuse_new(str(error))
-
-    async def _read(self) -> None:
-        """Hand each answer to the call that waits for it; only this task receives."""
-        refusal: ClientError | None = None
-        try:
-            while True:
-                for message in await self._stream.receive():
-                    for answer in calls.read_answers(message):
-                        if answer.refuses_connection:
-                            refusal = answer.error_or_none()
-                        self._settle(answer)
-        except ClientError as error:
-            self._refuse_new(str(error))
-            self._fail_all(refusal)
-
-    def _settle(self, answer: calls.Answer) -> None:
-        pending = self._pending.get(answer.id or 0)
-        if pending is None:
-            return
-        pending.error = answer.error_or_none()
-        pending.result = answer.result
-        pending.done.set()
-
-    def _refuse_new(self, text: str) -> None:
-        """Take no more calls; what was sent may still be answered: the reader finds out."""
-        self._lost = self._lost or text
-        for call_id, _ in self._unsent:
-            if (pending := self._pending.get(call_id)) is not None:
-                pending.error = ConnectionLost(self._lost, outcome_unknown=False)
-                pending.done.set()
-        self._unsent = []
-
-    def _fail_all(self, refusal: ClientError | None) -> None:
-        """Fail every call that waits: nothing more will come."""
-        for pending in self._pending.values():
-            if pending.done.is_set():
-                continue  # answered, and not yet awake
-            unknown = pending.call.is_write and pending.was_sent
-            lost = ConnectionLost(self._lost or "", outcome_unknown=unknown)
-            pending.error = refusal or lost
-            pending.done.set()

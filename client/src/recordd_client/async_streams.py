@@ -13,7 +13,15 @@ from recordd_client.addresses import MAX_MESSAGE_BYTES, Address
 from recordd_client.errors import ConnectionFailed, ConnectionLost
 from recordd_protocol.framing import LineBuffer
 
-__all__ = ["MessageStream", "open_stream"]
+__all__ = ["MessageStream", "SendFailed", "open_stream"]
+
+
+class SendFailed(ConnectionLost):
+    """The connection is gone: of the messages, `maybe_sent` may have left, the rest did not."""
+
+    def __init__(self, text: str, maybe_sent: int) -> None:
+        super().__init__(text, outcome_unknown=False)
+        self.maybe_sent: Final = maybe_sent
 
 
 class MessageStream(Protocol):
@@ -23,7 +31,7 @@ class MessageStream(Protocol):
         """Send messages in order; cancelled, an unknown part was sent.
 
         Raises:
-            ConnectionLost: the connection is gone.
+            SendFailed: the connection is gone.
         """
 
     async def receive(self) -> Sequence[bytes | str]:
@@ -77,10 +85,14 @@ class _UnixStream:
         self._lines: Final = LineBuffer(MAX_MESSAGE_BYTES)
 
     async def send(self, messages: Sequence[bytes]) -> None:
+        data = b"".join([message + b"\n" for message in messages])
+        sent = 0
         try:
-            await self._stream.send_all(b"".join(message + b"\n" for message in messages))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise _lost("the daemon is gone") from None
+            while sent < len(data):  # the stream's own `send_all` does not tell how far it came
+                sent += await self._stream.socket.send(memoryview(data)[sent:])
+        except (OSError, trio.ClosedResourceError):
+            # A line without its end is no message.
+            raise SendFailed("the daemon is gone", data.count(b"\n", 0, sent)) from None
 
     async def receive(self) -> Sequence[bytes]:
         try:
@@ -106,11 +118,14 @@ class _WebSocketStream:
         self._tcp: Final = tcp
 
     async def send(self, messages: Sequence[bytes]) -> None:
+        sent = 0
         try:
             for message in messages:
                 await self._connection.send_message(message.decode())
+                sent += 1
         except trio_websocket.ConnectionClosed as error:
-            raise _lost(f"the WebSocket is closed: {error.reason}") from None
+            # A frame that did not leave whole is no message.
+            raise SendFailed(f"the WebSocket is closed: {error.reason}", sent) from None
 
     async def receive(self) -> Sequence[bytes | str]:
         try:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeVar, overload
 
@@ -13,10 +10,10 @@ from msgspec import UNSET, UnsetType
 
 from recordd_client import calls
 from recordd_client.addresses import Address, check_timeout, find_address
-from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
+from recordd_client.blocking_connection import BlockingConnection
 from recordd_client.blocking_updates import Updates, open_updates
 from recordd_client.calls import Call, WriteItem
-from recordd_client.errors import CallTimeout, ConnectionLost, Expired
+from recordd_client.errors import Expired
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
@@ -59,11 +56,11 @@ def connect(url: str | None = None, *, timeout_s: float = 10.0) -> Iterator[Clie
     """
     timeout_s = check_timeout(timeout_s)
     address = find_address(url)
-    stream = open_blocking_stream(address, timeout_s)
+    connection = BlockingConnection(address, timeout_s)
     try:
-        yield Client(stream, address, timeout_s)
+        yield Client(connection, address, timeout_s)
     finally:
-        stream.close()
+        connection.close()
 
 
 class Client:
@@ -76,17 +73,13 @@ class Client:
     Every call may raise a `Refused` (one class per reason), `CallTimeout`, `ConnectionLost`,
     or `InvalidValue` where it cannot be sent as it is. After a `CallTimeout` the connection
     is of use still: an answer that comes late is recognized and dropped. After a
-    `ConnectionLost` it is not: connect anew.
+    `ConnectionLost` the next call connects anew.
     """
 
-    def __init__(self, stream: BlockingStream, address: Address, timeout_s: float) -> None:
-        self._stream: Final = stream
+    def __init__(self, connection: BlockingConnection, address: Address, timeout_s: float) -> None:
+        self._connection: Final = connection
         self._address: Final = address
         self._timeout_s: Final = timeout_s
-        self._ids: Final = itertools.count(1)
-        self._turn: Final = threading.Lock()
-        self._max_message_bytes: int | None = None
-        self._lost: str | None = None
 
     def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
         """Introduce the client; learn what the server is and may be asked."""
@@ -294,7 +287,11 @@ class Client:
         return self._call(calls.count(name))
 
     def drain(self, name: str, *, limit: int | None = None) -> _Values:
-        """Return the values since this connection's previous drain of the record."""
+        """Return the values since this client's previous drain of the record.
+
+        Raises:
+            ConnectionLost: the connection ended since; the next drain begins anew.
+        """
         return self._call(calls.drain(name, limit))
 
     def delete(self, name: str) -> int:
@@ -351,73 +348,7 @@ class Client:
         return document
 
     def _call(self, call: Call[T]) -> T:
-        """Send a call and wait for its answer; calls of other threads wait for their turn."""
-        with self._turn:
-            return self._exchange(call)
-
-    def _exchange(self, call: Call[T]) -> T:
-        if self._lost is not None:
-            raise ConnectionLost(self._lost, outcome_unknown=False)
-        call_id = next(self._ids)
-        request = calls.encode_request(call, call_id)
-        if len(request) > calls.ALWAYS_TAKEN_BYTES:
-            calls.check_size(call, request, self._learn_max_message_bytes())
-        deadline = time.monotonic() + self._timeout_s
-        self._send(call, request, deadline)
-        return call.decode(self._receive(call, call_id, deadline).result_or_raise())
-
-    def _learn_max_message_bytes(self) -> int:
-        if self._max_message_bytes is None:
-            told = self._exchange(calls.probe()).max_message_bytes
-            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
-        return self._max_message_bytes
-
-    def _send(self, call: Call[Any], request: bytes, deadline: float) -> None:
-        """Send a request whole.
-
-        Raises:
-            CallTimeout, ConnectionLost: not all of it left, so it has no effect.
-        """
-        try:
-            self._stream.send(request, deadline)
-        except TimeoutError:
-            self._end("a request could not be sent in time")
-            text = f"{call.method}: not sent within {self._timeout_s:g} s"
-            raise CallTimeout(text, outcome_unknown=False) from None
-        except ConnectionLost as error:
-            self._lost = str(error)
-            self._look_for_refusal()
-            raise
-        except BaseException:  # Ctrl-C: whatever came behind half a request would be its end
-            self._end("a request was interrupted")
-            raise
-
-    def _receive(self, call: Call[Any], call_id: int, deadline: float) -> calls.Answer:
-        """Wait for the answer of a request that was sent."""
-        try:
-            while True:
-                for answer in calls.read_answers(self._stream.receive(deadline)):
-                    if answer.refuses_connection:
-                        self._end("the daemon closed the connection")
-                    if answer.id == call_id or (answer.id is None and answer.error is not None):
-                        return answer
-        except TimeoutError:
-            text = f"{call.method}: no answer within {self._timeout_s:g} s"
-            raise CallTimeout(text, outcome_unknown=call.is_write) from None
-        except ConnectionLost as error:
-            self._lost = str(error)
-            raise ConnectionLost(str(error), outcome_unknown=call.is_write) from None
-
-    def _look_for_refusal(self) -> None:
-        """Raise why the daemon takes nothing more, where it has said so."""
-        with contextlib.suppress(TimeoutError, ConnectionLost):
-            for answer in calls.read_answers(self._stream.receive(time.monotonic())):
-                if answer.refuses_connection:
-                    answer.result_or_raise()
-
-    def _end(self, why: str) -> None:
-        self._stream.close()
-        self._lost = why
+        return self._connection.call(call)
 
     def _pages(self, first: Call[Records]) -> _Pages:
         """Return all pages, of one moment: begin anew where that is kept no longer."""

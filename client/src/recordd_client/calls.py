@@ -60,6 +60,8 @@ class Call(Generic[T]):
         self.method: Final = method
         self.params: Final = params
         self.is_write: Final = METHODS[method].is_write
+        self.is_drain: Final = method == "record.drain"
+        """Whether it goes on from where the connection's previous one ended."""
         self._result: Final = METHODS[method].result
         self._convert: Final = convert
 

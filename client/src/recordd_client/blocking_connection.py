@@ -1,0 +1,142 @@
+"""Calls of the blocking client, over one connection after the other.
+
+A connection that has ended is opened anew with the next call. What was under way is not
+repeated: only the program knows whether a write may come twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from typing import Any, Final, TypeVar
+
+from recordd_client import calls
+from recordd_client.addresses import Address
+from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
+from recordd_client.calls import Call
+from recordd_client.errors import CallTimeout, ConnectionFailed, ConnectionLost
+
+__all__ = ["BlockingConnection"]
+
+T = TypeVar("T")
+
+
+class BlockingConnection:
+    """Carries one call at a time; those of other threads wait for their turn."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        """Connect.
+
+        Raises:
+            ConnectionFailed: the daemon cannot be reached.
+        """
+        self._address: Final = address
+        self._timeout_s: Final = timeout_s
+        self._ids: Final = itertools.count(1)
+        self._turn: Final = threading.Lock()
+        self._max_message_bytes: int | None = None
+        self._has_drained = False
+        self._lost: str | None = None
+        self._stream: BlockingStream = open_blocking_stream(address, timeout_s)
+
+    def call(self, call: Call[T]) -> T:
+        """Send a call and wait for its answer."""
+        with self._turn:
+            return self._exchange(call)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._stream.close()
+
+    def _exchange(self, call: Call[T]) -> T:
+        call_id = next(self._ids)
+        request = calls.encode_request(call, call_id)
+        deadline = self._send(call, request)
+        answer = self._receive(call, call_id, deadline)
+        self._has_drained |= call.is_drain
+        return call.decode(answer.result_or_raise())
+
+    def _send(self, call: Call[Any], request: bytes) -> float:
+        """Send a request whole, over another connection if need be; return the deadline.
+
+        Raises:
+            CallTimeout, ConnectionLost, Refused: not all of it left, so it has no effect.
+        """
+        if self._lost is None:
+            with contextlib.suppress(ConnectionLost):
+                return self._send_once(call, request)
+        self._connect_again(call)
+        return self._send_once(call, request)
+
+    def _send_once(self, call: Call[Any], request: bytes) -> float:
+        if len(request) > calls.ALWAYS_TAKEN_BYTES:
+            calls.check_size(call, request, self._learn_max_message_bytes())
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            self._stream.send(request, deadline)
+        except TimeoutError:
+            self._end("a request could not be sent in time")
+            text = f"{call.method}: not sent within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=False) from None
+        except ConnectionLost as error:
+            self._look_for_refusal()
+            self._end(str(error))
+            raise
+        except BaseException:  # Ctrl-C: whatever came behind half a request would be its end
+            self._end("a request was interrupted")
+            raise
+        return deadline
+
+    def _connect_again(self, call: Call[Any]) -> None:
+        """Open another connection.
+
+        Raises:
+            ConnectionLost: the daemon cannot be reached, or the call needs the old one.
+        """
+        lost = self._lost or "the connection ended"
+        if call.is_drain and self._has_drained:
+            self._has_drained = False
+            text = f"{lost}: with it the position of its drains; the next one begins anew"
+            raise ConnectionLost(text, outcome_unknown=False)
+        try:
+            self._stream = open_blocking_stream(self._address, self._timeout_s)
+        except ConnectionFailed as error:
+            raise ConnectionLost(f"{lost}; {error}", outcome_unknown=False) from None
+        self._lost = None
+        self._max_message_bytes = None
+
+    def _learn_max_message_bytes(self) -> int:
+        if self._max_message_bytes is None:
+            told = self._exchange(calls.probe()).max_message_bytes
+            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
+        return self._max_message_bytes
+
+    def _receive(self, call: Call[Any], call_id: int, deadline: float) -> calls.Answer:
+        """Wait for the answer of a request that was sent."""
+        try:
+            while True:
+                for answer in calls.read_answers(self._stream.receive(deadline)):
+                    if answer.refuses_connection:
+                        self._end("the daemon closed the connection")
+                    if answer.id == call_id or (answer.id is None and answer.error is not None):
+                        return answer
+        except TimeoutError:
+            text = f"{call.method}: no answer within {self._timeout_s:g} s"
+            raise CallTimeout(text, outcome_unknown=call.is_write) from None
+        except ConnectionLost as error:
+            self._end(str(error))
+            raise ConnectionLost(str(error), outcome_unknown=call.is_write) from None
+
+    def _look_for_refusal(self) -> None:
+        """Raise why the daemon takes nothing more, where it has said so."""
+        with contextlib.suppress(TimeoutError, ConnectionLost):
+            for answer in calls.read_answers(self._stream.receive(time.monotonic())):
+                if answer.refuses_connection:
+                    self._end("the daemon closed the connection")
+                    answer.result_or_raise()
+
+    def _end(self, why: str) -> None:
+        self._stream.close()
+        self._lost = why

@@ -74,3 +74,22 @@ def test_a_leap_of_the_clock_costs_no_row_until_it_is_confirmed(
         assert db.retention_confirm() > 364 * 24 * HOUR_MS
         wait_for_runs(daemon, 2)
         assert db.count("a").rows == 1
+
+
+def test_what_a_leap_left_in_the_future_is_mended(
+    start_daemon: StartDaemon, short_path: Path
+) -> None:
+    clock = Leaping(short_path)
+    daemon = start_daemon(**clock.environment)
+    with connect(daemon.url) as db:
+        now_ms = db.set("a", "true").ts
+        clock.move(400)
+        ahead = db.set("a", "while the clock was ahead").ts
+        assert ahead > now_ms + 399 * 24 * HOUR_MS
+        clock.move(0)
+        assert db.set("a", "takes the time of the latest").ts == ahead
+        assert db.set("a", "true again", ts=now_ms + 5).late
+        assert db.trim("a", now_ms + HOUR_MS) == 2
+        assert db.get("a").value == "true again"
+        assert not db.set("a", "and on").late
+        assert db.get("a").ts < now_ms + HOUR_MS

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 from recordd.cli import main
 from recordd.methods import writing
+from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol import aimx, jsonrpc, values
 from tests.daemon_process import DaemonProcess
 
@@ -45,10 +50,36 @@ def mend_nothing() -> None:
         module.mend = lambda message: message  # type: ignore[attr-defined]
 
 
+def answer_before_commit() -> None:
+    """Commit only now and then; what is answered meanwhile is in memory."""
+    waiting: list[tuple[Any, Any]] = []
+    insert_rows = statements.insert_rows
+
+    def insert_later(db: apsw.Connection, records: Any, rows: Any) -> None:
+        waiting.append((records, rows))
+        if len(waiting) == 20:
+            for batch in waiting:
+                insert_rows(db, *batch)
+            waiting.clear()
+
+    statements.insert_rows = insert_later
+
+
+def leave_at_once() -> None:
+    """Stop without closing the database."""
+
+    async def leave(_: SqliteBackend) -> None:
+        os._exit(0)
+
+    SqliteBackend.close = leave  # type: ignore[method-assign,assignment]
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "round-numbers": round_numbers,
     "take-anything": take_anything,
     "mend-nothing": mend_nothing,
+    "answer-before-commit": answer_before_commit,
+    "leave-at-once": leave_at_once,
 }
 
 

@@ -88,6 +88,26 @@ async def test_no_backup_overwrites_the_database_or_goes_nowhere(tmp_path: Path)
     assert verdict(path) is Verdict.SOUND
 
 
+async def test_links_are_looked_through_but_not_written_through(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.db", tmp_path / "link.db"
+    await fill_and_kill(path)
+    link.symlink_to(path)
+    made = back_up(str(link), str(tmp_path / "b.db"), quiet, replaces=False)
+    assert made.rows == 2000  # the WAL is beside the file
+    assert verdict(link) is Verdict.SOUND
+    precious, dangling = tmp_path / "precious", tmp_path / "dangling"
+    precious.write_text("precious")
+    (tmp_path / "to").symlink_to(precious)
+    dangling.symlink_to(tmp_path / "nowhere")
+    for name in ("to", "dangling"):
+        with pytest.raises(FileError, match="--force"):
+            back_up(str(path), str(tmp_path / name), quiet, replaces=False)
+        back_up(str(path), str(tmp_path / name), quiet, replaces=True)
+        assert not (tmp_path / name).is_symlink()
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "nowhere").exists()
+
+
 async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill(path)
@@ -355,10 +375,11 @@ async def test_compacting_gives_free_space_back_and_keeps_all_else(tmp_path: Pat
 async def test_commits_that_the_mark_knows_of_and_the_file_lacks_are_told(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill_and_kill(path)
-    if not Path(f"{path}-mark").exists():
-        pytest.skip("no mark is kept")
     epoch = epoch_of(path)
     os.unlink(f"{path}-wal")
+    report = check_file(str(path), quiet, is_full=False)
+    assert (report.verdict, report.marked_rev) == (Verdict.DAMAGED, 2000)
+    assert any("1901 to 2000 are missing" in line for line in report.problems)
     made = repair(str(path), quiet, is_dry_run=False)
     assert any("1901 to 2000" in line for line in made.losses)
     assert epoch_of(path) != epoch

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordd.persistence.sqlite.diagnosis import diagnose_pages
+from recordd.persistence.sqlite.page_image import is_plausible
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.wal import pages_in_wal
-from tests.server.sqlite_files import PAGE_BYTES, fill, fill_and_kill, flip, overwrite, quiet
+from tests.server.rows import row
+from tests.server.sqlite_files import PAGE_BYTES, fill, fill_and_kill, flip, make, overwrite, quiet
 
 PAGE = stamp(random.Random(1).randbytes(PAGE_BYTES))
 
@@ -53,6 +55,41 @@ async def test_the_pages_of_a_sound_file_all_match(tmp_path: Path) -> None:
         assert file.has_checksums()
         assert [page for _, found in file.find_faults() for page in found] == []
         assert stamp(file.read(3)) == file.read(3)
+
+
+async def test_every_page_that_was_written_is_plausible(tmp_path: Path) -> None:
+    """Rows of all sizes, values that go on elsewhere, deleted ones, free pages."""
+    path = tmp_path / "a.db"
+    await fill(path)
+    backend = make(path)
+    await backend.initialize()
+    long = [row(2001 + n, f"straße.{n}", value=b'"%s"' % (b"y" * n * 700)) for n in range(40)]
+    await backend.store(long)
+    await backend.delete("r.3", 2041)
+    await backend.delete("straße.39", 2042)
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.close()
+    generator = random.Random(4)
+    known = single = 0
+    with PageFile(str(path)) as file:
+        count = file.page_count
+        for number in range(1, count + 1):
+            page = file.read(number)
+            assert is_plausible(page, number=number, page_count=count), number
+            bit = generator.randrange(PAGE_BYTES * 8)
+            found = find_flips(flip_bit(page, bit))
+            single += len(found) == 1
+            left = [
+                each
+                for each in found
+                if is_plausible(
+                    flip_bit(flip_bit(page, bit), each), number=number, page_count=count
+                )
+            ]
+            assert bit in left
+            known += len(left) == 1
+    assert single < known > count * 0.75
 
 
 @pytest.mark.parametrize("bit", [16 * 8 + 4, 20 * 8 + 3, 0, 500 * 8])

@@ -24,6 +24,7 @@ from recordd.persistence.sqlite.files import (
     raise_passing,
     telling,
 )
+from recordd.persistence.sqlite.mark import Mark, read_mark
 from recordd.persistence.sqlite.salvage import Gap, read_around
 
 __all__ = ["Report", "Verdict", "check_file", "require_sound"]
@@ -42,7 +43,8 @@ class Verdict(enum.IntEnum):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a check found. `summary` is None where the tables cannot be read.
 
-    `problems` are lines for people; the lists hold page numbers.
+    `marked_rev` is how far acknowledged commits went, None where there is no mark. `problems`
+    are lines for people; the lists hold page numbers.
     """
 
     path: str
@@ -55,6 +57,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     damaged_pages: list[int]
     problems: list[str]
     summary: structure.Summary | None
+    marked_rev: int | None
 
     @property
     def has_only_flips(self) -> bool:
@@ -76,8 +79,11 @@ def check_file(path: str, progress: Progress, *, is_full: bool) -> Report:
             raise FileError(f"{path}: no such file")
         if not os.path.isfile(path) or not os.stat(path).st_size:
             raise FileError(f"{path}: not an SQLite database")
+        mark = read_mark(path)  # first: a daemon that runs goes on, the mark behind its commits
         diagnosis = diagnose_pages(path, progress)
         summary, problems = _check_content(path, diagnosis, progress, is_full=is_full)
+    if summary is not None:
+        problems += _compare_mark(mark, summary)
     return Report(
         path=path,
         verdict=_judge(diagnosis, problems),
@@ -88,6 +94,7 @@ def check_file(path: str, progress: Progress, *, is_full: bool) -> Report:
         flipped_pages=[fault.page for fault in diagnosis.flipped],
         damaged_pages=[fault.page for fault in diagnosis.uncertain],
         problems=[*_describe_pages(diagnosis), *problems],
+        marked_rev=None if mark is None else mark.rev,
         summary=summary,
     )
 
@@ -106,6 +113,13 @@ def require_sound(path: str, progress: Progress, *, may_be_stale: bool) -> struc
         first = report.problems[0] if report.problems else "it cannot be read"
         raise FileError(f"{path}: {first}; run recordd repair --database {path}")
     return report.summary
+
+
+def _compare_mark(mark: Mark | None, summary: structure.Summary) -> list[str]:
+    """Return what the mark beside the file says against it; another file's mark says nothing."""
+    if mark is None or mark.epoch != summary.epoch or mark.rev <= summary.rev:
+        return []
+    return [f"the commits {summary.rev + 1} to {mark.rev} are missing, which were answered"]
 
 
 def _check_content(

@@ -10,7 +10,8 @@ import msgspec
 
 from recordd.persistence.sqlite.copying import Progress
 from recordd.persistence.sqlite.files import open_database
-from recordd.persistence.sqlite.pages import PageFile, find_flips
+from recordd.persistence.sqlite.page_image import is_plausible
+from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit
 from recordd.persistence.sqlite.wal import pages_in_wal
 
 __all__ = ["Diagnosis", "PageFault", "diagnose_pages"]
@@ -73,12 +74,26 @@ def diagnose_pages(path: str, progress: Progress) -> Diagnosis:
         has_checksums = file.has_checksums() or len(suspects) < file.page_count
     confirmed, overruled = _confirm(path, suspects) if suspects else ([], set())
     with PageFile(path) as file:
-        faults = tuple(PageFault(page, tuple(find_flips(file.read(page)))) for page in confirmed)
+        faults = tuple(PageFault(page, _explain(file, page)) for page in confirmed)
         is_flipped = any(fault.page == 1 and fault.flips for fault in faults)
         has_checksums = has_checksums or is_flipped or 1 in overruled
         return Diagnosis(
             file.page_bytes, file.page_count, has_checksums, faults if has_checksums else ()
         )
+
+
+def _explain(file: PageFile, number: int) -> tuple[int, ...]:
+    """Return the bits that would explain a fault; those that make a possible page, if any do."""
+    page = file.read(number)
+    flips = find_flips(page)
+    if len(flips) < 2:
+        return tuple(flips)
+    possible = [
+        bit
+        for bit in flips
+        if is_plausible(flip_bit(page, bit), number=number, page_count=file.page_count)
+    ]
+    return tuple(possible or flips)
 
 
 def _confirm(path: str, suspects: list[int]) -> tuple[list[int], set[int]]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from recordd.backend import BackendOptions
 from recordd.methods import TABLE
 from recordd.openrpc import describe_api
+from recordd.persistence import make_backend
 from recordd_client import AsyncClient, Client
 from recordd_client.errors import ERROR_BY_REASON
 from recordd_protocol.errors import Reason
-from recordd_protocol.methods import METHODS
+from recordd_protocol.methods import METHODS, BackupStats, RetentionStats, RuleInfo, Stats
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "protocol.md").read_text()
@@ -75,6 +77,18 @@ def test_the_reference_has_a_section_for_every_method_naming_each_parameter() ->
     for name, text in sections.items():
         for field in msgspec.structs.fields(METHODS[name].params):
             assert f"`{field.encode_name}`" in text, f"{name}: {field.encode_name}"
+
+
+def test_the_reference_explains_every_field_of_the_statistics() -> None:
+    text = REFERENCE.split("### `server.stats`")[1].split("\n### ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    structs = (Stats, RetentionStats, BackupStats)
+    fields = {field.encode_name for s in structs for field in msgspec.structs.fields(s)}
+    storage = make_backend("sqlite", BackendOptions(database="/nowhere/x.db")).statistics()
+    assert fields | set(storage) <= explained
+    for field in msgspec.structs.fields(RuleInfo):
+        assert f'"{field.encode_name}"' in text
 
 
 def test_the_reference_lists_every_reason_with_its_codes() -> None:

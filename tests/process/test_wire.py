@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from recordd.settings import Settings
 from recordd_client import connect
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
-from tests.wire import Wire
+from tests.wire import WebSocketWire, Wire, request
 
 PAGE = "https://app.example"
 
@@ -76,3 +77,36 @@ def test_a_replay_behind_what_retention_took_says_so(start_daemon: StartDaemon) 
         assert page.oldest_rev is not None
         assert page.oldest_rev > 4
         assert [row.name for row in page.rows] == ["b"]
+
+
+def test_a_ring_holds_its_latest_value_alone_after_a_restart(
+    start_daemon: StartDaemon, tmp_path: Path
+) -> None:
+    config = tmp_path / "ring.toml"
+    config.write_text('[[record]]\nname = "ring"\nbuffer = "spmc_ring"\ncapacity = 3\n')
+    daemon = start_daemon("--config", str(config))
+    with Wire(daemon.socket_path) as wire:
+        for n in range(5):
+            wire.call("record.set", name="ring", value=n)
+        assert wire.call("record.drain", name="ring")["values"] == [2, 3, 4]
+    daemon.stop()
+    daemon.start()
+    with Wire(daemon.socket_path) as wire:
+        assert wire.call("record.drain", name="ring")["values"] == [4]
+        assert wire.call("record.drain", name="ring")["values"] == []
+
+
+def test_a_value_with_line_breaks_loses_the_space_between_its_tokens_alone(
+    daemon: DaemonProcess,
+) -> None:
+    text = b'{"id":1,"jsonrpc":"2.0","method":"record.set","params":{"name":"%b","value":%b}}'
+    kept = rb'{ "a b" : [1.50,"\n x"] }'
+    with WebSocketWire(daemon.port) as wire, Wire(daemon.socket_path) as lines:
+        for name, value, stored in (
+            (b"kept", kept, kept),
+            (b"broken", kept.replace(b"[", b"\r\n["), rb'{"a b":[1.50,"\n x"]}'),
+        ):
+            wire.sock.sendall(wire.encode(text % (name, value)))
+            assert b'"result"' in wire.receive_raw()
+            lines.send(request("record.get", 1, name=name.decode()))
+            assert b'"value":%b,' % stored in lines.receive_raw()

@@ -215,6 +215,18 @@ def test_a_client_outlives_its_daemon(daemon: DaemonProcess, url: str) -> None:
     trio.run(outlive)
 
 
+@pytest.mark.parametrize("url", URLS)
+async def test_a_client_that_is_closed_stays_closed(daemon: DaemonProcess, url: str) -> None:
+    with connect(getattr(daemon, url)) as db:
+        db.set("a", 1)
+    async with open_client(getattr(daemon, url)) as async_db:
+        await async_db.set("a", 2)
+    with pytest.raises(ConnectionLost, match="closed"):
+        db.set("a", 3)
+    with pytest.raises(ConnectionLost, match="closed"):
+        await async_db.set("a", 4)
+
+
 class SilentServer(threading.Thread):
     """Takes a connection and a request, answers nothing, hangs up when told."""
 

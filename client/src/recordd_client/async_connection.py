@@ -55,6 +55,7 @@ class AsyncConnection:
         self._connecting: Final = trio.Lock()
         self._max_message_bytes: int | None = None
         self._has_drained = False
+        self._is_closed = False
         self._link = self._start(stream)
 
     async def call(self, call: Call[T]) -> T:
@@ -72,12 +73,15 @@ class AsyncConnection:
         return call.decode(result)
 
     async def _exchange(self, call: Call[Any], call_id: int, request: bytes) -> Raw:
+        if self._is_closed:
+            raise ConnectionLost("the client is closed", outcome_unknown=False)
         while self._link.lost is not None:
             await self._connect_again(call)
         return await self._link.exchange(call, call_id, request, self._timeout_s)
 
     async def close(self) -> None:
-        """Disconnect; cancelled, without the peer's part of it."""
+        """Disconnect; later calls are refused. Cancelled, without the peer's part of it."""
+        self._is_closed = True
         with trio.move_on_after(_CLOSE_S, shield=True):
             await self._link.stream.close()
 

@@ -39,6 +39,7 @@ class BlockingConnection:
         self._max_message_bytes: int | None = None
         self._has_drained = False
         self._lost: str | None = None
+        self._is_closed = False
         self._stream: BlockingStream = open_blocking_stream(address, timeout_s)
 
     def call(self, call: Call[T]) -> T:
@@ -47,7 +48,8 @@ class BlockingConnection:
             return self._exchange(call)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect; later calls are refused."""
+        self._is_closed = True
         self._stream.close()
 
     def _exchange(self, call: Call[T]) -> T:
@@ -64,6 +66,8 @@ class BlockingConnection:
         Raises:
             CallTimeout, ConnectionLost, Refused: not all of it left, so it has no effect.
         """
+        if self._is_closed:
+            raise ConnectionLost("the client is closed", outcome_unknown=False)
         if self._lost is None:
             with contextlib.suppress(ConnectionLost):
                 return self._send_once(call, request)

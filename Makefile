@@ -30,8 +30,8 @@ kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py
 
 .PHONY: faults soak-power soak-io soak-bits soak-kill soak-full soak-sigterm soak-all
-faults: $(STAMP)  ## storage under faults in the short forms: 500 power cuts, every 20th I/O call, 150 bits, 10 SIGTERM
-	RECORDD_FAULTS=1 RECORDD_POWER_IMAGES=500 RECORDD_IO_EVERY=20 RECORDD_BITS=100 RECORDD_SIGTERMS=10 $(BIN)/python -m pytest tests/faults tests/process/test_sigterm.py
+faults: $(STAMP)  ## storage under faults in the short forms: 500 power cuts, every 20th I/O call, 150 bits, 10 SIGTERM, 3 full disks
+	RECORDD_FAULTS=1 RECORDD_POWER_IMAGES=500 RECORDD_IO_EVERY=20 RECORDD_BITS=100 RECORDD_SIGTERMS=10 RECORDD_FULLS=3 $(BIN)/python -m pytest tests/faults tests/process/test_sigterm.py
 
 soak: $(STAMP)  ## twenty seconds of followers that come and go under load, nothing missed
 	RECORDD_SOAK_S=20 $(BIN)/python -m pytest tests/process/test_soak.py
@@ -50,6 +50,11 @@ soak-kill: $(STAMP)  ## a thousand times kill -9 under load, a follower througho
 
 soak-sigterm: $(STAMP)  ## 300 times SIGTERM under load
 	RECORDD_SIGTERMS=$${RECORDD_SIGTERMS:-300} $(BIN)/python -m pytest tests/process/test_sigterm.py
+
+soak-full: $(STAMP)  ## a hundred times a full disk, every row compared with the model
+	RECORDD_FAULTS=1 RECORDD_FULLS=$${RECORDD_FULLS:-100} $(BIN)/python -m pytest tests/faults/test_full.py
+
+soak-all: soak-power soak-io soak-bits soak-full soak-kill soak-sigterm  ## storage's suites in their long forms
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
 	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py

@@ -38,7 +38,7 @@ from tests.faults.workload import (
 )
 from tests.wire import request as make_request
 
-__all__ = ["Fault", "FaultyDisk", "Outcome", "play_with_fault", "prepare"]
+__all__ = ["Client", "Fault", "FaultyDisk", "Outcome", "play_with_fault", "prepare"]
 
 _BURSTS: Final = 8
 _MAX_SIZE: Final = 5000
@@ -115,7 +115,7 @@ class Outcome(msgspec.Struct):
     fault: Exception | None = None
 
 
-class _Client:
+class Client:
     """Sends bursts, takes the answers, and keeps the model of what was not refused."""
 
     def __init__(self, model: Model, outcome: Outcome) -> None:
@@ -205,7 +205,7 @@ class _Run:
         self._is_lasting: Final = fault is not None and fault.lasts
         self._model: Final = Model()
         self._model.requests.extend(before.requests)
-        self._client: Final = _Client(self._model, self.outcome)
+        self._client: Final = Client(self._model, self.outcome)
 
     async def play(self) -> None:
         socket_path = self._folder / "s"

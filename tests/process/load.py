@@ -6,12 +6,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from tests.broken_daemon import BrokenDaemon
-from tests.daemon_process import DaemonProcess
+from tests.daemon_process import START_TIMEOUT_S, DaemonProcess
 from tests.wire import Wire, request
 
 __all__ = ["LoadClient", "check_found", "make_daemon", "read_rows", "start_load"]
@@ -45,6 +44,7 @@ class LoadClient(threading.Thread):
         self.refused: Final[dict[int, str]] = {}
         self.answered: Final[list[int]] = []
         self.was_reset = False
+        self.is_served: Final = threading.Event()
         self._is_broken = False
         self._sock: Final = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.connect(str(path))
@@ -68,6 +68,7 @@ class LoadClient(threading.Thread):
         self.answered.append(number)
         if "result" in answer:
             self.acknowledged.add(number)
+            self.is_served.set()
         else:
             self.refused[number] = answer["error"]["data"]["reason"]
 
@@ -109,33 +110,47 @@ def make_daemon(folder: Path, variant: str | None = None) -> DaemonProcess:
 
 
 def start_load(path: Path, clients: list[LoadClient]) -> list[LoadClient]:
-    """Start clients that go on numbering where the ones before, if any, have come to."""
+    """Start clients that go on numbering where the ones before, if any, have come to.
+
+    Each has been answered once on return.
+    """
     newest = max((client.next for client in clients), default=0)
     start_at = (newest // _KINDS + 1) * _KINDS
     started = [LoadClient(path, number, start_at) for number in range(CLIENTS)]
     for client in started:
         client.start()
+    for client in started:
+        assert client.is_served.wait(START_TIMEOUT_S), "nothing is answered"
     return started
 
 
 def read_rows(path: Path) -> Rows:
     """Return every row; check on the way that the latest of each record is right."""
-    found: Rows = {}
     with Wire(path) as wire:
-        for row in _read_pages(wire, "record.replay", after=0):
-            found.setdefault(row["name"], []).append((row["ts"], row["rev"], row["value"]))
-        latest = {row["name"]: (row["ts"], row["rev"]) for row in _read_pages(wire, "record.query")}
-    assert latest == {name: max(rows)[:2] for name, rows in found.items()}
+        latest = _read_pages(wire, "record.query")
+        log = _read_pages(wire, "record.replay", after=0)
+    found: Rows = {}
+    for row in log:
+        found.setdefault(row["name"], []).append((row["ts"], row["rev"], row["value"]))
+    newest = {name: max(rows)[:2] for name, rows in found.items()}
+    assert {row["name"]: (row["ts"], row["rev"]) for row in latest} == newest
     return found
 
 
-def _read_pages(wire: Wire, method: str, **params: Any) -> Iterable[dict[str, Any]]:
+def _read_pages(wire: Wire, method: str, **params: Any) -> list[dict[str, Any]]:
+    """Return all rows; retention runs, so that pages may have to be asked for once more."""
+    rows: list[dict[str, Any]] = []
+    following = params.get("after")
     while True:
-        page = wire.call(method, **params)
-        yield from page["records"]
+        page = wire.call(method, **params | ({} if following is None else {"after": following}))
+        if "error" in page:
+            assert page["error"]["data"]["reason"] == "expired", page
+            rows, following = [], params.get("after")
+            continue
+        rows += page["records"]
         if "next" not in page:
-            return
-        params["after"] = page["next"]
+            return rows
+        following = page["next"]
 
 
 def check_found(found: Rows, clients: list[LoadClient]) -> None:

@@ -21,8 +21,8 @@ from tests.daemon_process import DaemonProcess
 from tests.process.load import LoadClient, check_found, make_daemon, read_rows, start_load
 
 KILLS = int(os.environ.get("RECORDD_KILLS", "2"))
-CHECK_EVERY = 1 if KILLS <= 100 else 10
-"""Reading everything takes longer with every round."""
+ON_ONE_DATABASE = 25
+"""Rounds; everything is read after each, which takes longer every time."""
 PATTERN = "load.#"
 CATCH_UP_S = 30.0
 
@@ -70,7 +70,10 @@ class FollowerThread(threading.Thread):
 
 @pytest.mark.timeout(60 + 10 * KILLS)
 def test_a_kill_loses_nothing_tears_nothing_and_no_follower_notices(short_path: Path) -> None:
-    kill_under_load(make_daemon(short_path), KILLS)
+    for first in range(0, KILLS, ON_ONE_DATABASE):
+        folder = short_path / str(first)
+        folder.mkdir()
+        kill_under_load(make_daemon(folder), min(ON_ONE_DATABASE, KILLS - first))
 
 
 def test_the_suite_flags_a_daemon_that_answers_before_commit(short_path: Path) -> None:
@@ -86,18 +89,16 @@ def kill_under_load(daemon: DaemonProcess, kills: int) -> None:
     follower = FollowerThread(daemon.url)
     follower.start()
     try:
-        for kill in range(1, kills + 1):
+        for _ in range(kills):
             started = start_load(daemon.socket_path, clients)
             clients += started
-            time.sleep(random.uniform(0.1, 0.5))
+            time.sleep(random.uniform(0, 0.4))
             daemon.stop(signal.SIGKILL)
             for client in started:
                 client.join(20)
-                assert client.acknowledged, "there was load when it was killed"
             daemon.start()
-            if kill % CHECK_EVERY == 0 or kill == kills:
-                found = read_rows(daemon.socket_path)
-                check_found(found, clients)
+            found = read_rows(daemon.socket_path)
+            check_found(found, clients)
         followed = sorted(
             rev for name, rows in found.items() if name.startswith("load.") for _, rev, _ in rows
         )

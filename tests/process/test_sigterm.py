@@ -18,13 +18,16 @@ from tests.daemon_process import DaemonProcess
 from tests.process.load import LoadClient, check_found, make_daemon, read_rows, start_load
 
 SIGTERMS = int(os.environ.get("RECORDD_SIGTERMS", "1"))
-CHECK_EVERY = 1 if SIGTERMS <= 30 else 10
-"""Reading everything takes longer with every round."""
+ON_ONE_DATABASE = 25
+"""Rounds; everything is read after each, which takes longer every time."""
 
 
 @pytest.mark.timeout(60 + 10 * SIGTERMS)
 def test_an_orderly_end_under_load_answers_and_keeps_everything(short_path: Path) -> None:
-    stop_under_load(make_daemon(short_path), SIGTERMS)
+    for first in range(0, SIGTERMS, ON_ONE_DATABASE):
+        folder = short_path / str(first)
+        folder.mkdir()
+        stop_under_load(make_daemon(folder), min(ON_ONE_DATABASE, SIGTERMS - first))
 
 
 def test_the_suite_flags_a_daemon_that_leaves_at_once(short_path: Path) -> None:
@@ -38,19 +41,17 @@ def stop_under_load(daemon: DaemonProcess, stops: int) -> None:
     clients: list[LoadClient] = []
     daemon.start()
     try:
-        for stop in range(1, stops + 1):
+        for _ in range(stops):
             started = start_load(daemon.socket_path, clients)
             clients += started
-            time.sleep(random.uniform(0.05, 0.4))
+            time.sleep(random.uniform(0, 0.3))
             assert daemon.stop(signal.SIGTERM) == 0
             for client in started:
                 client.join(20)
-                assert client.acknowledged, "there was load when it was stopped"
                 assert not client.was_reset, "a connection was cut off"
             check_stopped_cleanly(str(daemon.database))
             daemon.start()
-            if stop % CHECK_EVERY == 0 or stop == stops:
-                check_found(read_rows(daemon.socket_path), clients)
+            check_found(read_rows(daemon.socket_path), clients)
         assert daemon.stop(signal.SIGTERM) == 0
     finally:
         daemon.stop(signal.SIGKILL)

@@ -53,6 +53,23 @@ async def test_a_backup_holds_one_moment_and_says_that_it_is_one(tmp_path: Path)
     await backend.close()
 
 
+async def test_a_backup_begins_an_epoch_also_beside_the_mark_of_the_same_file(
+    tmp_path: Path,
+) -> None:
+    path, copy = tmp_path / "a.db", tmp_path / "b.db"
+    await fill(path, 100)
+    epoch = epoch_of(path)
+    back_up(str(path), str(copy), quiet, replaces=False)
+    copy.replace(path)
+    backend = make(path)
+    assert (await backend.initialize()).epoch != epoch
+    await backend.close()
+    backend = make(path)
+    second = (await backend.initialize()).epoch
+    await backend.close()
+    assert second == epoch_of(path) != epoch
+
+
 async def test_a_backup_goes_into_a_folder_under_its_date(tmp_path: Path) -> None:
     await fill(tmp_path / "a.db")
     (tmp_path / "kept").mkdir()
@@ -170,6 +187,18 @@ async def test_a_restore_takes_a_new_epoch_and_keeps_what_was_there(tmp_path: Pa
     assert (loaded.rev, loaded.epoch, len(loaded.records)) == (2000, made.epoch, 7)
     assert loaded.epoch != epoch
     await backend.close()
+
+
+async def test_a_restore_over_a_killed_daemons_file_mixes_nothing(tmp_path: Path) -> None:
+    path, copy = tmp_path / "a.db", tmp_path / "b.db"
+    await fill(copy, 500)
+    await fill_and_kill(path)
+    before = log_of(path)
+    made = restore(str(path), str(copy), quiet)
+    assert made.set_aside is not None
+    assert log_of(Path(made.set_aside)) == before
+    assert log_of(path) == log_of(copy)
+    assert not Path(f"{path}-wal").exists()
 
 
 async def test_a_restore_mends_what_a_stock_sqlite_copied(tmp_path: Path) -> None:
@@ -326,6 +355,37 @@ async def test_a_salvage_gives_out_all_but_the_damaged_pages_and_says_which(
     backend = make(path)
     assert len((await backend.initialize()).records) == 7
     await backend.close()
+
+
+async def test_a_salvage_believes_no_value_that_is_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, 100)
+    db = apsw.Connection(str(path), vfs="cksmvfs")
+    db.execute("UPDATE log SET value = '{' WHERE rev = 9")
+    db.close()
+    made = repair(str(path), quiet, is_dry_run=False)
+    assert made.losses == ["the row with the rev 9: its value is no JSON"]
+    assert {rev for rev, _ in log_of(path)} == set(range(1, 101)) - {9}
+
+
+async def test_a_flip_that_could_be_several_is_damage_and_not_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path)
+    everything = dict(log_of(path))
+    image = path.read_bytes()
+    [page, *_] = _pages_of(path, "log")
+    for word in range(600, 1000):  # the sums of bit 24 repeat every 384 words
+        path.write_bytes(image)
+        flip(path, word * 32 + 24, page=page)
+        report = check_file(str(path), quiet, is_full=True)
+        fits = all("pages with" in line or "log: rows" in line for line in report.problems)
+        if report.damaged_pages == [page] and fits:
+            break
+    else:
+        raise AssertionError("no flip of the page is ambiguous")
+    made = repair(str(path), quiet, is_dry_run=False)
+    assert any("revs" in line for line in made.losses)
+    assert dict(log_of(path)).items() < everything.items()
 
 
 async def test_a_record_whose_name_is_lost_gets_one_that_says_so(tmp_path: Path) -> None:

@@ -70,6 +70,14 @@ async def test_a_copy_by_stock_sqlite_in_the_files_place_starts(tmp_path: Path) 
     assert log_of(path) == before
 
 
+async def test_no_start_reads_all_pages_without_a_reason(tmp_path: Path) -> None:
+    await fill(tmp_path / "stopped.db", 200)
+    await fill_and_kill(tmp_path / "killed.db", 200)
+    assert not StartMender(str(tmp_path / "stopped.db")).is_due()
+    assert not StartMender(str(tmp_path / "killed.db")).is_due()
+    assert not StartMender(str(tmp_path / "new.db")).is_due()
+
+
 async def test_a_flipped_bit_that_loading_meets_is_put_right(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill_and_kill(path)

@@ -439,6 +439,9 @@ class Stats(_Result, frozen=True):
     connections: int
     connections_total: int
     connections_refused: int
+    latest_bytes: int
+    waiting_bytes: int
+    pending_queries: int
     accept_errors: int
     idle_closed: int
     dead_peers_closed: int

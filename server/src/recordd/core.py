@@ -22,6 +22,7 @@ from recordd.pages import PageLimits
 from recordd.settings import Configuration, Settings
 from recordd.snapshots import SnapshotLimits, Snapshots
 from recordd.turns import Turns
+from recordd.waiting import Waiting
 from recordd.write_queue import WriteQueue
 from recordd.writer import Housekeeper, Writer
 from recordd_protocol.aimx import Aimx
@@ -32,6 +33,9 @@ from recordd_protocol.jsonrpc import JsonRpc
 __all__ = ["Connection", "Core", "CoreBuilder", "Extension", "build_core"]
 
 logger: Final = logging.getLogger(__name__)
+
+_CROWDED_TIMEOUT_S: Final = 1.0
+"""Instead of `send_timeout`, while more than `max_waiting_bytes` wait."""
 
 
 class Connection(Protocol):
@@ -54,6 +58,7 @@ class CoreBuilder:
         self.hub: Final = Hub(
             configuration.rules,
             max_records=settings.max_records,
+            max_latest_bytes=settings.max_latest_bytes,
             backlog_bytes=settings.backlog_bytes,
         )
         # What an answer holds beside its rows fits into what is left.
@@ -95,6 +100,9 @@ class Core:
             self.hub, self.extensions.get(PersistenceBackend), builder.queue, builder.turns
         )
         self.counters: Final = Counters()
+        self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
+        self.pending_queries = 0
+        """Of all connections."""
         self.admission: Final = Admission(self.settings)
         self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")
@@ -118,6 +126,7 @@ class Core:
             yield
         finally:
             del self._connections[outbox]
+            outbox.forget()
 
     def stop_reading(self) -> None:
         """Stop reading from every connection; what was read is still answered."""
@@ -131,9 +140,10 @@ class Core:
         One task that looks at all now and then: a deadline around each send would cost half
         as much as the send.
         """
-        timeout_s = self.settings.send_timeout_ms / 1000
+        patience_s = self.settings.send_timeout_ms / 1000
         while True:
-            await trio.sleep(timeout_s / 8)
+            await trio.sleep(min(patience_s / 8, _CROWDED_TIMEOUT_S))
+            timeout_s = min(patience_s, _CROWDED_TIMEOUT_S) if self.waiting.is_over else patience_s
             for outbox, connection in list(self._connections.items()):
                 if outbox.stuck_for_s() > timeout_s:
                     logger.warning("closed: it took nothing for %g s while data waited", timeout_s)

@@ -118,7 +118,11 @@ async def _load(core: Core, backend: PersistenceBackend | None) -> None:
         return
     loaded = await backend.initialize()
     core.hub.restore(loaded)
-    logger.info("%d records at rev %d", len(core.hub), core.hub.rev)
+    hub = core.hub
+    logger.info("%d records at rev %d", len(hub), hub.rev)
+    if hub.latest_bytes > hub.max_latest_bytes:
+        text = "max_latest_bytes: latest values take %d of %d bytes: no new ones are taken"
+        logger.warning(text, hub.latest_bytes, hub.max_latest_bytes)
 
 
 async def _serve(core: Core, stop: _Stop, task_status: trio.TaskStatus[Core]) -> None:

@@ -22,7 +22,7 @@ import trio
 from recordd.archive import Archive
 from recordd.backend import MAX_DELETIONS, Loaded, Purged
 from recordd.backlog import Backlog
-from recordd.records import RecordState, Unborn
+from recordd.records import RecordState, Unborn, memory_of
 from recordd.rules import RuleTable
 from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
@@ -30,7 +30,7 @@ from recordd.views import LAST_CHANGE, LATEST_ORDER, Views
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["Change", "Hub", "Tombstone", "memory_of"]
+__all__ = ["Change", "Hub", "Tombstone"]
 
 
 DEFAULT_BACKLOG_BYTES: Final = 8 << 20
@@ -40,14 +40,6 @@ _RECORD_ID: Final = attrgetter("record_id")
 _MAX_MATCHES: Final = 8192
 """Deleted names that are matched for one follower, in some 3 ms, at worst in 80: who missed more
 of them starts afresh unless he follows one record by its name."""
-
-_ROW_BYTES: Final = 512
-"""What a row takes in memory beside its value and its body, about."""
-
-
-def memory_of(row: Row) -> int:
-    """Return the bytes that a row takes in memory, about."""
-    return _ROW_BYTES + len(row.value) + len(row.body)
 
 
 class Tombstone:
@@ -75,15 +67,23 @@ class Hub:
     """The records by name. `rev` is the newest commit, within `epoch`."""
 
     def __init__(
-        self, rules: RuleTable, *, max_records: int, backlog_bytes: int = DEFAULT_BACKLOG_BYTES
+        self,
+        rules: RuleTable,
+        *,
+        max_records: int,
+        max_latest_bytes: int = 1 << 62,
+        backlog_bytes: int = DEFAULT_BACKLOG_BYTES,
     ) -> None:
         self.rules: Final = rules
         self.max_records: Final = max_records
+        self.max_latest_bytes: Final = max_latest_bytes
         self.rev = 0
         self.epoch = secrets.token_hex(8)  # storage, where there is one, brings its own
         self.rows = 0
         """Persisted rows of all records."""
         self.tick = 0
+        self.latest_bytes = 0
+        """Memory of the latest and the buffered rows of all records."""
         self.replaced_bytes = 0
         """Memory of all rows that were a latest one and are no more, since the start."""
         self.topics: Final = Topics(rules.is_ring)
@@ -323,6 +323,7 @@ class Hub:
         state = self._states[name]
         self.rows -= state.rows + self.archive.remove(name)
         self.replaced_bytes += memory_of(state.latest)
+        self.latest_bytes -= state.memory
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
@@ -434,8 +435,9 @@ class Hub:
             state = self._add(row, 0 if row.rev is None else 1)
             state.changed = self.tick
         else:
-            previous = state.latest
+            previous, memory = state.latest, state.memory
             state.take(row)
+            self.latest_bytes += state.memory - memory
             if state.latest is row:
                 self.replaced_bytes += memory_of(previous)
                 state.changed = self.tick
@@ -447,6 +449,7 @@ class Hub:
         if (unborn := self._unborn.pop(latest.name, None)) is not None:
             state.topics, state.topics_version = unborn.topics, unborn.topics_version
         self._states[latest.name] = self._changes[latest.name] = state
+        self.latest_bytes += state.memory
         self._next_id += 1
         self._transients += latest.rev is None
         return state

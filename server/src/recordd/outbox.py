@@ -37,6 +37,8 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from recordd.waiting import Waiting
+
 __all__ = ["Outbox", "OutboxLimits", "Room", "Sender"]
 
 
@@ -85,8 +87,13 @@ class _Turn(enum.Enum):
 class Outbox:
     """Whole messages on their way out."""
 
-    def __init__(self, limits: OutboxLimits, sender: Sender) -> None:
+    def __init__(
+        self, limits: OutboxLimits, sender: Sender, waiting: Waiting | None = None
+    ) -> None:
+        """Take the limits of this one; `waiting` is told what it holds, and bounds all."""
         self._limits: Final = limits
+        self._waiting: Final = waiting or Waiting(1 << 62)
+        self._reported = 0
         self._sender: Final = sender
         self._messages: list[bytes] = []
         self._size = 0
@@ -124,6 +131,8 @@ class Outbox:
     @property
     def room(self) -> Room:
         """What of updates may be put now; an empty outbox takes a single one of any size."""
+        if self._waiting.size > self._waiting.max_bytes and self.is_behind:
+            return Room(0, 0)
         return Room(
             self._limits.updates - self._updates - self._updates_in_transit,
             self._limits.update_bytes - self._size - self._size_in_transit,
@@ -143,6 +152,7 @@ class Outbox:
         if (
             self._updates + self._updates_in_transit + updates > limits.updates
             or self._size + self._size_in_transit + size > limits.update_bytes
+            or (self._waiting.size > self._waiting.max_bytes and self.is_behind)
         ):
             return False
         self.put_updates(messages, updates, size)
@@ -168,10 +178,13 @@ class Outbox:
         self._is_held = False
         if self._turn is _Turn.IDLE:
             self._pass_turn()
+        else:
+            self._report()
 
     def flush_nowait(self) -> None:
         """Send what the peer takes at once; leave the rest to `run`."""
         if not self._messages or self._is_held or self.is_sending:
+            self._report()
             return  # whoever holds or sends goes on with this
         messages, self._messages = self._messages, []
         self._messages = self._send_nowait(messages)
@@ -243,6 +256,7 @@ class Outbox:
 
     def _pass_turn(self) -> None:
         """Give the turn to `run` where messages wait; nobody is sending (any more)."""
+        self._report()
         if self._messages and not self._is_held:
             self._turn = _Turn.DUE
             self._due.unpark_all()
@@ -256,6 +270,7 @@ class Outbox:
         is_taken = False
         try:
             if rest := self._send_nowait(messages):
+                self._report()
                 self._note_progress()
                 is_taken = await self._sender.send(rest, self._note_progress)
             else:
@@ -286,6 +301,17 @@ class Outbox:
         self._pass_turn()
         if self._changed:
             self._changed.unpark_all()
+
+    def forget(self) -> None:
+        """Report that it holds nothing any more: its connection is gone."""
+        self._waiting.size -= self._reported
+        self._reported = 0
+
+    def _report(self) -> None:
+        size = self._size + self._size_in_transit
+        if size != self._reported:
+            self._waiting.size += size - self._reported
+            self._reported = size
 
     def _note_progress(self) -> None:
         self._sending_since = time.monotonic()

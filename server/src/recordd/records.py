@@ -13,7 +13,15 @@ from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["RecordState", "Unborn"]
+__all__ = ["ROW_BYTES", "RecordState", "Unborn", "memory_of"]
+
+ROW_BYTES: Final = 512
+"""What a row takes in memory beside its value and its body, about."""
+
+
+def memory_of(row: Row) -> int:
+    """Return the bytes that a row takes in memory, about."""
+    return ROW_BYTES + len(row.value) + len(row.body)
 
 
 class Unborn:
@@ -38,6 +46,7 @@ class RecordState:
         "dropped",
         "is_deleted",
         "latest",
+        "memory",
         "name",
         "produced",
         "purged_rev",
@@ -61,6 +70,8 @@ class RecordState:
         """Values that one of them was too slow for, likewise."""
         self.buffered = 1  # rows that ever came into the buffer: a drain's position
         self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
+        self.memory = memory_of(latest)
+        """Bytes that the buffered rows take."""
         self.changed = 0
         """The hub's tick when `latest` became the latest."""
         self.is_deleted = False
@@ -83,6 +94,9 @@ class RecordState:
             self.latest = row
         elif self.rule.buffer != "spmc_ring":
             return  # a late row is history; only a ring shows every row that came
+        if len(self.buffer) == self.buffer.maxlen:
+            self.memory -= memory_of(self.buffer[0])
+        self.memory += memory_of(row)
         self.buffer.append(row)
         self.buffered += 1
 

@@ -69,7 +69,7 @@ async def open_session(
     limits = OutboxLimits(
         settings.outbox_bytes, settings.subscriber_updates, settings.subscriber_bytes
     )
-    outbox = Outbox(limits, sender)
+    outbox = Outbox(limits, sender, core.waiting)
     with connection.scope, core.watch(outbox, connection):
         async with trio.open_nursery() as nursery:
             session = Session(core, nursery, peer, outbox, framing)
@@ -204,6 +204,9 @@ class Session:
         return None
 
     def _begin_read(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
+        if self.core.waiting.refuses(is_behind=self.outbox.is_behind):
+            text = f"max_waiting_bytes: {self.core.waiting.size} bytes wait to be taken"
+            raise RequestError(Reason.OVERLOADED, text)
         if binding.is_query:
             self._check_room_for_query()  # before any work is done for it
             self._caller.max_reply_bytes = call.max_reply_bytes
@@ -328,9 +331,13 @@ class Session:
         if self._pending_queries >= limit:
             text = f"max_pending_queries: {limit} are pending on this connection: wait for one"
             raise RequestError(Reason.OVERLOADED, text)
+        if self.core.pending_queries >= self.core.settings.max_pending_queries_total:
+            text = f"max_pending_queries_total: {self.core.pending_queries} are pending"
+            raise RequestError(Reason.OVERLOADED, text)
 
     def _begin_query(self, call: Call, query: Awaitable[object]) -> None:
         self._pending_queries += 1
+        self.core.pending_queries += 1
         self._nursery.start_soon(self._run_query, call, query)
 
     async def _run_query(self, call: Call, query: Awaitable[object]) -> None:
@@ -346,6 +353,7 @@ class Session:
             if isinstance(query, Closeable):
                 query.close()  # cancelled before its turn it would never have been awaited
             self._pending_queries -= 1
+            self.core.pending_queries -= 1
             self._settled.unpark_all()
 
     async def _send_result(self, call: Call, result: object) -> None:

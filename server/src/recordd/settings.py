@@ -149,6 +149,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_records: Annotated[
         int, _setting("records", "each holds its latest value in memory", ge=1)
     ] = 100_000
+    max_latest_bytes: Annotated[
+        int,
+        _setting("bytes", "memory of latest and buffered values together, twice their text", ge=1),
+    ] = 512 << 20
     max_subscriptions: Annotated[int, _setting("subscriptions", "of one connection", ge=0)] = 1024
     subscriber_updates: Annotated[
         int, _setting("updates", "unsent to one connection; past it they are conflated", ge=1)
@@ -162,6 +166,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_pending_queries: Annotated[
         int, _setting("requests", "history queries in flight on one connection", ge=1)
     ] = 64
+    max_pending_queries_total: Annotated[
+        int, _setting("requests", "history queries in flight on all connections", ge=1)
+    ] = 1024
     max_ring_capacity: Annotated[
         int, _setting("values", "largest spmc_ring; each value stays in memory", ge=1)
     ] = 65_536
@@ -181,6 +188,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outbox_bytes: Annotated[
         int, _setting("bytes", "unsent answers of one connection; past it we stop reading it", ge=1)
     ] = 1 << 20
+    max_waiting_bytes: Annotated[
+        int, _setting("bytes", "unsent on all connections; past it who is behind gets less", ge=1)
+    ] = 128 << 20
     send_timeout_ms: Annotated[
         int, _setting("age", "a peer that takes nothing for this long is closed", ge=1)
     ] = 30_000

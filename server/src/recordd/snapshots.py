@@ -18,7 +18,8 @@ from typing import Final
 
 import trio
 
-from recordd.hub import Hub, memory_of
+from recordd.hub import Hub
+from recordd.records import memory_of
 from recordd.turns import Steps
 from recordd_protocol.rows import Row
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from recordd.hub import Hub
+from recordd.records import ROW_BYTES, memory_of
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
 
@@ -40,6 +41,9 @@ class Condition(NamedTuple):
     if_rev: int
     where: str = ""
 
+
+_BODY_BYTES: Final = 80
+"""What a row's body has beside its name and its value, about."""
 
 _ROW_BYTES: Final = 512
 """What a row takes in memory beside its value, about: a million tiny rows are not nothing."""
@@ -136,6 +140,11 @@ class Plan:
         self._rev = hub.rev
         self._latest: dict[str, Row] = {}
         self._created = 0
+        self._grown = 0
+        writes = list(writes)
+        # Twice: a row's value is kept as it is, and in the row as answers show it.
+        most = 2 * sum([write.size_bytes for write in writes])
+        self._is_tight: Final = hub.latest_bytes + most > hub.max_latest_bytes
         for write in writes:
             try:
                 self.planned.append(self._plan(write))
@@ -150,6 +159,8 @@ class Plan:
         for condition in write.conditions:
             self._check_condition(condition)
         self._check_room(write.items)
+        if self._is_tight:
+            self._check_memory(write.items)
         return Planned(write, [self._plan_row(*item) for item in write.items])
 
     def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
@@ -213,6 +224,32 @@ class Plan:
                 where = f"records[{index}]: " if len(items) > 1 else ""
                 refusal = f"{where}there are {self._hub.max_records} records, which is the limit"
                 raise RequestError(Reason.OVERLOADED, refusal)
+
+    def _check_memory(self, items: list[WriteItem]) -> None:
+        """Refuse what latest values have no room for, before it is committed.
+
+        So the same values have room when they are loaded at the next start.
+        """
+        growth = sum([self._growth_of(name, value, ts) for name, value, ts in items])
+        hub = self._hub
+        if growth > 0 and hub.latest_bytes + self._grown + growth > hub.max_latest_bytes:
+            taken = hub.latest_bytes + self._grown
+            text = f"max_latest_bytes: latest values take {taken} of {hub.max_latest_bytes} bytes"
+            raise RequestError(Reason.OVERLOADED, text)
+        self._grown += growth
+
+    def _growth_of(self, name: str, value: bytes, ts: int | None) -> int:
+        size = ROW_BYTES + 2 * len(value) + len(name.encode()) + _BODY_BYTES
+        state, planned = self._hub.find(name), self._latest.get(name)
+        if state is None:
+            is_single = self._hub.rules.rule_for(name).capacity == 1
+            return size - memory_of(planned) if planned is not None and is_single else size
+        if len(state.buffer) != state.buffer.maxlen:
+            return size
+        is_single = state.buffer.maxlen == 1
+        if is_single and ts is not None and ts < state.latest.ts:
+            return 0  # late: history only
+        return size - memory_of(planned if is_single and planned is not None else state.buffer[0])
 
 
 def _discard(outcome: object) -> None:

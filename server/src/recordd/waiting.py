@@ -1,0 +1,31 @@
+"""What waits to be sent on all connections together.
+
+Each outbox is bounded by itself, but a thousand of them are a thousand times that. Past the
+common bound who has yet to take something gets no more answers and no more updates than he
+has; past twice as much nobody does, and peers that take nothing are closed within a second.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """The sum of all outboxes, which report to it what they hold."""
+
+    __slots__ = ("max_bytes", "size")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes: Final = max_bytes
+        self.size = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more than the bound waits."""
+        return self.size > self.max_bytes
+
+    def refuses(self, *, is_behind: bool) -> bool:
+        """Tell whether a peer gets no answer now; `is_behind`: it has yet to take one."""
+        return self.size > (self.max_bytes if is_behind else 2 * self.max_bytes)

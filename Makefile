@@ -67,6 +67,10 @@ soak-followers: $(STAMP)  ## 20,000 random lives of a follower, held against a m
 
 soak-values: $(STAMP)  ## 200,000 odd values, names and times, read back equal or refused
 	RECORDD_ODD_VALUES=$${RECORDD_ODD_VALUES:-200000} $(BIN)/python -m pytest -s tests/process/test_odd_values.py
+.PHONY: soak-dearest
+soak-dearest: $(STAMP)  ## the dearest requests over 100,000 records, and a canary that waits 100 ms at most
+	RECORDD_DEAREST_RECORDS=100000 RECORDD_DEAREST_BOUND_S=0.1 $(BIN)/python -m pytest -s tests/process/test_dearest.py
+
 soak-floods: $(STAMP)  ## floods thirty times as large, and a canary that waits 100 ms at most
 	RECORDD_FLOOD=30 RECORDD_FLOOD_BOUND_S=0.1 $(BIN)/python -m pytest -s tests/process/test_floods.py
 

@@ -21,9 +21,10 @@ for a name of 255 characters; ordinary patterns are short, and take a regular ex
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final, TypeVar
 
 from recordd_protocol.automaton import Automaton
@@ -106,13 +107,24 @@ def compile_pattern(text: str) -> Pattern:
 class PatternSet:
     """Several patterns at once. Exact names are looked up; only wildcards are matched."""
 
-    __slots__ = ("_exact", "_wild", "key")
+    __slots__ = ("_exact", "_known", "_matching", "_wild", "key")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         unique = {pattern.text: pattern for pattern in patterns}
         self.key: Final = tuple(unique)
         self._exact: Final = {p.text: None for p in unique.values() if p.is_exact}  # in order
         self._wild: Final = [p for p in unique.values() if not p.is_exact]
+        self._matching: Container[str] = ()
+        self._known: Container[str] = ()
+
+    def with_known(self, matching: Container[str], known: Container[str]) -> PatternSet:
+        """Return the same patterns, which need not be matched against the names in `known` again.
+
+        Of these only those in `matching` match.
+        """
+        informed = copy.copy(self)
+        informed._matching, informed._known = matching, known
+        return informed
 
     @property
     def wildcards(self) -> int:
@@ -126,7 +138,9 @@ class PatternSet:
 
     def matches(self, name: str) -> bool:
         """Tell whether any pattern covers `name`."""
-        return name in self._exact or any(pattern.matches(name) for pattern in self._wild)
+        if name in self._matching or name in self._exact:
+            return True
+        return name not in self._known and any(pattern.matches(name) for pattern in self._wild)
 
     def select(self, by_name: Mapping[str, V]) -> list[V]:
         """Return the values whose names match, each once."""
@@ -135,11 +149,7 @@ class PatternSet:
         names = [name for name in self._exact if name in by_name]
         if self._wild:
             taken = set(names)
-            names += [
-                name
-                for name in by_name
-                if name not in taken and any(pattern.matches(name) for pattern in self._wild)
-            ]
+            names += [name for name in by_name if name not in taken and self.matches(name)]
         return [by_name[name] for name in names]
 
 

@@ -26,6 +26,7 @@ from recordd.records import RecordState, Unborn, memory_of
 from recordd.rules import RuleTable
 from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
+from recordd.turns import Steps
 from recordd.views import LAST_CHANGE, LATEST_ORDER, Views
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row, RowKind
@@ -153,6 +154,13 @@ class Hub:
     def match(self, patterns: PatternSet) -> list[RecordState]:
         """Return the records that match, in no particular order; not to be changed."""
         return self._views.view(patterns).states
+
+    def prematch(self, patterns: PatternSet) -> Steps[PatternSet]:
+        """Match in steps; return patterns that know of every record there is now."""
+        if patterns.matches_all or not patterns.wildcards:
+            return patterns
+        yield from self.prepare_match(patterns)
+        return patterns.with_known(self._views.names(patterns), self._states)
 
     def match_after(self, patterns: PatternSet, record_id: int) -> list[RecordState]:
         """Return the records with a greater id that match, by id."""

@@ -39,6 +39,8 @@ class View:
 
     __slots__ = (
         "departures",
+        "names",
+        "names_of",
         "rows",
         "rows_tick",
         "seen",
@@ -53,6 +55,8 @@ class View:
         self.seen = -1  # records up to this id were matched
         self.departures = 0
         self.sorted_tick = -1
+        self.names: frozenset[str] = frozenset()
+        self.names_of = (-1, -1)  # as of which `seen` and `departures`
         self.rows: list[Row] = []
         self.rows_tick = -1
         self.snapshot: list[RecordState] = []
@@ -76,6 +80,14 @@ class Views:
         for _ in self._catch_up(view, patterns):
             pass
         return view
+
+    def names(self, patterns: PatternSet) -> frozenset[str]:
+        """Return the names of the records that match; shared as long as none comes or goes."""
+        view = self.view(patterns)
+        if view.names_of != (view.seen, view.departures):
+            view.names = frozenset([state.name for state in view.states])
+            view.names_of = (view.seen, view.departures)
+        return view.names
 
     def prepare(
         self, patterns: PatternSet, order: Callable[[RecordState], int], tick: int

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from recordd.caller import Caller
@@ -28,7 +29,7 @@ _ENVELOPE_BYTES: Final = 4096
 """What an answer has beside its rows, at most."""
 
 
-def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page] | Steps[Page]:
+def query_records(caller: Caller, params: Query) -> Page | Steps[object]:
     """Return latest values or history of the records that match.
 
     One latest row a record is what the hub holds: it costs no look at the history, and
@@ -39,13 +40,23 @@ def query_records(caller: Caller, params: Query) -> Page | Awaitable[Page] | Ste
     if query.limit_per_record == 0:
         return Page([], rev=hub.rev, epoch=hub.epoch)
     if query.limit_per_record != 1 or query.start_ms is not None or query.end_ms is not None:
-        return _query_handler(caller).query(query)
+        return _query_history(caller, query)
     latest = caller.core.latest
     if not query.paged:
         return latest.newest(query.patterns, query.max_bytes)
     if query.after is not None:
         return latest.page_after(query.after)
     return latest.first_page(query.patterns, caller)
+
+
+def _query_history(caller: Caller, query: HistoryQuery) -> Steps[object]:
+    """Match in steps, before the moment is taken that the answer shows; then ask."""
+    handler = _query_handler(caller)
+    patterns = yield from caller.core.hub.prematch(query.patterns)
+    result = handler.query(msgspec.structs.replace(query, patterns=patterns))
+    if isinstance(result, Generator):
+        result = yield from result
+    return result
 
 
 def replay_log(caller: Caller, params: Replay) -> Page | Awaitable[Page]:

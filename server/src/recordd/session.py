@@ -102,6 +102,7 @@ class Session:
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
         self._active_at = trio.current_time()
+        self._waiting: Final = core.waiting
         self._pending_writes = 0
         self._pending_queries = 0
         self._queries: Final = trio.CapacityLimiter(core.settings.readers)
@@ -204,9 +205,8 @@ class Session:
         return None
 
     def _begin_read(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
-        if self.core.waiting.refuses(is_behind=self.outbox.is_behind):
-            text = f"max_waiting_bytes: {self.core.waiting.size} bytes wait to be taken"
-            raise RequestError(Reason.OVERLOADED, text)
+        if self._waiting.size > self._waiting.max_bytes:
+            self._check_room_for_answer()
         if binding.is_query:
             self._check_room_for_query()  # before any work is done for it
             self._caller.max_reply_bytes = call.max_reply_bytes
@@ -325,6 +325,11 @@ class Session:
             self._send(call.answer(outcome))
         if not self._pending_writes:
             self._settled.unpark_all()
+
+    def _check_room_for_answer(self) -> None:
+        if self._waiting.refuses(is_behind=self.outbox.is_behind):
+            text = f"max_waiting_bytes: {self._waiting.size} bytes wait to be taken"
+            raise RequestError(Reason.OVERLOADED, text)
 
     def _check_room_for_query(self) -> None:
         limit = self.core.settings.max_pending_queries

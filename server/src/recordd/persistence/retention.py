@@ -7,6 +7,7 @@ between two batches, so that there is still only one task that writes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from recordd.extension_points import RetentionReporter
 from recordd.hub import Hub
 from recordd.persistence.retention_clock import RetentionClock
 from recordd.rules import Rule
+from recordd.turns import Turns
 from recordd.write_queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
@@ -69,6 +71,7 @@ class Retention(RetentionReporter):
         self._is_clock_set = False
         self._is_time_due = False
         self._is_leap_told = False
+        self._turns: Final = Turns()
         self._targets: list[CleanupTarget] | None = None
         self._is_due = False
         self._due_rev = 0
@@ -180,7 +183,7 @@ class Retention(RetentionReporter):
             lags = self._backend.indexed_rev < self._due_rev
             if lags and await self._backend.maintain(self._due_rev):
                 return
-            self._start()
+            await self._turns.run(self._start())
         targets = self._targets or []
         with self._hub.purging():
             purged, done = await self._backend.cleanup(
@@ -195,17 +198,20 @@ class Retention(RetentionReporter):
         if not targets:
             self._finish(None)
 
-    def _start(self) -> None:
+    def _start(self) -> Iterator[None]:
+        """Find out, in steps, what a run has to look at."""
         self._is_leap_told = False  # once a run, too
         now_ms = self._read_clock()
         self._started_at_ms = self._wall.wall_ms()
         self._finished_at_ms = None
         self._deleted = 0
-        self._targets = []
+        self._targets = []  # only the writer makes and deletes records, and this is its time
         keep_latest = self._policy.keep_latest
-        for state in self._hub.match(compile_patterns("#")):
+        for number, state in enumerate(self._hub.states_after(-1)):
             if state.rows:
                 self._add_target(state.name, state.rule, now_ms, keep_latest=keep_latest)
+            if number % 64 == 63:
+                yield
         for name in self._hub.archive:  # none of these rows is a latest one
             rule = self._hub.rules.rule_for(name)
             self._add_target(name, rule, now_ms, keep_latest=False)

@@ -34,6 +34,7 @@ class Tail:
         self._gathering: Entries = {}
         self._merging: Entries = {}
         self._run: Run = []
+        self._records: list[int] = []  # of the run, whose entries are not in `_run` yet
         self._run_rev = merged_rev
         self._size = 0
 
@@ -44,7 +45,7 @@ class Tail:
     @property
     def is_merging(self) -> bool:
         """Whether a run is under way."""
-        return bool(self._run)
+        return bool(self._run or self._records)
 
     def append(self, record: int, ts: int, rev: int) -> None:
         """Add a committed row's entry."""
@@ -65,26 +66,27 @@ class Tail:
 
     def start_run(self, last_rev: int) -> None:
         """Turn what has gathered, all up to `last_rev`, into the run to merge."""
-        assert not self._run, "one run at a time"
+        assert not self.is_merging, "one run at a time"
         self._merging, self._gathering = self._gathering, {}
         self._size = 0
-        self._run = sorted(
-            (record, ts, rev) for record, entries in self._merging.items() for ts, rev in entries
-        )
-        self._run.reverse()  # slices leave from the end
+        # Entries are sorted record by record, as slices need them: all at once takes 40 ms.
+        self._records = sorted(self._merging, reverse=True)
         self._run_rev = last_rev
 
     def next_slice(self, rows: int) -> tuple[Run, MergedRun | None]:
         """Return the run's next entries, and with its last ones what the run came to."""
-        entries = self._run[: -rows - 1 : -1]
-        if len(entries) < len(self._run):
+        while self._records and len(self._run) < rows:
+            record = self._records.pop()
+            self._run += [(record, ts, rev) for ts, rev in sorted(self._merging[record])]
+        entries = self._run[:rows]
+        if len(entries) < len(self._run) or self._records:
             return entries, None
         counts = {record: len(found) for record, found in self._merging.items()}
         return entries, MergedRun(self._run_rev, counts)
 
     def drop_slice(self, rows: int) -> None:
         """Forget entries that `next_slice` gave and the disk has; after the last, move the mark."""
-        del self._run[-rows:]
-        if not self._run:
+        del self._run[:rows]
+        if not self.is_merging:
             self.merged_rev = self._run_rev
             self._merging = {}

@@ -34,6 +34,10 @@ __all__ = ["AddressInUse", "configured_extensions", "run_daemon"]
 
 logger: Final = logging.getLogger(__name__)
 
+_GC_THRESHOLDS: Final = (10_000, 10, 5_000)
+"""Rows and requests form no cycles; looking for some every 700 objects cost a tenth of the write
+rate, and looking at 100,000 at once held the loop for 40 to 75 ms, at all for half a second."""
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _Serve = Callable[[trio.SocketStream, Core], Awaitable[None]]
 _Refuse = Callable[[trio.SocketStream, Core, str], Awaitable[None]]
@@ -92,9 +96,7 @@ async def run_daemon(
         SocketInUse, AddressInUse: an address is taken.
         ConfigurationError: an address cannot be listened on.
     """
-    # Rows and requests form no cycles; looking for some every 700 objects cost a tenth of
-    # the write rate.
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(*_GC_THRESHOLDS)
     core = build_core(configuration, extensions)
     backend = core.extensions.get(PersistenceBackend)
     stop = _Stop()
@@ -118,6 +120,8 @@ async def _load(core: Core, backend: PersistenceBackend | None) -> None:
         return
     loaded = await backend.initialize()
     core.hub.restore(loaded)
+    # What was loaded stays: a collection that looked at 100,000 records took 0.3 s.
+    gc.freeze()
     hub = core.hub
     logger.info("%d records at rev %d", len(hub), hub.rev)
     if hub.latest_bytes > hub.max_latest_bytes:

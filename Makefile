@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-power soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values soak-floods
+.PHONY: help install demo test kill faults soak soak-power soak-full-disks soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values soak-floods
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -54,7 +54,10 @@ soak-sigterm: $(STAMP)  ## 300 times SIGTERM under load
 soak-full: $(STAMP)  ## a hundred times a full disk, every row compared with the model
 	RECORDD_FAULTS=1 RECORDD_FULLS=$${RECORDD_FULLS:-100} $(BIN)/python -m pytest tests/faults/test_full.py
 
-soak-all: soak-power soak-io soak-bits soak-full soak-kill soak-sigterm  ## storage's suites in their long forms
+soak-all: soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm  ## storage's suites in their long forms
+
+soak-full-disks: $(STAMP)  ## a disk filled, emptied and killed a hundred times
+	RECORDD_FULL_DISKS=100 $(BIN)/python -m pytest tests/process/test_disk_full.py
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
 	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py

@@ -85,7 +85,7 @@ async def test_the_names_of_the_newest_deletions_are_kept_and_of_older_ones_the_
 ) -> None:
     module = "recordd.persistence.sqlite.backend"
     monkeypatch.setattr(f"{module}.MAX_DELETIONS", 3)
-    monkeypatch.setattr(f"{module}._SLICE_ROWS", 2)
+    monkeypatch.setattr("recordd.persistence.sqlite.writing._SLICE_ROWS", 2)
     backend = make(tmp_path / "a.db")
     await backend.initialize()
     for n, name in enumerate("abcdefaa"):

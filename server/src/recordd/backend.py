@@ -9,7 +9,7 @@ import msgspec
 
 from recordd.moments import Moment
 from recordd.pages import PageLimits
-from recordd.passing import PassingError, is_passing
+from recordd.passing import NO_ROOM, PassingError, is_passing
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -21,6 +21,7 @@ __all__ = [
     "BackendShutdown",
     "CleanupTarget",
     "DamagedStorage",
+    "DiskFull",
     "FatalBackendError",
     "Loaded",
     "LoadedRecord",
@@ -71,6 +72,13 @@ class PassingBackendError(BackendError, PassingError):
     """The storage refuses for a cause that may pass by itself: a full disk, an I/O error."""
 
 
+class DiskFull(PassingBackendError):
+    """There is no room on the disk. Nothing of the call took effect."""
+
+    def __init__(self, message: str = "the disk is full") -> None:
+        super().__init__(message)
+
+
 class DamagedStorage(BackendError):
     """A part of the storage is damaged; what lies elsewhere is served.
 
@@ -92,6 +100,8 @@ class FatalBackendError(BackendError):
 
 def refusal_of(path: str, error: OSError) -> BackendError:
     """Return what an error of the system means for a storage's file."""
+    if error.errno in NO_ROOM:
+        return DiskFull(f"{path}: {error.strerror}")
     refusal = PassingBackendError if is_passing(error) else BackendError
     return refusal(f"{path}: {error.strerror}")
 
@@ -185,6 +195,7 @@ class BackendOptions(msgspec.Struct, frozen=True):
     readers: int = 2
     query_timeout_s: float = 10.0
     tail_rows: int = 65_536
+    reserve_bytes: int = 0
     accept_loss: bool = False
     """Go on, in a new epoch, with a storage that lacks acknowledged commits."""
 

@@ -63,6 +63,7 @@ def configured_extensions(settings: Settings, *, accept_loss: bool = False) -> l
         readers=settings.readers,
         query_timeout_s=settings.query_timeout_ms / 1000,
         tail_rows=settings.tail_rows,
+        reserve_bytes=settings.reserve_bytes,
         accept_loss=accept_loss,
     )
     retention = RetentionPolicy(

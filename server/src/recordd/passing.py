@@ -12,20 +12,21 @@ from typing import Final
 
 from recordd_protocol.errors import RecorddError
 
-__all__ = ["PassingError", "is_passing"]
+__all__ = ["NO_ROOM", "PassingError", "is_passing"]
 
-_ERRNOS: Final = frozenset(
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says of a full disk."""
+
+_ERRNOS: Final = NO_ROOM | frozenset(
     {
         errno.EAGAIN,
         errno.EBUSY,
-        errno.EDQUOT,
         errno.EINTR,
         errno.EIO,
         errno.EMFILE,
         errno.ENFILE,
         errno.ENOBUFS,
         errno.ENOMEM,
-        errno.ENOSPC,
         errno.ESTALE,
         errno.ETIMEDOUT,
     }

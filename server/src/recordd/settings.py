@@ -72,6 +72,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database: Annotated[str, _setting("path", "the backend's file")] = msgspec.field(
         default_factory=lambda: _default_database(os.environ)
     )
+    reserve_bytes: Annotated[
+        int, _setting("bytes", "room for deleting on a full disk, a file beside; 0: none", ge=0)
+    ] = 16 << 20
     synchronous: Annotated[
         Literal["full", "normal"],
         _setting("mode", "full: an acknowledged write survives a power cut; normal: a crash only"),

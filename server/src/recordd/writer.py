@@ -131,18 +131,20 @@ class Writer:
         """Run every housekeeper once; one that fails is tried again a little later."""
         if trio.current_time() < self._housekeep_not_before:
             return False
-        due = False
+        due = failed = False
         for housekeeper in self._housekeepers:
             try:
                 due = await housekeeper(idle) or due
             except FatalBackendError:
                 raise
             except PersistenceError as error:
+                # The others go on: what one cannot do, on a full disk, another may mend.
+                failed = True
                 self.housekeeping_errors += 1
-                self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
                 logger.error("housekeeping put off for %g s: %s", _RETRY_AFTER_S, error)
-                return False
-        return due
+        if failed:
+            self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
+        return due and not failed
 
     async def _maintain(self, idle: bool) -> bool:
         assert self._backend is not None, "only added where there is one"

@@ -13,7 +13,13 @@ from typing import Final
 import msgspec
 import trio
 
-from recordd.backend import CleanupTarget, PersistenceBackend, PersistenceError, RemembersTime
+from recordd.backend import (
+    CleanupTarget,
+    PassingBackendError,
+    PersistenceBackend,
+    PersistenceError,
+    RemembersTime,
+)
 from recordd.clock import SYSTEM_CLOCK, Clock
 from recordd.deletion import deletion_of
 from recordd.extension_points import RetentionReporter
@@ -108,6 +114,8 @@ class Retention(RetentionReporter):
         except PersistenceError as error:
             if self._is_due:
                 self._finish(str(error))
+                # Due still: on a full disk nothing else makes room before the next run.
+                self._is_due = isinstance(error, PassingBackendError)
             raise  # the writer decides what an error of the storage means
         return self._is_due or self._is_time_due
 

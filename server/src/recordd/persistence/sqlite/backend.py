@@ -23,7 +23,7 @@ from recordd.backend import (
     BackendShutdown,
     CleanupTarget,
     DamagedStorage,
-    FatalBackendError,
+    DiskFull,
     Loaded,
     Purged,
     QueryParams,
@@ -36,11 +36,11 @@ from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
-from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.tail import Tail
-from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker
+from recordd.persistence.sqlite.writing import FindRev, WritingSide
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
@@ -49,9 +49,6 @@ __all__ = ["SqliteBackend"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_SLICE_ROWS: Final = 2000
-"""Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
 _MAX_TS: Final = 2**63 - 1
 _EVERYTHING: Final = compile_patterns("#")
@@ -65,10 +62,8 @@ class SqliteBackend:
         self._turns: Final = GilTurns()
         self._damage: Final = DamageReport()
         self._lock: int | None = None
-        self._watch: FileWatch | None = None
-        self._mark: MarkFile | None = None
-        self._is_whole = False
         self._writer: SqliteWorker | None = None
+        self._writing: WritingSide | None = None
         self._readers: Final[list[SqliteWorker]] = []
         self._idle_readers: Final[list[SqliteWorker]] = []
         self._reader_freed: Final = trio.lowlevel.ParkingLot()
@@ -91,13 +86,25 @@ class SqliteBackend:
             await trio.to_thread.run_sync(mender.mend)
         schema.refuse_newer(path)
         schema.create_private(path)
+        reserve = Reserve(path, self._options.reserve_bytes)
+        try:
+            return await self._start(path, mender, reserve)
+        except DiskFull:
+            if not reserve.release():
+                raise
+            await self._close_connections()
+            return await self._start(path, mender, reserve)
+
+    async def _start(self, path: str, mender: StartMender, reserve: Reserve) -> Loaded:
+        """Open the connections and read what memory holds."""
         try:
             self._writer, found = await self._open(path)
         except DamagedStorage:
             if not await trio.to_thread.run_sync(mender.mend):
                 raise
             self._writer, found = await self._open(path)
-        loaded = await self._writer.run(self._take_up, found.loaded)
+        self._writing = WritingSide(self._writer, self._options, reserve)
+        loaded = await self._writer.run(self._writing.take_up, found.loaded)
         for _ in range(self._options.readers):
             reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
             self._readers.append(reader)
@@ -138,7 +145,9 @@ class SqliteBackend:
             is_late = row.kind is RowKind.LATE
             log_rows.append((row.rev, record, row.ts, row.value.decode(), is_late))
         new = [(record, name) for name, record in created.items()]
-        await self._commit(log_rows[-1][0], statements.insert_rows, new, log_rows)
+        await self._writing_side.store(
+            log_rows[-1][0], lambda db: statements.insert_rows(db, new, log_rows)
+        )
         self._catalog.add(new)
         for rev, record, ts, _, _ in log_rows:
             self._tail.append(record, ts, rev)
@@ -251,7 +260,7 @@ class SqliteBackend:
             known,
             merged_rev=self._tail.merged_rev,
             unmerged={record for record, _ in known if self._tail.has(record)},
-            limit=limit,
+            limit=min(limit, self._writing_side.slice_rows),
             next_rev=next_rev,
         )
         if cleaned.tick is not None:
@@ -285,7 +294,7 @@ class SqliteBackend:
 
     async def check(self) -> None:
         """Look that the files are still in their places, and bring the mark to disk."""
-        await self._write(_look)
+        await self._writing_side.check()
 
     @property
     def remembered_time_ms(self) -> int | None:
@@ -308,6 +317,7 @@ class SqliteBackend:
             "unmerged_rows": self._rev - self._tail.merged_rev,
             "merges": self._merges,
             "rollbacks": self._writer.rollbacks if self._writer else 0,
+            "reserve_bytes": self._writing.reserve.size_bytes if self._writing else 0,
             "damaged_pages": self._damage.pages,
             "damage_errors": self._damage.errors,
         }
@@ -321,16 +331,29 @@ class SqliteBackend:
         with trio.CancelScope(shield=True):
             async with contextlib.AsyncExitStack() as last_first:
                 last_first.callback(self._release_lock)
-                last_first.callback(self._close_mark)
-                if self._writer is not None:
-                    last_first.push_async_callback(self._writer.close)
-                for reader in self._readers:
-                    last_first.push_async_callback(reader.close)
+                last_first.push_async_callback(self._close_connections)
 
     def _release_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def _close_connections(self) -> None:
+        async with contextlib.AsyncExitStack() as last_first:
+            if self._writing is not None:
+                last_first.callback(self._writing.close)
+            if self._writer is not None:
+                last_first.push_async_callback(self._writer.close)
+            for reader in self._readers:
+                last_first.push_async_callback(reader.close)
+        self._readers.clear()
+        self._idle_readers.clear()
+
+    @property
+    def _writing_side(self) -> WritingSide:
+        if self._writing is None:
+            raise BackendShutdown("the database is not open")
+        return self._writing
 
     def _forget(self, name: str, last_rev: int) -> None:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
@@ -341,10 +364,11 @@ class SqliteBackend:
     async def _purge_slice(self) -> bool:
         """Purge some of what no reader shows any more; the rest waits for a later housekeeping."""
         shown = self._catalog.forget_deleted(self._moments.oldest_tick)
+        slice_rows = self._writing_side.slice_rows
         found = await self._write(
-            statements.purge_slice, self._tail.merged_rev, _SLICE_ROWS, keep=shown
+            statements.purge_slice, self._tail.merged_rev, slice_rows, keep=shown
         )
-        if self._deletions > MAX_DELETIONS + _SLICE_ROWS:  # seldom: it counts all of them
+        if self._deletions > MAX_DELETIONS + slice_rows:  # seldom: it counts all of them
             self._deletions = await self._write(statements.forget_deletions, MAX_DELETIONS)
         if not found and not shown:
             self._purge_rev = None
@@ -356,7 +380,7 @@ class SqliteBackend:
         return self._tail.merged_rev < max(up_to_rev, self._purge_rev or 0)
 
     async def _merge_slice(self) -> None:
-        entries, last = self._tail.next_slice(_SLICE_ROWS)
+        entries, last = self._tail.next_slice(self._writing_side.slice_rows)
         await self._write(statements.merge_slice, entries, last)
         self._tail.drop_slice(len(entries))
         self._merges += last is not None
@@ -372,44 +396,13 @@ class SqliteBackend:
 
     async def _commit(
         self,
-        rev: int | Callable[[T], int | None] | None,
+        rev: int | FindRev[T] | None,
         function: Callable[Concatenate[apsw.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run on the writing connection, to the end: a cancelled COMMIT may have happened.
-
-        `rev` is the newest that the function gives, or finds it in the result.
-        """
-        if self._writer is None:
-            raise BackendShutdown("the database is not open")
-
-        def call(db: apsw.Connection) -> T:
-            return function(db, *args, **kwargs)
-
-        try:
-            with trio.CancelScope(shield=True):
-                result = await self._writer.run(self._commit_on_thread, rev, call)
-        except FatalBackendError:
-            self._is_whole = False
-            raise
-        return result
-
-    def _commit_on_thread(
-        self,
-        db: apsw.Connection,
-        rev: int | Callable[[T], int | None] | None,
-        call: Callable[[apsw.Connection], T],
-    ) -> T:
-        """Commit, see that it went into the files that are there, and mark it."""
-        assert self._watch is not None, "made by `_take_up`"
-        assert self._mark is not None, "made by `_take_up`"
-        result = call(db)
-        self._watch.check()
-        given = rev(result) if callable(rev) else rev
-        if given is not None:
-            self._mark.note(given)
-        return result
+        """Run on the writing connection; `rev` is the newest that the function gives."""
+        return await self._writing_side.commit(rev, lambda db: function(db, *args, **kwargs))
 
     async def _read(self, function: Callable[[apsw.Connection], T]) -> tuple[T, int]:
         """Read; return what was found and the tick of it, whose losses are known by then."""
@@ -433,31 +426,6 @@ class SqliteBackend:
         finally:
             self._idle_readers.append(reader)
             self._reader_freed.unpark()
-
-    def _take_up(self, db: apsw.Connection, loaded: Loaded) -> Loaded:
-        """Compare the file with its mark; from here on it is ours to change."""
-        options = self._options
-        self._watch = FileWatch(options.database)
-        loaded, self._mark = standing.take_up(
-            db,
-            options.database,
-            loaded,
-            accept_loss=options.accept_loss,
-            synchronous=options.synchronous,
-        )
-        schema.keep(db)
-        self._is_whole = True
-        return loaded
-
-    def _close_mark(self) -> None:
-        """Say in the mark whether all is in one file now: then no -wal is left."""
-        if self._mark is not None:
-            is_folded = not os.path.exists(self._options.database + "-wal")
-            self._mark.close(is_clean=self._is_whole and is_folded)
-
-
-def _look(db: apsw.Connection) -> None:
-    """Change nothing; what is looked at are the files."""
 
 
 def _last_deletion(cleaned: statements.CleanedUp) -> int | None:

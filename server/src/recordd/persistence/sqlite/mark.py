@@ -27,6 +27,7 @@ from typing import Final
 import msgspec
 
 from recordd.backend import BackendError, FatalBackendError, refusal_of
+from recordd.passing import NO_ROOM
 
 __all__ = [
     "Mark",
@@ -47,8 +48,6 @@ _LINE_BYTES: Final = 384
 
 _SYNC_EVERY_S: Final = 1.0
 """An fsync for each commit would double what a commit costs."""
-
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -245,7 +244,7 @@ class MarkFile:
             self._write()
             self._lacks_room = False
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
             if not self._lacks_room:
                 logger.warning("%s: no room on the disk: it stays behind for now", self.path)

@@ -19,6 +19,7 @@ from recordd.file_lock import LockTaken, take_lock
 
 __all__ = [
     "APPLICATION_ID",
+    "BUSY_MS",
     "SCHEMA_VERSION",
     "Meta",
     "create_private",
@@ -72,6 +73,9 @@ _MIGRATIONS: Final = (
 """Entry N takes a file from version N to N + 1. Entries that shipped are never edited."""
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+BUSY_MS: Final = 5000
+"""How long a connection waits for another program that holds the file."""
 
 _CHECKSUM_BYTES: Final = 8
 _MAGIC: Final = b"SQLite format 3\0"
@@ -202,7 +206,7 @@ def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
     db.pragma("synchronous", synchronous)
     db.pragma("cache_size", -65_536)  # KiB; the default of 2 MB thrashes the index merge
     db.pragma("journal_size_limit", 64 << 20)  # give a grown WAL back
-    db.set_busy_timeout(5000)  # a backup program may hold the file for a moment
+    db.set_busy_timeout(BUSY_MS)  # a backup program may hold the file for a moment
     for number in range(version, SCHEMA_VERSION):
         with db:
             db.execute(_MIGRATIONS[number])
@@ -219,7 +223,7 @@ def prepare_reader(db: apsw.Connection) -> None:
     """Set a reading connection up."""
     db.pragma("query_only", True)
     db.pragma("cache_size", -16_384)
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(BUSY_MS)
 
 
 def _check_version(path: str, version: int, application: int) -> None:

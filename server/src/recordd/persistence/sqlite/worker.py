@@ -19,6 +19,7 @@ from recordd.backend import (
     BackendError,
     BackendShutdown,
     DamagedStorage,
+    DiskFull,
     FatalBackendError,
     PassingBackendError,
     SerializationError,
@@ -175,8 +176,8 @@ def translate_error(error: apsw.Error, path: str) -> BackendError | Serializatio
         return SerializationError(f"value: {error}")
     if isinstance(error, apsw.CantOpenError):
         return _explain_cant_open(path)
-    if isinstance(error, apsw.FullError):
-        return PassingBackendError("the disk is full")
+    if isinstance(error, apsw.FullError) or code == apsw.SQLITE_IOERR_SHMSIZE:
+        return DiskFull()
     is_passing = isinstance(error, _PASSING) and code != apsw.SQLITE_IOERR_DATA
     refusal = PassingBackendError if is_passing else BackendError
     return refusal(f"storage refuses: {type(error).__name__}: {error}")

@@ -1,0 +1,157 @@
+"""Room kept for a full disk: deleting takes room before it gives any back.
+
+A row is deleted by writing pages to the WAL, and the WAL is folded into the file before
+its room is free again. So a file of zeros beside the database holds some room. When
+deleting, retention or merging meets a full disk, it is removed, and they go on in what it
+held; ordinary writes are refused until it is back, so that they do not eat it.
+
+It comes back as soon as the disk has room for most of it, or when the database has free
+pages to write to; room for the WAL, half as much, stays free beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+from typing import Final
+
+from recordd.backend import BackendError, refusal_of
+from recordd.passing import NO_ROOM
+
+__all__ = ["Reserve", "plan_reserve"]
+
+logger: Final = logging.getLogger(__name__)
+
+_MAX_SHARE: Final = 4
+"""At most this part of a small disk is set aside."""
+
+_MIN_SHARE: Final = 8
+"""A reserve below this part of what it should be is of no use."""
+
+
+def plan_reserve(
+    wanted_bytes: int, *, held_bytes: int, free_bytes: int, reusable_bytes: int | None
+) -> int:
+    """Return how large the reserve can be now, 0 for not yet.
+
+    `held_bytes` is what it holds, `free_bytes` what the disk has beside. `reusable_bytes`
+    are pages of the database that wait to be written to; None where that does not matter,
+    at start.
+    """
+    possible = min(wanted_bytes, held_bytes + free_bytes - wanted_bytes // 2)
+    if possible <= held_bytes or possible < wanted_bytes // _MIN_SHARE:
+        return held_bytes
+    is_writable = reusable_bytes is None or reusable_bytes >= wanted_bytes // _MAX_SHARE
+    # Less than most of it would be eaten up by half each time the disk is full.
+    is_nearly_whole = possible >= wanted_bytes * 3 // 4
+    return possible if is_nearly_whole or is_writable else held_bytes
+
+
+class Reserve:
+    """The file `<database>-reserve`. One thread at a time uses it."""
+
+    def __init__(self, database: str, max_bytes: int) -> None:
+        """Take over the one that is there; `take_back` makes one.
+
+        Raises:
+            BackendError: when something else has its name, or cannot be looked at.
+        """
+        self._path: Final = f"{database}-reserve"
+        self._folder: Final = os.path.dirname(database) or "."
+        self.size_bytes = 0
+        self.is_out = False
+        """Whether ordinary writes have to wait until it is back."""
+        try:
+            disk = os.statvfs(self._folder)
+            self.wanted_bytes: Final = min(max_bytes, disk.f_blocks * disk.f_frsize // _MAX_SHARE)
+            self._adopt()
+        except OSError as error:
+            raise refusal_of(self._path, error) from None
+
+    @property
+    def free_bytes(self) -> int:
+        """Return what the disk has room for, beside the reserve."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
+    def release(self) -> bool:
+        """Give the room away for what must go on; return whether there was any."""
+        if not self.size_bytes:
+            return False
+        os.unlink(self._path)
+        logger.error(
+            "the disk is full: %d bytes of reserve are released for deleting; writes are"
+            " refused until it is back",
+            self.size_bytes,
+        )
+        self.size_bytes = 0
+        self.is_out = True
+        return True
+
+    def take_back(self, reusable_bytes: int | None) -> None:
+        """Hold as much room as there is; see `plan_reserve`."""
+        if self.size_bytes >= self.wanted_bytes:
+            return
+        size = plan_reserve(
+            self.wanted_bytes,
+            held_bytes=self.size_bytes,
+            free_bytes=self.free_bytes,
+            reusable_bytes=reusable_bytes,
+        )
+        if size > self.size_bytes and self._allocate(size) and self.is_out:
+            self.is_out = False
+            logger.warning("the reserve is back, %d bytes: writes go on", size)
+
+    def start(self) -> None:
+        """Make one at start; without room for it, writes are refused until there is.
+
+        One that was released for the start stays so until the disk has room again.
+        """
+        if self.is_out:
+            return
+        self.take_back(None)
+        if self.wanted_bytes and not self.size_bytes:
+            self.is_out = True
+            logger.error(
+                "the disk is nearly full: no room for reserve_bytes; writes are refused until"
+                " there is"
+            )
+
+    def stop(self) -> None:
+        """Hold at the end what there is, so that the next start has room on a full disk."""
+        size = min(self.wanted_bytes, self.size_bytes + self.free_bytes)
+        if size > self.size_bytes:
+            self._allocate(size)
+
+    def _adopt(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(self._path)
+            if not stat.S_ISREG(status.st_mode):
+                raise BackendError(f"{self._path}: no regular file")
+            # What is not allocated is no room; what is beyond the wish is given back.
+            if status.st_blocks * 512 < status.st_size or status.st_size > self.wanted_bytes:
+                os.unlink(self._path)
+                return
+            self.size_bytes = status.st_size
+
+    def _allocate(self, size: int) -> bool:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                return False
+            raise refusal_of(self._path, error) from None
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            os.ftruncate(descriptor, self.size_bytes)
+            if error.errno in NO_ROOM:
+                return False
+            raise refusal_of(self._path, error) from None
+        finally:
+            os.close(descriptor)
+        self.size_bytes = size
+        return True

@@ -129,7 +129,7 @@ async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill(path)
     before = names(tmp_path)
-    overwrite(path, page=9, offset=500, content=DAMAGE)
+    overwrite(path, page=12, offset=500, content=DAMAGE)
     with pytest.raises(FileError, match="checksum"):
         back_up(str(path), str(tmp_path / "b.db"), quiet, replaces=False)
     await fill(tmp_path / "c.db")
@@ -150,7 +150,7 @@ async def test_a_copy_that_came_out_wrong_gets_no_name(tmp_path: Path) -> None:
 
     def damage(what: str, done: int, total: int) -> None:
         if what == "copied":
-            overwrite(tmp_path / "b.db.partial", page=9, offset=500, content=DAMAGE)
+            overwrite(tmp_path / "b.db.partial", page=12, offset=500, content=DAMAGE)
 
     with pytest.raises(FileError, match="damaged"):
         back_up(str(tmp_path / "a.db"), str(tmp_path / "b.db"), damage, replaces=False)
@@ -217,7 +217,7 @@ async def test_a_restore_that_is_refused_changes_nothing(tmp_path: Path) -> None
     path, bad = tmp_path / "a.db", tmp_path / "bad.db"
     await fill(path)
     await fill(bad)
-    overwrite(bad, page=9, offset=500, content=DAMAGE)
+    overwrite(bad, page=12, offset=500, content=DAMAGE)
     (tmp_path / "text").write_text("no database, but as long as a header of one would be" * 9)
     (tmp_path / "empty").write_text("")
     sqlite3.connect(tmp_path / "foreign").execute("CREATE TABLE x (y)").connection.close()
@@ -268,12 +268,12 @@ async def test_a_check_tells_sound_from_stale_from_damaged(tmp_path: Path) -> No
     assert verdict(path) is verdict(path, is_full=False) is Verdict.SOUND
     vacuum_by_stock_sqlite(path, tmp_path / "stale.db")
     assert verdict(tmp_path / "stale.db", is_full=False) is Verdict.STALE
-    flip(path, 32 * 200 + 1, page=9)
+    flip(path, 32 * 200 + 1, page=12)
     report = check_file(str(path), quiet, is_full=False)
-    assert (report.verdict, report.flipped_pages) == (Verdict.DAMAGED, [9])
-    overwrite(path, page=9, offset=500, content=DAMAGE)
+    assert (report.verdict, report.flipped_pages) == (Verdict.DAMAGED, [12])
+    overwrite(path, page=12, offset=500, content=DAMAGE)
     report = check_file(str(path), quiet, is_full=False)
-    assert (report.verdict, report.stale_pages) == (Verdict.DAMAGED, [9])
+    assert (report.verdict, report.stale_pages) == (Verdict.DAMAGED, [12])
     assert any("rows with the revs" in line for line in report.problems)
 
 

@@ -125,7 +125,7 @@ async def test_stale_checksums_are_left_where_anything_else_is_wrong(
     await fill(path)
     vacuum_by_stock_sqlite(path, stale)
     if fault == "damage":
-        overwrite(stale, page=9, offset=500, content=DAMAGE)
+        overwrite(stale, page=12, offset=500, content=DAMAGE)
     elif fault == "behind":
         write_mark(str(stale), Mark(epoch_of(path), 2001, is_clean=False))
     elif fault == "contradiction":
@@ -139,8 +139,8 @@ async def test_stale_checksums_are_left_where_anything_else_is_wrong(
         backend = make(good)
         await backend.initialize()
         await backend.close()
-        overwrite(stale, page=9, content=good.read_bytes()[8 * PAGE_BYTES : 9 * PAGE_BYTES])
-        flip(stale, 32 * 700 + 4, page=9)
+        overwrite(stale, page=12, content=good.read_bytes()[11 * PAGE_BYTES : 12 * PAGE_BYTES])
+        flip(stale, 32 * 700 + 4, page=12)
     assert StartMender(str(stale)).is_due()
     before = check_file(str(stale), quiet, is_full=False).stale_pages
     StartMender(str(stale)).mend()

@@ -23,6 +23,7 @@ from tests.server.rows import ask, ask_log, revs, row, settle
 EVERYTHING = compile_patterns("#")
 
 UNDO = {
+    3: ["DROP INDEX timeline"],
     2: ["DROP TABLE deletion"],
     1: ["ALTER TABLE log DROP COLUMN late", "ALTER TABLE record DROP COLUMN purged_rev"],
 }

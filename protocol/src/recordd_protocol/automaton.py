@@ -95,9 +95,12 @@ class Automaton:
         return mask | (mask & self._star) << 1
 
     def _forget(self) -> None:
-        self._generation = self._cache.generation
+        generation = self._cache.generation
         self._start = _State(self, self._close(1))
         self._states = {self._start.positions: self._start}
+        # Last: readers match on threads of their own, and go by it without a lock. All else
+        # that two of them do at once comes to the same states.
+        self._generation = generation
 
     def _place(self, text: str) -> int:
         """Give each part of the pattern its position; return how many there are."""

@@ -45,7 +45,9 @@ class QueryHandler(abc.ABC):
     """
 
     @abc.abstractmethod
-    def query(self, query: HistoryQuery) -> Page | Awaitable[Page] | Steps[Page]:
+    def query(
+        self, query: HistoryQuery
+    ) -> Page | Awaitable[Page] | Steps[Page] | Steps[Awaitable[Page]]:
         """Return rows of the records that match; see `record.query`."""
 
     @abc.abstractmethod

@@ -14,12 +14,15 @@ from recordd.moments import Moment
 from recordd.pages import PageLimits
 from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
 from recordd.persistence.whole_query import read_whole
+from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
 from recordd_protocol.patterns import Pattern, PatternSet, compile_pattern
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["StoredQueryHandler"]
+
+_RECORDS_A_STEP: Final = 1024
 
 
 class StoredQueryHandler(QueryHandler):
@@ -33,9 +36,14 @@ class StoredQueryHandler(QueryHandler):
         self._page: Final = page
         self._timeout_s: Final = timeout_s
 
-    def query(self, query: HistoryQuery) -> Awaitable[Page]:
+    def query(self, query: HistoryQuery) -> Awaitable[Page] | Steps[Awaitable[Page]]:
         """Ask storage for a page, or for the newest rows of all pages."""
-        wanted = QueryParams(
+        if query.paged:
+            return self._backend.query(query.patterns, self._wanted(query))
+        return self._begin_whole(query)
+
+    def _wanted(self, query: HistoryQuery) -> QueryParams:
+        return QueryParams(
             moment=self._backend.take_moment(self._hub.rev),
             limit_per_record=query.limit_per_record,
             start_ms=query.start_ms,
@@ -43,13 +51,14 @@ class StoredQueryHandler(QueryHandler):
             after=query.after,
             page=self._page,
         )
-        if query.paged:
-            return self._backend.query(query.patterns, wanted)
+
+    def _begin_whole(self, query: HistoryQuery) -> Steps[Awaitable[Page]]:
+        wanted = self._wanted(query)  # and so the moment, before others run
         limit = query.limit_per_record
-        most_rows = max((state.rows for state in self._hub.match(query.patterns)), default=0)
-        most_rows = max(most_rows, self._hub.archive.most_rows)
-        if limit is not None and limit >= most_rows:  # to count back that far would be in vain
-            wanted = msgspec.structs.replace(wanted, limit_per_record=None)
+        if limit is not None:
+            most_rows = yield from self._count_most_rows(query.patterns)
+            if limit >= most_rows:  # to count back that far would be in vain
+                wanted = msgspec.structs.replace(wanted, limit_per_record=None)
         return read_whole(
             self._backend,
             query.patterns,
@@ -57,6 +66,17 @@ class StoredQueryHandler(QueryHandler):
             max_bytes=query.max_bytes,
             timeout_s=self._timeout_s,
         )
+
+    def _count_most_rows(self, patterns: PatternSet) -> Steps[int]:
+        """Return how many rows the record has that has most; of what came since, too."""
+        yield from self._hub.prepare_match(patterns)
+        states = tuple(self._hub.match(patterns))
+        most = self._hub.archive.most_rows
+        for start in range(0, len(states), _RECORDS_A_STEP):
+            chunk = states[start : start + _RECORDS_A_STEP]
+            most = max(most, *[state.rows for state in chunk])
+            yield
+        return most
 
     def replay(self, params: Replay) -> Awaitable[Page]:
         """Ask storage for a stretch of the log."""

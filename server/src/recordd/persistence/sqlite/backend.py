@@ -173,7 +173,7 @@ class SqliteBackend:
         merged_rev, tails = self._tail.snapshot()
         start_ms = 0 if params.start_ms is None else params.start_ms
         plan = reads.QueryPlan(
-            records=self._catalog.select(patterns, moment, max(after or (-1, -1), (start_ms, -1))),
+            records=self._catalog.select(patterns, moment),
             tails=tails,
             merged_rev=merged_rev,
             as_of=as_of,
@@ -204,11 +204,8 @@ class SqliteBackend:
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`; see `PersistenceBackend.replay`."""
         moment, page = params.moment, params.page
-        names: reads.Names = self._catalog.names_at(moment)
-        if not patterns.matches_all:
-            names = dict(self._catalog.select(patterns, moment))
         plan = reads.ReplayPlan(
-            names=names,
+            names=self._catalog.select(patterns, moment),
             after=params.after,
             as_of=moment.as_of,
             page=(

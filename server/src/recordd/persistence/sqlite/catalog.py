@@ -14,7 +14,13 @@ import msgspec
 from recordd.moments import Gone, Moment
 from recordd_protocol.patterns import PatternSet
 
-__all__ = ["Catalog", "Names"]
+__all__ = ["Catalog", "Names", "Selection"]
+
+_SAMPLE: Final = 256
+"""Names that are matched to tell about how many do: enough to tell a tenth from a twentieth."""
+
+_PAGE_ROWS_A_RECORD: Final = 233
+"""What a page costs by time, in records that it costs as much to read one by one."""
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -92,24 +98,9 @@ class Catalog:
             del self._deleted[record]
         return set(self._deleted)
 
-    def select(
-        self, patterns: PatternSet, moment: Moment, start: tuple[int, int] = (-1, -1)
-    ) -> list[tuple[int, str]]:
-        """Return id and name of the records of a moment that match and have rows from `start` on.
-
-        Some that came to exist since are among them: they have no rows of that moment.
-        """
-        found = [
-            (record, self._names[record])
-            for record in patterns.select(self._ids)
-            if self._latest.get(record, start) >= start
-        ]
-        for deleted in reversed(self._deleted.values()):
-            if deleted.tick <= moment.tick:
-                break
-            if deleted.latest >= start and patterns.matches(deleted.name):
-                found.append((deleted.record, deleted.name))
-        return found
+    def select(self, patterns: PatternSet, moment: Moment) -> Selection:
+        """Return which records of a moment match; nothing is matched yet."""
+        return Selection(self._ids, self._latest, self._deleted, patterns, self.names_at(moment))
 
     def names_at(self, moment: Moment) -> Names:
         """Return the names of all records of a moment."""
@@ -122,11 +113,78 @@ class Names:
     def __init__(self, names: dict[int, str], deleted: dict[int, _Deleted], tick: int) -> None:
         self._names: Final = names
         self._deleted: Final = deleted
-        self._tick: Final = tick
+        self.tick: Final = tick
 
     def get(self, record: int) -> str | None:
         """Return the name of a record, None where it was deleted before the moment."""
         name = self._names.get(record)
         if name is None and (deleted := self._deleted.get(record)) is not None:
-            return deleted.name if deleted.tick > self._tick else None
+            return deleted.name if deleted.tick > self.tick else None
         return name
+
+
+class Selection:
+    """The records of a moment that match some patterns; for one reader, on its thread.
+
+    Matching a hundred thousand names takes longer than the event loop may be held. What
+    changes meanwhile makes no difference: a record that comes to exist has no rows of the
+    moment, and one that is deleted is found among the deleted as long as that is held.
+    """
+
+    def __init__(
+        self,
+        ids: dict[str, int],
+        latest: dict[int, tuple[int, int]],
+        deleted: dict[int, _Deleted],
+        patterns: PatternSet,
+        names: Names,
+    ) -> None:
+        self._ids: Final = ids
+        self._latest: Final = latest
+        self._deleted: Final = deleted
+        self._patterns: Final = patterns
+        self._names: Final = names
+        self._known: Final[dict[int, str | None]] = {}
+
+    def get(self, record: int) -> str | None:
+        """Return the name of a record; None where it does not match, or was deleted before."""
+        if self._patterns.matches_all:
+            return self._names.get(record)
+        try:
+            return self._known[record]
+        except KeyError:
+            name = self._names.get(record)
+            if name is not None and not self._patterns.matches(name):
+                name = None
+            self._known[record] = name
+            return name
+
+    def is_wide(self) -> bool:
+        """Tell whether the rows of so many match that they are sooner read by time.
+
+        Read one by one, a page costs a look at each record that matches; by time, it costs
+        a look at all rows in its span, of whatever record.
+        """
+        if not self._patterns.wildcards:
+            return False
+        names = list(self._ids.copy())
+        if self._patterns.matches_all:
+            return len(names) > _PAGE_ROWS_A_RECORD
+        step = max(1, len(names) // _SAMPLE)
+        sample = names[::step]
+        matching = sum(map(self._patterns.matches, sample)) / max(1, len(sample))
+        return matching * matching * len(names) > _PAGE_ROWS_A_RECORD
+
+    def find_all(self, start: tuple[int, int]) -> dict[int, str]:
+        """Return names by id of those that have rows from a (`ts`, `rev`) on."""
+        found: dict[int, str] = {}
+        for record in self._patterns.select(self._ids.copy()):
+            name = self._names.get(record)
+            if name is not None and self._latest.get(record, start) >= start:
+                found[record] = name
+        for deleted in reversed(list(self._deleted.values())):
+            if deleted.tick <= self._names.tick:
+                break
+            if deleted.latest >= start and self._patterns.matches(deleted.name):
+                found[deleted.record] = deleted.name
+        return found

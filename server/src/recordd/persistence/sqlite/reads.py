@@ -1,37 +1,39 @@
 """What the reading connections do. Each function is one read transaction on their thread.
 
-A query is a merge: each record yields its entries in time order, from the index on disk
-and from the tail in memory, in small chunks as they are needed; the page takes the
-earliest of all until it is full. So memory and time follow the page, not the history.
+A query of few records is a merge: each yields its entries in time order, from the index on
+disk and from the tail in memory, in small chunks as they are needed; the page takes the
+earliest of all until it is full. One of many records reads the index by time instead, and
+passes over who is not meant: see `timeline.py`; one of the newest few rows of each record
+looks at those: see `newest.py`. So memory and time follow the page, not
+the history, and not the number of records either.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar, cast
 
 import apsw
-import msgspec
-import trio
 
-from recordd.pages import PageLimits, PageRoom, fill_page
+from recordd.pages import PageLimits, PageRoom
+from recordd.persistence.sqlite.newest import read_newest
+from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan
 from recordd.persistence.sqlite.schema import Meta
-from recordd.persistence.sqlite.tail import Entries
+from recordd.persistence.sqlite.timeline import read_by_time
 from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["QueryPlan", "ReplayPlan", "read_page", "read_replay", "read_row", "read_with_tick"]
 
 T = TypeVar("T")
 
-Key = tuple[int, int, int]
-"""`ts`, `rev`, record id: what a page is ordered by."""
-
-_MAX_TS = 2**63 - 1
 _VALUES_AT_ONCE = 32
 """Values fetched by one statement: 32 of the largest are 32 MiB."""
+
+_FEW_ROWS = 256
+_MANY_RECORDS = 1000
+"""To merge many records costs much for each; to look at all of their newest rows, for each row."""
 
 _ASCENDING = (
     "SELECT ts, rev FROM history WHERE record = ?1 AND (ts, rev) > (?2, ?3) AND ts <= ?4"
@@ -41,41 +43,6 @@ _DESCENDING = (
     "SELECT ts, rev FROM history WHERE record = ?1 AND ts BETWEEN ?2 AND ?3 AND rev <= ?4"
     " ORDER BY ts DESC, rev DESC"
 )
-
-
-class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A query, and the moment of the database that it sees.
-
-    `records` are (id, name); index entries on disk count up to `merged_rev`, those in
-    `tails` above it, and neither past `as_of`. `after` is the last key of the page before.
-    """
-
-    records: list[tuple[int, str]]
-    tails: tuple[Entries, ...]
-    merged_rev: int
-    as_of: int
-    limit_per_record: int | None
-    start_ms: int
-    end_ms: int
-    after: tuple[int, int] | None
-    page: PageLimits
-
-
-class Names(Protocol):
-    """Names of records by id, of those that are asked for."""
-
-    def get(self, record: int, /) -> str | None:
-        """Return a name, None for a record that is not asked for."""
-
-
-class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of the log: `after` < `rev` <= `as_of`, of the records that `names` knows."""
-
-    names: Names
-    after: int
-    as_of: int
-    page: PageLimits
-    max_scanned: int
 
 
 def read_with_tick(db: apsw.Connection, function: Callable[[apsw.Connection], T]) -> tuple[T, int]:
@@ -91,13 +58,10 @@ def read_with_tick(db: apsw.Connection, function: Callable[[apsw.Connection], T]
 
 def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[list[Row], bool]:
     """Return a page of rows by (`ts`, `rev`), and whether there are more."""
-    deadline = time.monotonic() + timeout_s
-    chunk = max(16, min(plan.page.rows, 2 * plan.page.rows // max(1, len(plan.records))))
+    pace = Pace(timeout_s)
     with db:
-        keys = heapq.merge(
-            *(_keys_of(db, plan, record, chunk, deadline) for record, _ in plan.records)
-        )
-        rows, more = fill_page(_fetch_rows(db, keys, dict(plan.records), deadline), plan.page)
+        names, keys = _choose_keys(db, plan, pace)
+        rows, more = _fill_page(_fetch_rows(db, keys, names, pace), plan.page, pace)
     return rows, more
 
 
@@ -108,7 +72,7 @@ def read_replay(
 
     Looks at no more than `max_scanned` rows, whether they match or not.
     """
-    deadline = time.monotonic() + timeout_s
+    pace = Pace(timeout_s)
     rows: list[Row] = []
     room = PageRoom(plan.page)
     seen = plan.after
@@ -121,7 +85,7 @@ def read_replay(
         for rev, record, ts, value, late in log:
             scanned += 1
             if scanned % 256 == 0:
-                _check_deadline(deadline)
+                pace.check()
             name = plan.names.get(record)
             if name is not None:
                 row = Row(name, value.encode(), ts, rev, RowKind.LATE if late else RowKind.LATEST)
@@ -142,37 +106,66 @@ def read_row(db: apsw.Connection, rev: int) -> tuple[int, int, str] | None:
     return found
 
 
+def _choose_keys(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> tuple[Names, Iterator[Key]]:
+    """Return the keys from where the page starts, read the way that is cheapest."""
+    limit = plan.limit_per_record
+    if limit is None and plan.records.is_wide():
+        pace.begin()
+        return plan.records, read_by_time(db, plan, pace)
+    found = plan.records.find_all(plan.start)
+    if limit is not None and (limit <= _FEW_ROWS or len(found) > _MANY_RECORDS):
+        return found, iter(read_newest(db, plan, found, limit, pace))
+    return found, _merge_records(db, plan, found, pace)
+
+
+def _merge_records(
+    db: apsw.Connection, plan: QueryPlan, records: Iterable[int], pace: Pace
+) -> Iterator[Key]:
+    """Yield the keys of some records in ascending order, from where the page starts."""
+    found = list(records)
+    chunk = max(16, min(plan.page.rows, 2 * plan.page.rows // max(1, len(found))))
+    return heapq.merge(*(_keys_of(db, plan, record, chunk, pace) for record in found))
+
+
+def _fill_page(rows: Iterator[Row], limits: PageLimits, pace: Pace) -> tuple[list[Row], bool]:
+    """Return as many rows as a page holds, or as its time allows, and whether there are more."""
+    page: list[Row] = []
+    room = PageRoom(limits)
+    for row in rows:
+        if not room.take(row) or (page and pace.is_over()):
+            return page, True
+        page.append(row)
+        pace.found_row()
+    assert page or not pace.was_cut, "what was found is there: all is one transaction"
+    return page, pace.was_cut
+
+
 def _keys_of(
-    db: apsw.Connection, plan: QueryPlan, record: int, chunk: int, deadline: float
+    db: apsw.Connection, plan: QueryPlan, record: int, chunk: int, pace: Pace
 ) -> Iterator[Key]:
     """Yield a record's keys in ascending order, from where the page starts."""
-    tail = sorted(
-        (ts, rev)
-        for entries in plan.tails
-        for ts, rev in entries.get(record, ())
-        if plan.merged_rev < rev <= plan.as_of and plan.start_ms <= ts <= plan.end_ms
-    )
-    start = _find_start(db, plan, record, tail, deadline)
+    tail = sorted([key[:2] for key in plan.tail_keys(record)])
+    start = _find_start(db, plan, record, tail, pace)
     for ts, rev in heapq.merge(
-        _entries_on_disk(db, plan, record, start, chunk, deadline),
+        _entries_on_disk(db, plan, record, start, chunk, pace),
         (entry for entry in tail if entry > start),
     ):
         yield ts, rev, record
 
 
 def _find_start(
-    db: apsw.Connection, plan: QueryPlan, record: int, tail: list[tuple[int, int]], deadline: float
+    db: apsw.Connection, plan: QueryPlan, record: int, tail: list[tuple[int, int]], pace: Pace
 ) -> tuple[int, int]:
     """Return the entry behind which a record's rows start, counted `limit` from the newest."""
     start = (plan.start_ms, -1)
     if plan.limit_per_record is not None:
         on_disk = db.execute(
             _DESCENDING,
-            (record, plan.start_ms, plan.end_ms, min(plan.merged_rev, plan.as_of)),
+            (record, plan.start_ms, plan.end_ms, plan.last_rev_on_disk),
         )
         newest_first = heapq.merge(on_disk, reversed(tail), reverse=True)
         for ts, rev in itertools.islice(
-            _within(newest_first, deadline),
+            _within(newest_first, pace),
             plan.limit_per_record - 1,
             plan.limit_per_record,
         ):
@@ -187,13 +180,13 @@ def _entries_on_disk(
     record: int,
     after: tuple[int, int],
     chunk: int,
-    deadline: float,
+    pace: Pace,
 ) -> Iterator[tuple[int, int]]:
-    last_rev = min(plan.merged_rev, plan.as_of)
     while True:
-        _check_deadline(deadline)
-        found = db.execute(_ASCENDING, (record, *after, plan.end_ms, last_rev, chunk))
-        entries = cast("list[tuple[int, int]]", found.fetchall())
+        pace.check()
+        bounds = (record, *after, plan.end_ms, plan.last_rev_on_disk, chunk)
+        # No cursor may stay open here: to close one looks at all that are.
+        entries = cast("list[tuple[int, int]]", db.execute(_ASCENDING, bounds).fetchall())
         yield from entries
         if len(entries) < chunk:
             return
@@ -201,28 +194,23 @@ def _entries_on_disk(
 
 
 def _fetch_rows(
-    db: apsw.Connection, keys: Iterator[Key], names: Mapping[int, str], deadline: float
+    db: apsw.Connection, keys: Iterator[Key], names: Names, pace: Pace
 ) -> Iterator[Row]:
     """Yield the rows of keys; for one that has gone since, the caller refuses the page."""
     while group := list(itertools.islice(keys, _VALUES_AT_ONCE)):
-        _check_deadline(deadline)
+        pace.check()
         marks = ",".join("?" * len(group))
         values = dict(
             db.execute(f"SELECT rev, value FROM log WHERE rev IN ({marks})", [k[1] for k in group])
         )
         for ts, rev, record in group:
-            if (value := values.get(rev)) is not None:
-                yield Row(names[record], value.encode(), ts, rev)
+            value, name = values.get(rev), names.get(record)
+            if value is not None and name is not None:
+                yield Row(name, value.encode(), ts, rev)
 
 
-def _within(entries: Iterable[tuple[int, int]], deadline: float) -> Iterator[tuple[int, int]]:
+def _within(entries: Iterable[tuple[int, int]], pace: Pace) -> Iterator[tuple[int, int]]:
     for number, entry in enumerate(entries):
         if number % 4096 == 0:
-            _check_deadline(deadline)
+            pace.check()
         yield entry
-
-
-def _check_deadline(deadline: float) -> None:
-    """Stop between two statements; APSW itself stops a statement that runs."""
-    if time.monotonic() > deadline:
-        raise trio.TooSlowError("query deadline")

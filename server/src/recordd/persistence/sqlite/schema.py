@@ -69,6 +69,10 @@ _MIGRATIONS: Final = (
     -- too, is at or below `deleted_rev`.
     CREATE TABLE deletion (rev INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     """,
+    """
+    -- Wide queries read by time, not record by record. It keeps itself with `history`.
+    CREATE INDEX timeline ON history (ts, rev);
+    """,
 )
 """Entry N takes a file from version N to N + 1. Entries that shipped are never edited."""
 

@@ -1,0 +1,109 @@
+"""What is to be read, decided when its turn came; and how long a page may take."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from recordd.pages import PageLimits
+from recordd.persistence.sqlite.catalog import Selection
+from recordd.persistence.sqlite.tail import Entries
+
+__all__ = ["Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
+
+Key = tuple[int, int, int]
+"""`ts`, `rev`, record id: what a page is ordered by."""
+
+_PAGE_S: Final = 0.1
+"""How long a page is filled, once it has a row: the next one goes on. Nobody waits for a
+connection that reads, nor for a first row, while rows are found that are few and far between."""
+
+
+class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A query, and the moment of the database that it sees.
+
+    `records` are those that match; index entries on disk count up to `merged_rev`, those in
+    `tails` above it, and neither past `as_of`. `after` is the last key of the page before.
+    """
+
+    records: Selection
+    tails: tuple[Entries, ...]
+    merged_rev: int
+    as_of: int
+    limit_per_record: int | None
+    start_ms: int
+    end_ms: int
+    after: tuple[int, int] | None
+    page: PageLimits
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """The (`ts`, `rev`) behind which the page starts."""
+        return max((self.start_ms, -1), self.after or (-1, -1))
+
+    def tail_keys(self, record: int) -> list[Key]:
+        """Return the keys of a record that are not on disk, in commit order."""
+        return [
+            (ts, rev, record)
+            for entries in self.tails
+            for ts, rev in entries.get(record, ())
+            if self.merged_rev < rev <= self.as_of and self.start_ms <= ts <= self.end_ms
+        ]
+
+    @property
+    def last_rev_on_disk(self) -> int:
+        """The newest rev whose entry is to be looked for in the index."""
+        return min(self.merged_rev, self.as_of)
+
+
+class Names(Protocol):
+    """Names of records by id, of those that are asked for."""
+
+    def get(self, record: int, /) -> str | None:
+        """Return a name, None for a record that is not asked for."""
+
+
+class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of the log: `after` < `rev` <= `as_of`, of the records that `names` knows."""
+
+    names: Names
+    after: int
+    as_of: int
+    page: PageLimits
+    max_scanned: int
+
+
+class Pace:
+    """How long a page may take: whether to end it, and when to give it up."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.was_cut = False
+        """Whether what comes behind the page was not looked for."""
+        self._has_row = False
+        self._full_at = math.inf
+        self._deadline: Final = time.monotonic() + timeout_s
+
+    def begin(self) -> None:
+        """Begin the page: from here on its time runs, for what was found out is lost with it."""
+        self._full_at = time.monotonic() + _PAGE_S
+
+    def found_row(self) -> None:
+        """Take note that the page has a row: it may end."""
+        self._has_row = True
+
+    def is_over(self) -> bool:
+        """Tell whether the page should end with what it has."""
+        return self._has_row and time.monotonic() > self._full_at
+
+    def check(self) -> None:
+        """Stop between two statements; APSW itself stops a statement that runs.
+
+        Raises:
+            trio.TooSlowError: past the deadline.
+        """
+        if time.monotonic() > self._deadline:
+            raise trio.TooSlowError("query deadline")

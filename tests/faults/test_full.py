@@ -24,8 +24,6 @@ from tests.faults.model import Delete, Model, Put, Violation
 from tests.faults.workload import make_request_at_random, read_all
 from tests.small_disk import SmallDisk
 
-pytest.importorskip("recordd.persistence.sqlite.reserve", reason="deleting needs a reserve")
-
 FULLS = int(os.environ.get("RECORDD_FULLS", "1"))
 SEED = int(os.environ.get("RECORDD_SEED", "1"))
 DISK_KIB = 3072

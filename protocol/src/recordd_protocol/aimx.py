@@ -272,6 +272,8 @@ class _Unanswered(_Call):
 
 def _render(result: object, params: object) -> bytes:
     """Render a result in AimX's shape; values are spliced."""
+    if type(result) is bytes:
+        return result
     if isinstance(result, Row):
         return result.value
     if isinstance(result, Page):

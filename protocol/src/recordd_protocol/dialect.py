@@ -78,7 +78,10 @@ class Call(Protocol):
         """Whether the caller waits for the outcome; False for a notification."""
 
     def answer(self, result: object) -> bytes | None:
-        """Encode the result; one over the reply limit becomes the refusal `too_large`."""
+        """Encode the result; one over the reply limit becomes the refusal `too_large`.
+
+        Bytes are JSON text already.
+        """
 
     def refuse(self, error: RequestError) -> bytes | None:
         """Encode the refusal."""

@@ -301,6 +301,8 @@ def _flaw_of_id(raw: bytes) -> str | None:
 
 def _render(result: object) -> bytes:
     """Render a result; rows are spliced, never encoded again."""
+    if type(result) is bytes:
+        return result
     if isinstance(result, Page):
         following = b"" if result.next is None else b',"next":%b' % _encode(result.next)
         if result.total is not None:

@@ -47,28 +47,29 @@ class Listing:
         if len(self._items) * self._min_row_bytes > max_bytes:
             raise self._refuse()
 
-    def build_nowait(self) -> msgspec.Raw:
-        """Return the array at once: for a short one."""
-        return msgspec.Raw(_encode([self._render(item) for item in self._items]))
+    def build_nowait(self) -> bytes:
+        """Return the array as JSON text at once: for a short one."""
+        return _encode([self._render(item) for item in self._items])
 
-    async def build(self, turns: Turns, max_bytes: int) -> msgspec.Raw:
-        """Return the array, built in turns. Cancelled, there is none.
+    async def build(self, turns: Turns, max_bytes: int) -> bytes:
+        """Return the array as JSON text, built in turns. Cancelled, there is none.
 
         Raises:
             RequestError: `too_large` as soon as there are more than `max_bytes`.
         """
-        pieces: list[bytes] = []
+        pieces = [b"["]
         size = 2
         turn_ends = time.perf_counter() + TURN_S
         for start in range(0, len(self._items), _ROWS_AT_ONCE):
             rows = [self._render(item) for item in self._items[start : start + _ROWS_AT_ONCE]]
-            pieces.append(_encode(rows)[1:-1])
-            size += len(pieces[-1]) + 1
+            pieces += (_encode(rows)[1:-1], b",")
+            size += len(pieces[-2]) + 1
             if size > max_bytes:
                 raise self._refuse()
             if time.perf_counter() > turn_ends:
                 turn_ends = await turns.next()
-        return msgspec.Raw(b"[%b]" % b",".join(pieces))
+        pieces[-1] = b"]" if self._items else b"[]"
+        return b"".join(pieces)  # once: each copy of some ten megabytes takes as many ms
 
     def _refuse(self) -> RequestError:
         rows = len(self._items)

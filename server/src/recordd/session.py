@@ -274,7 +274,11 @@ class Session:
 
     async def _send_listing(self, call: Call, listing: Listing) -> None:
         try:
-            self._send(call.answer(await listing.build(self.core.turns, call.max_reply_bytes)))
+            rows = await listing.build(self.core.turns, call.max_reply_bytes)
+            is_long = len(rows) > self.core.settings.max_reply_bytes
+            self._send(
+                await trio.to_thread.run_sync(call.answer, rows) if is_long else call.answer(rows)
+            )
         except Exception as error:
             self._refuse(call, error, TABLE[call.method])
 

@@ -26,6 +26,9 @@ from recordd_protocol.framing import Framing, LineBuffer
 __all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
 
 _RECEIVE_BYTES: Final = 65_536
+
+_COPIED_BYTES: Final = 4 << 20
+"""What is longer is sent from where it is: each copy of it would stop the loop for a while."""
 _REFUSAL_S: Final = 1.0
 """For a peer to take a refusal: it is short, and nothing is sent before it."""
 
@@ -116,6 +119,8 @@ class _LineSender:
         That needs no pass of the loop: Trio's own send takes one in any case, which made a
         lone request a fifth slower.
         """
+        if sum(map(len, messages)) > _COPIED_BYTES:
+            return messages
         data = b"%b\n" % b"\n".join(messages)
         try:
             sent = os.write(self._stream.socket.fileno(), data)
@@ -127,8 +132,14 @@ class _LineSender:
         return [] if sent == len(data) else [data[sent:-1]]
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
-        data = b"%b\n" % b"\n".join(messages)
-        return await send_in_pieces(self._stream, data, note_progress)
+        if sum(map(len, messages)) <= _COPIED_BYTES:
+            data = b"%b\n" % b"\n".join(messages)
+            return await send_in_pieces(self._stream, data, note_progress)
+        for message in messages:
+            for part in (message, b"\n"):
+                if not await send_in_pieces(self._stream, part, note_progress):
+                    return False
+        return True
 
 
 async def _receive_lines(stream: trio.SocketStream, session: Session) -> RequestError | None:

@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm soak-schedules \
+    soak-moments soak-followers soak-values soak-dearest soak-floods
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-power soak-full-disks soak-schedules soak-moments fuzz peers aimdb lint format types bench bench-quick clean soak-followers soak-values soak-floods
+.PHONY: help install demo test kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \
+    types bench bench-quick clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -29,7 +32,6 @@ test: $(STAMP)  ## the test suite
 kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py
 
-.PHONY: faults soak-power soak-io soak-bits soak-kill soak-full soak-sigterm soak-all
 faults: $(STAMP)  ## storage under faults in the short forms: 500 power cuts, every 20th I/O call, 150 bits, 10 SIGTERM, 3 full disks
 	RECORDD_FAULTS=1 RECORDD_POWER_IMAGES=500 RECORDD_IO_EVERY=20 RECORDD_BITS=100 RECORDD_SIGTERMS=10 RECORDD_FULLS=3 $(BIN)/python -m pytest tests/faults tests/process/test_sigterm.py
 
@@ -54,8 +56,6 @@ soak-sigterm: $(STAMP)  ## 300 times SIGTERM under load
 soak-full: $(STAMP)  ## a hundred times a full disk, every row compared with the model
 	RECORDD_FAULTS=1 RECORDD_FULLS=$${RECORDD_FULLS:-100} $(BIN)/python -m pytest tests/faults/test_full.py
 
-soak-all: soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm  ## storage's suites in their long forms
-
 soak-full-disks: $(STAMP)  ## a disk filled, emptied and killed a hundred times
 	RECORDD_FULL_DISKS=100 $(BIN)/python -m pytest tests/process/test_disk_full.py
 
@@ -70,12 +70,14 @@ soak-followers: $(STAMP)  ## 20,000 random lives of a follower, held against a m
 
 soak-values: $(STAMP)  ## 200,000 odd values, names and times, read back equal or refused
 	RECORDD_ODD_VALUES=$${RECORDD_ODD_VALUES:-200000} $(BIN)/python -m pytest -s tests/process/test_odd_values.py
-.PHONY: soak-dearest
+
 soak-dearest: $(STAMP)  ## the dearest requests over 100,000 records, and a canary that waits 100 ms at most
 	RECORDD_DEAREST_RECORDS=100000 RECORDD_DEAREST_BOUND_S=0.1 $(BIN)/python -m pytest -s tests/process/test_dearest.py
 
 soak-floods: $(STAMP)  ## floods thirty times as large, and a canary that waits 100 ms at most
 	RECORDD_FLOOD=30 RECORDD_FLOOD_BOUND_S=0.1 $(BIN)/python -m pytest -s tests/process/test_floods.py
+
+soak-all: $(SOAKS)  ## every suite in its long form: hours
 
 fuzz: $(STAMP)  ## 200,000 mutated frames, and a canary that must not notice
 	RECORDD_FUZZ_FRAMES=200000 $(BIN)/python -m pytest -s tests/process/test_fuzz.py

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import msgspec
 import pytest
 
+from recordd_protocol.aimx import Aimx
+from recordd_protocol.dialect import Dialect, Malformed
+from recordd_protocol.framing import Framing
+from recordd_protocol.jsonrpc import JsonRpc
 from recordd_protocol.mending import is_flawed, mend
 
 MARK = rb"\uFdD0"
+DIALECTS: tuple[Dialect, ...] = (
+    Aimx(Framing.LINE, max_reply_bytes=65_536),
+    JsonRpc(Framing.LINE, max_reply_bytes=65_536, max_batch_calls=10),
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +61,19 @@ def test_hostile_text_costs_time_in_proportion_to_its_length() -> None:
         text = unit * ((1 << 20) // len(unit))
         assert len(mend(text)) == len(text)
         assert time.perf_counter() - started < 1, unit
+
+
+PARTS = (b"", b"\xff", rb"\udfff", b"\\", b'"', b"[" * 600)
+
+
+@pytest.mark.parametrize("tag", [b'"t":"req"', b'"jsonrpc":"2.0"', b'"t":"sub","topic":"a"'])
+def test_no_dialect_raises_whatever_is_wrong_at_once(tag: bytes) -> None:
+    for first, second, third in itertools.product(PARTS, repeat=3):
+        message = b'{%b%b,"id":1,"method":"hello%b","params":{"a":"%b"}}' % (
+            first, tag.replace(b':"', b':"' + second), second, third,
+        )  # fmt: skip
+        for text in (message, b"[%b,%b]" % (message, message)):
+            for dialect in DIALECTS:
+                dialect.claims(text)
+                for item in dialect.decode(text):
+                    assert isinstance(item, bytes | Malformed) or item.method is not None

@@ -20,7 +20,7 @@ from recordd_protocol.aimx_params import READERS, Follow, unwrap
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
-from recordd_protocol.mending import FLAW, mend
+from recordd_protocol.mending import FLAW, UNREADABLE, mend
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row
 
@@ -96,7 +96,7 @@ class Aimx:
             return [Malformed(f"unknown tag {frame.t[:20]!a}")]
         except msgspec.ValidationError as error:
             return [Malformed(str(error))]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             return [self._decode_flawed(message) or Malformed(str(error))]
 
     def _decode_flawed(self, message: bytes) -> Call | None:
@@ -106,7 +106,7 @@ class Aimx:
             return None
         try:
             frame = _decode_frame(mended)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             return None
         if frame.t == "write":
             return _Unanswered("record.set", _FLAWED_FRAME)
@@ -150,7 +150,7 @@ class Aimx:
             return _Request(self, frame, reader(params if params[:1] == b"{" else _NO_PARAMS))
         except RecursionError:
             refusal = RequestError(Reason.INVALID_PARAMS, "params: nested too deep")
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             refusal = RequestError(Reason.INVALID_PARAMS, str(error).replace("`$.", "`"))
         except RequestError as error:
             refusal = error
@@ -182,7 +182,7 @@ def _is_tagged(message: bytes, *, default: bool) -> bool:
     for text in (message, mend(message)):
         try:
             tag = _decode_tag(text)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             continue
         return bool(tag.t) and not tag.jsonrpc
     return default

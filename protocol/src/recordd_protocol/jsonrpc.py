@@ -14,7 +14,7 @@ from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
-from recordd_protocol.mending import FLAW, is_flawed, mend
+from recordd_protocol.mending import FLAW, UNREADABLE, is_flawed, mend
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row, join_rows
 
@@ -198,7 +198,7 @@ def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
     mended = message
     try:
         members = _decode_batch(message)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         mended = mend(message)
         members = _decode_mended_batch(mended, error)
     if not members:
@@ -221,7 +221,7 @@ def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
 def _decode_mended_batch(mended: bytes, cause: Exception) -> list[msgspec.Raw]:
     try:
         members = _decode_batch(mended)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         raise _parse_error(cause) from None
     if not any(bytes(member).startswith(b"{") for member in members):
         raise _parse_error(cause)  # nothing in it that could have an answer of its own
@@ -234,7 +234,7 @@ def _read_request(message: bytes) -> _Request | Malformed:
         request = _decode_request(message)
     except msgspec.ValidationError as error:
         return _explain(message, error)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         mended = mend(message)
         if mended == message:
             return _malformed(b"null", _parse_error(error))
@@ -264,7 +264,7 @@ def _read_flawed(mended: bytes) -> _Request | Malformed:
     """Return a request that is refused where it is called, or why there is none."""
     try:
         request = _decode_flawed(mended)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         return _explain(mended, error)
     if not request.id:
         return request
@@ -282,7 +282,7 @@ def _explain(message: bytes, error: Exception) -> Malformed:
         parsed = _decode_id(message)
     except msgspec.ValidationError:  # JSON, but no object
         return _malformed(b"null", _invalid_request("a request must be an object"))
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return _malformed(b"null", _parse_error(error))
     if "method" not in parsed and ("result" in parsed or "error" in parsed):
         # To answer an answer could go on for ever between two servers.

@@ -11,10 +11,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["FLAW", "is_flawed", "mend"]
+import msgspec
+
+__all__ = ["FLAW", "UNREADABLE", "is_flawed", "mend"]
 
 _MARK: Final = rb"\uFdD0"
 """A noncharacter, in a spelling that no encoder writes."""
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it cannot read; only the first is an error of its own."""
 
 FLAW: Final = "holds half a surrogate pair, or nests too deep"
 

@@ -262,6 +262,27 @@ async def test_deleted_rows_are_purged_also_when_the_daemon_stopped_before(tmp_p
     db.close()
 
 
+async def test_deleted_rows_are_purged_although_no_row_follows_them(tmp_path: Path) -> None:
+    """After a start the newest commit is a deletion, and the index ends before it."""
+    path = tmp_path / "a.db"
+    backend = make(path)
+    await backend.initialize()
+    await backend.store([row(1), row(2, "b")])
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.delete("b", 3)
+    await backend.close()
+    backend = make(path)
+    await backend.initialize()
+    await backend.delete("a", 4)
+    while await backend.maintain(1 << 40):
+        pass
+    await backend.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM log").fetchone() == (0,)
+    db.close()
+
+
 async def test_the_epoch_is_the_same_at_every_start(tmp_path: Path) -> None:
     await fill(tmp_path / "a.db")
     first = make(tmp_path / "a.db")

@@ -362,9 +362,7 @@ class SqliteBackend:
         """Purge some of what no reader shows any more; the rest waits for a later housekeeping."""
         shown = self._catalog.forget_deleted(self._moments.oldest_tick)
         slice_rows = self._writing_side.slice_rows
-        found = await self._write(
-            statements.purge_slice, self._tail.merged_rev, slice_rows, keep=shown
-        )
+        found = await self._write(statements.purge_slice, self.indexed_rev, slice_rows, keep=shown)
         if self._deletions > MAX_DELETIONS + slice_rows:  # seldom: it counts all of them
             self._deletions = await self._write(statements.forget_deletions, MAX_DELETIONS)
         if not found and not shown:

@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from recordd_protocol.errors import Reason
-from tests.broken_daemon import VARIANTS, BrokenDaemon
+from tests.broken_daemon import BrokenDaemon
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 from tests.odd_values import MIN_TS, Case, make_case
@@ -288,7 +288,9 @@ def broken(short_path: Path, request: pytest.FixtureRequest) -> Iterator[DaemonP
     daemon.stop()
 
 
-@pytest.mark.parametrize("broken", sorted(VARIANTS), indirect=True)
+@pytest.mark.parametrize(
+    "broken", ["round-numbers", "take-anything", "mend-nothing"], indirect=True
+)
 def test_a_broken_daemon_is_found_out(broken: DaemonProcess) -> None:
     """The negative control; about a second each. A missing answer is a finding, soon."""
     assert run_suite(broken, 1000, timeout_s=2).findings != []

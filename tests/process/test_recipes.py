@@ -58,13 +58,16 @@ def run_recipe(recipe: str, daemon: DaemonProcess) -> str:
     if shutil.which("sqlite3") is None:
         (tools / "sqlite3").write_text(STAND_IN.format(python=sys.executable))
         (tools / "sqlite3").chmod(0o755)
-    (tools / "recordd").write_text(f'#!/bin/sh\nexec {sys.executable} -m recordd "$@"\n')
-    (tools / "recordd").chmod(0o755)
+    for name, module in (("recordd", "recordd.cli"), ("recordctl", "recordd_client.cli")):
+        start = f"import sys; from {module} import main; sys.exit(main())"
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
+        (tools / name).chmod(0o755)
     (daemon.folder / "backups").mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "PATH": f"{tools}:{os.environ['PATH']}",
         "RECORDD_DATABASE": str(daemon.database),
+        "RECORDD_CONNECT": daemon.url,
     }
     done = subprocess.run(
         ["bash", "-ec", recipe],

@@ -68,7 +68,7 @@ async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_ser
             await ask(backend, "a")
     assert await ask(backend, "b") == list(range(1, ROWS, 2))
     assert await ask(backend, "a", start_ms=300) == list(range(30, ROWS + 1, 2))
-    assert len([r for r in caplog.records if "checksum" in r.message]) == 1
+    assert len([r for r in caplog.records if "fails its checksum" in r.message]) == 1
     statistics = backend.statistics()
     assert (statistics["damaged_pages"], statistics["damage_errors"]) == (1, 3)
     await backend.store([row(ROWS + 1)])

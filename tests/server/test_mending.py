@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
 from recordd.backend import BackendError
+from recordd.persistence.sqlite import mending
 from recordd.persistence.sqlite.check import Verdict, check_file
+from recordd.persistence.sqlite.copying import Progress
+from recordd.persistence.sqlite.diagnosis import Diagnosis
+from recordd.persistence.sqlite.files import FileError
 from recordd.persistence.sqlite.mark import Mark, write_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.schema import SCHEMA_VERSION
@@ -73,9 +80,44 @@ async def test_a_copy_by_stock_sqlite_in_the_files_place_starts(tmp_path: Path) 
 async def test_no_start_reads_all_pages_without_a_reason(tmp_path: Path) -> None:
     await fill(tmp_path / "stopped.db", 200)
     await fill_and_kill(tmp_path / "killed.db", 200)
-    assert not StartMender(str(tmp_path / "stopped.db")).is_due()
-    assert not StartMender(str(tmp_path / "killed.db")).is_due()
+    for name in ("stopped.db", "killed.db"):
+        assert StartMender(str(tmp_path / name)).is_due()  # it is small
+        os.truncate(tmp_path / name, (64 << 20) + PAGE_BYTES)
+        assert not StartMender(str(tmp_path / name)).is_due()
     assert not StartMender(str(tmp_path / "new.db")).is_due()
+
+
+@pytest.mark.parametrize("make_file", [fill, fill_and_kill])
+async def test_a_flipped_bit_of_a_small_file_is_put_right_wherever_it_lies(
+    tmp_path: Path, make_file: Callable[[Path], Awaitable[None]]
+) -> None:
+    path = tmp_path / "a.db"
+    await make_file(path)
+    before = log_of(path)
+    page = path.read_bytes().index(b'"n":3}') // PAGE_BYTES + 1  # no latest row is near
+    assert page not in pages_in_wal(str(path))
+    flip(path, 32 * 500 + 3, page=page)
+    assert verdict(path) is not Verdict.SOUND
+    await open_and_close(path)
+    assert verdict(path) is Verdict.SOUND
+    assert log_of(path) == before
+
+
+async def test_a_small_file_that_cannot_be_read_to_its_end_is_opened_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, 200)
+    monkeypatch.setattr(mending, "diagnose_pages", _refuse_to_read)
+    await open_and_close(path)
+    assert "not every page could be looked at" in caplog.text
+    (tmp_path / "a.db-mark").unlink()
+    with pytest.raises(FileError):
+        await open_and_close(path)
+
+
+def _refuse_to_read(database: str, progress: Progress) -> Diagnosis:
+    raise OSError(errno.EIO, "Input/output error", database)
 
 
 async def test_a_flipped_bit_that_loading_meets_is_put_right(tmp_path: Path) -> None:
@@ -112,7 +154,6 @@ async def test_damage_is_never_taken_for_a_stale_checksum(tmp_path: Path) -> Non
     content = path.read_bytes()
     where = content.rindex(b"xxxxxxxxxxxx")
     overwrite(path, page=1, offset=where, content=b"yyyy")
-    assert not StartMender(str(path)).is_due()
     assert not StartMender(str(path)).mend()
     assert verdict(path) is Verdict.STALE  # what a person may decide, a daemon does not
 

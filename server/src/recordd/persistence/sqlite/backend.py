@@ -82,8 +82,7 @@ class SqliteBackend:
         path = self._options.database
         self._lock = schema.lock_database(path)
         mender = StartMender(path)
-        if mender.is_due():
-            await trio.to_thread.run_sync(mender.mend)
+        await trio.to_thread.run_sync(mender.mend_first)
         schema.refuse_newer(path)
         schema.create_private(path)
         reserve = Reserve(path, self._options.reserve_bytes)

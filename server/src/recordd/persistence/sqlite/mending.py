@@ -18,7 +18,7 @@ from recordd import systemd
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, PageFault, diagnose_pages
-from recordd.persistence.sqlite.files import open_database, raise_passing, telling
+from recordd.persistence.sqlite.files import FileError, open_database, raise_passing, telling
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.schema import is_known_header
@@ -28,6 +28,9 @@ __all__ = ["StartMender", "find_missing", "look_inside", "put_right", "restamp"]
 logger: Final = logging.getLogger(__name__)
 
 _NOTIFY_EVERY_S: Final = 5.0
+
+_SMALL_BYTES: Final = 64 << 20
+"""A file up to here is looked at whole at each start: 16,384 pages, some 0.2 s at most."""
 
 
 class StartMender:
@@ -43,6 +46,7 @@ class StartMender:
         """Look at the file as it was found; the caller has its lock, and no connection open."""
         self._database: Final = database
         self._notified_at = time.monotonic()
+        self._has_looked = False
         mark = read_mark(database)
         self._was_elsewhere: Final = mark is None or (
             not mark.is_clean and not _size_of(f"{os.path.realpath(database)}-wal")
@@ -51,22 +55,42 @@ class StartMender:
     def is_due(self) -> bool:
         """Tell whether every page is to be looked at before the file is opened.
 
-        Not so after a clean stop, nor after a crash whose WAL is there: that would read all
-        of a large file at each start. Damage that the load meets is mended then.
+        Not so where it is large, after a clean stop or a crash whose WAL is there: that would
+        read all of it at each start. Damage that the load meets is mended then.
 
         Raises:
             FileError: the file cannot be read.
         """
-        if not _size_of(self._database):
-            return False
-        return self._was_elsewhere or self._is_first_page_bad()
+        size_bytes = _size_of(self._database)
+        return bool(size_bytes) and (size_bytes <= _SMALL_BYTES or self._is_suspect())
+
+    def mend_first(self) -> None:
+        """Mend before the file is opened, where that is due.
+
+        A page that nothing points to, and that cannot be read, keeps nobody out.
+
+        Raises:
+            FileError: the file cannot be read or written, and there is a reason to look at it.
+        """
+        if not self.is_due():
+            return
+        try:
+            self.mend()
+        except FileError as error:
+            if self._is_suspect():
+                raise
+            logger.error("not every page could be looked at: %s", error)
 
     def mend(self) -> bool:
         """Mend what can be mended; log what was done and what is left; return whether any was.
 
+        Only the first time: what it leaves then it would leave again.
+
         Raises:
             FileError: the file cannot be read or written.
         """
+        if self._has_looked:
+            return False
         with telling(self._database):
             if not self._is_ours():
                 return False
@@ -76,6 +100,7 @@ class StartMender:
             if left and self._may_restamp(diagnosis):
                 done += restamp(self._database, left)
                 left = []
+        self._has_looked = True
         for line in done:
             logger.warning("%s: %s", self._database, line)
         if left:
@@ -95,6 +120,10 @@ class StartMender:
         return (
             found is not None and not contradictions and find_missing(self._database, found) is None
         )
+
+    def _is_suspect(self) -> bool:
+        """Tell whether something says that the file is not as a daemon left it."""
+        return self._was_elsewhere or self._is_first_page_bad()
 
     def _is_first_page_bad(self) -> bool:
         with telling(self._database), PageFile(self._database) as file:

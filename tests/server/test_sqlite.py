@@ -374,3 +374,15 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
     db = sqlite3.connect(path)
     assert db.execute("SELECT count(*) FROM log").fetchone() == (0,)
     db.close()
+
+
+async def test_all_is_indexed_when_the_last_commits_are_deletions(tmp_path: Path) -> None:
+    backend = SqliteBackend(BackendOptions(database=str(tmp_path / "d.db")))
+    await backend.initialize()
+    await backend.store([row(1, "a"), row(2, "b")])
+    await backend.delete("a", 3)
+    assert backend.indexed_rev == 0
+    while backend.indexed_rev < 3:
+        assert await backend.maintain(3)
+    assert backend.statistics()["unmerged_rows"] == 0
+    await backend.close()

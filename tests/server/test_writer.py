@@ -244,3 +244,37 @@ async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
         "unavailable",
         "unavailable",
     ]
+
+
+class LaggingBackend(FakeBackend):
+    """Indexes nothing before it is told to maintain; then refuses, or never ends."""
+
+    slices = 0
+
+    @property
+    def indexed_rev(self) -> int:
+        return 0
+
+    async def maintain(self, up_to_rev: int) -> bool:
+        await trio.sleep(0.25)
+        self.slices += 1
+        if self.fault is not None:
+            raise self.fault
+        return True
+
+
+@pytest.mark.parametrize("fault", [None, BackendError("the disk is full")])
+async def test_a_stop_waits_for_the_index_but_not_long_and_its_errors_are_no_reason_to_fail(
+    fault: BackendError | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench = Bench()
+    backend = LaggingBackend()
+    writer = Writer(bench.hub, backend, bench.queue, Turns())
+    bench.write(b"1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        backend.slices, backend.fault = 0, fault
+        bench.queue.close()
+    assert bench.outcomes == [[1]]
+    assert 1 <= backend.slices <= 6

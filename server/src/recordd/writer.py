@@ -52,6 +52,9 @@ _IDLE_AFTER_S: Final = 1.0
 _CHECK_EVERY_S: Final = 0.5
 """How often the storage is looked at: what goes wrong with it is noticed within a second."""
 
+_LAST_MERGE_S: Final = 1.0
+"""How long a stop may take for the index; what is left is indexed after the next start."""
+
 _RETRY_AFTER_S: Final = 5.0
 """How long housekeeping rests after an error: a full disk is not emptied by trying."""
 
@@ -86,7 +89,7 @@ class Writer:
         self._housekeepers.append(housekeeper)
 
     async def run(self) -> None:
-        """Serve the queue until it is closed and drained.
+        """Serve the queue until it is closed and drained; then index what is not yet.
 
         Raises:
             FatalBackendError: when the storage cannot be trusted any more; the requests
@@ -98,7 +101,7 @@ class Writer:
                 await self._commit(batch)
                 idle_at = trio.current_time() + _IDLE_AFTER_S
             elif self.queue.closed:
-                return
+                return await self._index_all()
             await self._check()
             is_idle = trio.current_time() >= idle_at
             if await self._housekeep(is_idle) or len(self.queue):
@@ -149,6 +152,26 @@ class Writer:
     async def _maintain(self, idle: bool) -> bool:
         assert self._backend is not None, "only added where there is one"
         return await self._backend.maintain(self._hub.rev if idle else 0)
+
+    async def _index_all(self) -> None:
+        """Index every row, for a second at most: then damage to one concerns that row alone.
+
+        Raises:
+            FatalBackendError: as `run` does.
+        """
+        backend, ends_at = self._backend, trio.current_time() + _LAST_MERGE_S
+        try:
+            while (
+                backend is not None
+                and backend.indexed_rev < self._hub.rev
+                and trio.current_time() < ends_at
+                and await backend.maintain(self._hub.rev)
+            ):
+                pass
+        except FatalBackendError:
+            raise
+        except PersistenceError as error:
+            logger.warning("rows stay unindexed until the next start: %s", error)
 
     async def _commit(self, batch: Sequence[WriteRequest]) -> None:
         """Commit runs of writes together; a deletion takes its turn between them.

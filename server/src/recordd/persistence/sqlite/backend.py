@@ -68,7 +68,8 @@ class SqliteBackend:
         self._idle_readers: Final[list[SqliteWorker]] = []
         self._reader_freed: Final = trio.lowlevel.ParkingLot()
         self._tail = Tail(0)
-        self._rev = 0
+        self._rev = 0  # of the newest row; at start, the newest there was
+        self._given_rev = 0  # the newest of all, deletions too
         self._epoch = ""
         self._catalog: Final = Catalog()
         self._moments = Moments()
@@ -111,6 +112,7 @@ class SqliteBackend:
             await reader.run(schema.prepare_reader)
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
+        self._given_rev = loaded.rev
         self._catalog.restore(found.ids, found.latest, found.next_id)
         self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
@@ -151,7 +153,7 @@ class SqliteBackend:
         for rev, record, ts, _, _ in log_rows:
             self._tail.append(record, ts, rev)
             self._catalog.note_row(record, ts, rev)
-        self._rev = log_rows[-1][0]
+        self._rev = self._given_rev = log_rows[-1][0]
 
     def take_moment(self, as_of: int) -> Moment:
         """Return the present moment; see `PersistenceBackend.take_moment`."""
@@ -242,6 +244,7 @@ class SqliteBackend:
         tick = await self._commit(
             rev, statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev
         )
+        self._given_rev = rev
         self._moments.note_deletion(self._catalog.extent(name, self._rev), tick)
         self._forget(name, self._rev)
 
@@ -263,6 +266,7 @@ class SqliteBackend:
             self._moments.note_purge(cleaned.gone, cleaned.tick)
         for name, what in cleaned.purged.items():
             if what.deletion_rev is not None:
+                self._given_rev = max(self._given_rev, what.deletion_rev)
                 self._forget(name, self._tail.merged_rev)
         return cleaned.purged, cleaned.done
 
@@ -270,7 +274,7 @@ class SqliteBackend:
     def indexed_rev(self) -> int:
         """How far the log is merged into the index."""
         return (
-            self._rev
+            self._given_rev
             if not len(self._tail) and not self._tail.is_merging
             else self._tail.merged_rev
         )

@@ -116,11 +116,13 @@ class LoadedRecord(msgspec.Struct, frozen=True):
     """A record as found at start: its latest row, how many it has, and what it lost.
 
     `purged_rev` is the newest rev among its rows that retention has deleted, 0 for none.
+    `damage` is why the value of `latest` cannot be read, and is none then; all else is true.
     """
 
     latest: Row
     rows: int
     purged_rev: int = 0
+    damage: DamagedStorage | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True):

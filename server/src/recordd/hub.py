@@ -13,14 +13,14 @@ import bisect
 import collections
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
 import trio
 
 from recordd.archive import Archive
-from recordd.backend import MAX_DELETIONS, Loaded, Purged
+from recordd.backend import MAX_DELETIONS, DamagedStorage, Loaded, LoadedRecord, Purged
 from recordd.backlog import Backlog
 from recordd.records import RecordState, Unborn, memory_of
 from recordd.rules import RuleTable
@@ -28,6 +28,7 @@ from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
 from recordd.turns import Steps
 from recordd.views import LAST_CHANGE, LATEST_ORDER, Views
+from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row, RowKind
 
@@ -92,6 +93,8 @@ class Hub:
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
+        self._damaged: Final[dict[str, DamagedStorage]] = {}
+        """Records whose latest value cannot be read: it is refused until there is another."""
         self.archive: Final = Archive()
         self._reset_tick = -1
         self._unborn: Final[dict[str, Unborn]] = {}
@@ -126,11 +129,22 @@ class Hub:
             if not self.rules.rule_for(record.latest.name).persist:
                 self.archive.add(record)
             else:
-                self._add(record.latest, record.rows).purged_rev = record.purged_rev
+                self._restore_record(record)
         for state in sorted(self._states.values(), key=lambda state: state.latest.rev or 0):
             self._note_change(state)
         self._forgotten_tick = self.tick
         self.before_commit = (self.tick, self.rev)
+
+    def check_readable(self, names: Callable[[str], bool]) -> None:
+        """Refuse to show latest values, where one that is meant cannot be read.
+
+        Raises:
+            RequestError: `unavailable`, with the record, the page and what to do.
+        """
+        for name, damage in self._damaged.items():
+            if names(name):
+                text = f"the latest value of record {name!r} cannot be read ({damage.message})"
+                raise RequestError(Reason.UNAVAILABLE, f"{text}; 'recordctl set' gives a new one")
 
     def find(self, name: str) -> RecordState | None:
         """Return the record's state, or None where it does not exist."""
@@ -335,6 +349,7 @@ class Hub:
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
+        self._damaged.pop(name, None)
         self._transients -= state.latest.rev is None
         state.is_deleted = True
         self._views.departures += 1
@@ -447,9 +462,18 @@ class Hub:
             state.take(row)
             self.latest_bytes += state.memory - memory
             if state.latest is row:
+                self._damaged.pop(row.name, None)
                 self.replaced_bytes += memory_of(previous)
                 state.changed = self.tick
                 self._changes.move_to_end(row.name)
+
+    def _restore_record(self, record: LoadedRecord) -> None:
+        state = self._add(record.latest, record.rows)
+        state.purged_rev = record.purged_rev
+        if record.damage is not None:
+            self._damaged[state.name] = record.damage
+            self.latest_bytes -= state.memory
+            state.forget_buffered()
 
     def _add(self, latest: Row, rows: int) -> RecordState:
         rule = self.rules.rule_for(latest.name)

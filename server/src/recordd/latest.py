@@ -31,6 +31,7 @@ class LatestReader:
 
     def first_page(self, patterns: PatternSet, owner: object) -> Steps[Page]:
         """Return the first page; the rows of the others are kept for `owner`."""
+        self._hub.check_readable(patterns.matches)
         yield from self._hub.prepare_latest(patterns)
         rows, rev = self._hub.latest(patterns), self._hub.rev
         end = end_of_page(rows, 0, self._limits)
@@ -62,6 +63,7 @@ class LatestReader:
 
     def newest(self, patterns: PatternSet, max_bytes: int) -> Steps[Page]:
         """Return one answer with the newest rows that it has room for."""
+        self._hub.check_readable(patterns.matches)
         yield from self._hub.prepare_latest(patterns)
         rows = self._hub.latest(patterns)
         newest = keep_newest(rows, max_bytes)

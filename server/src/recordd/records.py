@@ -85,6 +85,11 @@ class RecordState:
         """Count from zero what `record.list` tells of its values."""
         self.produced = self.consumed = self.dropped = 0
 
+    def forget_buffered(self) -> None:
+        """Empty the buffer."""
+        self.buffer.clear()
+        self.buffered = self.memory = 0
+
     def take(self, row: Row) -> None:
         """Count a committed row; keep it as the latest unless it came late."""
         self.produced += 1

@@ -25,6 +25,7 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
         find_record(caller, params.name)
+    caller.core.hub.check_readable(pattern.matches)
     yield from caller.core.hub.prepare_snapshot(pattern)
     return Opening(
         pattern=pattern,

@@ -33,7 +33,9 @@ _MIN_INFO_BYTES: Final = 250
 
 def get_record(caller: Caller, params: Get) -> Row:
     """Return the latest row of one record."""
-    return find_record(caller, params.name).latest
+    latest = find_record(caller, params.name).latest
+    caller.core.hub.check_readable(params.name.__eq__)
+    return latest
 
 
 def list_records(caller: Caller, params: List) -> Steps[Listing]:
@@ -69,6 +71,7 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
     state = find_record(caller, params.name)
+    caller.core.hub.check_readable(params.name.__eq__)
     # By id, not by name: a record deleted and written again starts anew.
     rows, caller.drained[state.record_id] = state.drain(
         caller.drained.get(state.record_id, 0),

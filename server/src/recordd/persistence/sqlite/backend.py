@@ -36,6 +36,7 @@ from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
+from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.tail import Tail
@@ -72,6 +73,7 @@ class SqliteBackend:
         self._given_rev = 0  # the newest of all, deletions too
         self._epoch = ""
         self._catalog: Final = Catalog()
+        self._damaged_records: Final[set[str]] = set()
         self._moments = Moments()
         self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
@@ -103,6 +105,13 @@ class SqliteBackend:
             if not await trio.to_thread.run_sync(mender.mend):
                 raise
             self._writer, found = await self._open(path)
+        if found.damaged:
+            await self._writer.close()
+            await trio.to_thread.run_sync(mender.mend)
+            self._writer, found = await self._open(path)
+        for damage in found.damaged.values():
+            self._damage.note(damage)
+        self._damaged_records.update(found.damaged)
         self._writing = WritingSide(self._writer, self._options, reserve)
         loaded = await self._writer.run(self._writing.take_up, found.loaded)
         for _ in range(self._options.readers):
@@ -129,7 +138,7 @@ class SqliteBackend:
             if not await writer.run(schema.read_version, path):
                 standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
             await writer.run(schema.prepare, path, self._options.synchronous)
-            return writer, await writer.run(loading.load)
+            return writer, await writer.run(loading.load, read_mark(path))
         except BaseException:
             await writer.close()
             raise
@@ -154,6 +163,9 @@ class SqliteBackend:
             self._tail.append(record, ts, rev)
             self._catalog.note_row(record, ts, rev)
         self._rev = self._given_rev = log_rows[-1][0]
+        if self._damaged_records:
+            healed = {row.name for row in rows if row.kind is RowKind.LATEST}
+            self._damaged_records.difference_update(healed)
 
     def take_moment(self, as_of: int) -> Moment:
         """Return the present moment; see `PersistenceBackend.take_moment`."""
@@ -320,6 +332,7 @@ class SqliteBackend:
             "reserve_bytes": self._writing.reserve.size_bytes if self._writing else 0,
             "damaged_pages": self._damage.pages,
             "damage_errors": self._damage.errors,
+            "damaged_records": len(self._damaged_records),
         }
 
     async def close(self) -> None:
@@ -358,6 +371,7 @@ class SqliteBackend:
     def _forget(self, name: str, last_rev: int) -> None:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
         self._catalog.remove(name, self._moments.tick)
+        self._damaged_records.discard(name)
         self._purge_rev = max(self._purge_rev or 0, last_rev)
         self._deletions += 1
 

@@ -12,7 +12,15 @@ from typing import Final, cast
 import apsw
 import msgspec
 
-from recordd.backend import BackendError, Loaded, LoadedRecord
+from recordd.backend import (
+    BackendError,
+    DamagedStorage,
+    Loaded,
+    LoadedRecord,
+    UnreadableStorage,
+)
+from recordd.persistence.sqlite.damage import describe_damage, find_cause
+from recordd.persistence.sqlite.mark import Mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd_protocol.rows import Row
 
@@ -36,21 +44,25 @@ class FoundState(msgspec.Struct, frozen=True, kw_only=True):
     tick: int
     unmerged: list[tuple[int, int, int]]
 
+    @property
+    def damaged(self) -> dict[str, DamagedStorage]:
+        """Records whose latest value cannot be read, and why."""
+        return {r.latest.name: r.damage for r in self.loaded.records if r.damage is not None}
 
-def load(db: apsw.Connection) -> FoundState:
+
+def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
     """Read the state; on the writing connection, before anybody else has one.
+
+    A latest value that lies on a damaged page is left out, and said so. `mark` may tell
+    that no row lacks from the index.
 
     Raises:
         BackendError: when the index names a row that the log does not have.
+        apsw.Error: anything else cannot be read.
     """
     meta = dict(db.execute("SELECT key, value FROM meta"))
     merged_rev = meta.get(Meta.MERGED_REV, 0)
-    unmerged = cast(
-        "list[tuple[int, int, int]]",
-        db.execute(
-            "SELECT record, ts, rev FROM log WHERE rev > ? ORDER BY rev", (merged_rev,)
-        ).fetchall(),
-    )
+    unmerged = _find_unmerged(db, merged_rev, mark)
     latest, rows = _find_latest(db, merged_rev, unmerged)
     ids: dict[str, int] = {}
     purged: dict[int, int] = {}
@@ -64,7 +76,7 @@ def load(db: apsw.Connection) -> FoundState:
     lost = [(name, purged[record]) for name, record in ids.items() if record not in latest]
     deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
     deleted_rev = meta.get(Meta.DELETED_REV, 0)
-    last_rev = db.execute("SELECT max(rev) FROM log").get or 0
+    last_rev = unmerged[-1][2] if unmerged else merged_rev
     return FoundState(
         loaded=Loaded(
             epoch=meta[Meta.EPOCH],
@@ -78,7 +90,7 @@ def load(db: apsw.Connection) -> FoundState:
             deleted_rev=deleted_rev,
             deletions=sorted(deletions, key=itemgetter(1)),
             records=[
-                LoadedRecord(_read_row(db, name, latest[record]), rows[record], purged[record])
+                _load_record(db, name, latest[record], rows[record], purged[record])
                 for name, record in sorted(ids.items(), key=lambda item: item[1])
                 if record in latest
             ],
@@ -110,6 +122,49 @@ def _find_latest(
             rows[record] += 1
             latest[record] = max(latest.get(record, (-1, -1)), (ts, rev))
     return latest, rows
+
+
+def _find_unmerged(
+    db: apsw.Connection, merged_rev: int, mark: Mark | None
+) -> list[tuple[int, int, int]]:
+    """Return (record id, `ts`, `rev`) of the rows that the index lacks, by `rev`."""
+    query = "SELECT record, ts, rev FROM log WHERE rev > ? ORDER BY rev"
+    try:
+        return cast("list[tuple[int, int, int]]", db.execute(query, (merged_rev,)).fetchall())
+    except apsw.Error as error:
+        if mark is None or not _is_damage(error, db) or not _is_all_merged(db, merged_rev, mark):
+            raise
+        return []
+
+
+def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:
+    """Tell whether every commit above `merged_rev` that the mark knows of was a deletion."""
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    if not mark.is_clean or mark.epoch != meta.get(Meta.EPOCH):
+        return False
+    deleted = {
+        rev for (rev,) in db.execute("SELECT rev FROM deletion WHERE rev > ?", (merged_rev,))
+    }
+    deleted.add(meta.get(Meta.GIVEN_REV, 0))
+    above = range(merged_rev + 1, mark.rev + 1)
+    return len(above) <= len(deleted) and deleted.issuperset(above)
+
+
+def _is_damage(error: apsw.Error, db: apsw.Connection) -> bool:
+    damage = describe_damage(find_cause(error), db)
+    return damage is not None and not isinstance(damage, UnreadableStorage)
+
+
+def _load_record(
+    db: apsw.Connection, name: str, entry: tuple[int, int], rows: int, purged_rev: int
+) -> LoadedRecord:
+    try:
+        return LoadedRecord(_read_row(db, name, entry), rows, purged_rev)
+    except apsw.Error as error:
+        damage = describe_damage(find_cause(error), db)
+        if damage is None or isinstance(damage, UnreadableStorage):
+            raise  # another try may go better
+        return LoadedRecord(Row(name, b"null", *entry), rows, purged_rev, damage)
 
 
 def _read_row(db: apsw.Connection, name: str, entry: tuple[int, int]) -> Row:

@@ -1,0 +1,166 @@
+"""A daemon that starts with damaged pages: what is damaged is refused, all else is right.
+
+Two bits of a page are changed, so that no one bit explains it and nothing can be mended.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recordd.backend import BackendError
+from recordd.rules import read_rules
+from recordd.settings import Configuration
+from tests.core_in_memory import configure, running_core
+from tests.server.rows import row
+from tests.server.sqlite_files import PAGE_BYTES, make
+
+ROWS = 60
+FIRST_TS = 10**15
+"""Ahead of every clock: a write without `ts` has to take the record's."""
+
+
+def value_of(rev: int) -> str:
+    return f"row {rev} " + "x" * 1000
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A stopped database: `old` has rev 1 and 2, `sole` 3, and `b.0` to `b.3` all later ones."""
+    path = tmp_path / "a.db"
+    backend = make(path)
+    await backend.initialize()
+    names = {1: "old", 2: "old", 3: "sole"}
+    rows = [
+        row(n, names.get(n, f"b.{n % 4}"), FIRST_TS + n, b'"%s"' % value_of(n).encode())
+        for n in range(1, ROWS + 1)
+    ]
+    await backend.store(rows)
+    while await backend.maintain(ROWS):
+        pass
+    await backend.close()
+    return path
+
+
+def damage(path: Path, needle: str) -> int:
+    """Change two bits of the page that has `needle`; return the page's number."""
+    image = bytearray(path.read_bytes())
+    where = image.rindex(needle.encode())  # not what the root had before it was split
+    image[where + 20] ^= 1
+    image[where + 40] ^= 2
+    path.write_bytes(image)
+    return where // PAGE_BYTES + 1
+
+
+def latest(answer: Any) -> dict[str, str]:
+    return {row["name"]: row["value"] for row in answer["records"]}
+
+
+def refusal(answer: Any) -> str:
+    assert answer["error"]["data"]["reason"] == "unavailable", answer
+    text: str = answer["error"]["message"]
+    return text
+
+
+RIGHT = {f"b.{n % 4}": value_of(n) for n in range(ROWS - 3, ROWS + 1)}
+
+
+async def test_a_record_whose_latest_row_is_damaged_is_refused_alone(path: Path) -> None:
+    page = damage(path, value_of(2))
+    async with running_core(make(path), configure()) as core:
+        peer = core.connect()
+        for name in ("old", "sole"):
+            text = refusal(await peer.call("record.get", name=name))
+            assert f"'{name}'" in text
+            assert f"page {page} of the database fails its checksum" in text
+        assert latest(await peer.call("record.query", name="b.*")) == RIGHT
+        for name, value in RIGHT.items():
+            assert (await peer.call("record.get", name=name))["value"] == value
+        for method in ("record.query", "record.subscribe"):
+            assert "'old'" in refusal(await peer.call(method, name="#"))
+            assert "'sole'" in refusal(await peer.call(method, name="sole"))
+        refusal(await peer.call("record.query", name="#", paged=False))
+        refusal(await peer.call("record.drain", name="old"))
+        refusal(await peer.call("record.query", name="old", limit=None))
+        assert "subscription" in await peer.call("record.subscribe", name="b.*")
+
+
+async def test_what_is_known_of_a_damaged_record_is_shown_and_counted(path: Path) -> None:
+    damage(path, value_of(2))
+    async with running_core(make(path), configure()) as core:
+        peer = core.connect()
+        shown = await peer.call("record.list", name="#")
+        known = {info["name"]: (info["ts"], info["rev"]) for info in shown}
+        assert known["old"] == (FIRST_TS + 2, 2)
+        assert known["sole"] == (FIRST_TS + 3, 3)
+        assert len(known) == 6
+        assert await peer.call("record.count", name="#") == {"records": 6, "rows": ROWS}
+        storage = (await peer.call("server.stats"))["storage"]
+        assert (storage["damaged_records"], storage["damaged_pages"]) == (2, 1)
+
+
+@pytest.mark.parametrize("buffer", ["single_latest", "spmc_ring"])
+async def test_a_plain_write_heals_and_conditions_hold_as_ever(path: Path, buffer: str) -> None:
+    damage(path, value_of(2))
+    configuration = configure()
+    rule = {"name": "old", "buffer": buffer} | ({"capacity": 4} if buffer == "spmc_ring" else {})
+    rules = read_rules([rule], default_retention_ms=None, max_capacity=10)
+    configuration = Configuration(configuration.settings, rules, configuration.sources)
+    async with running_core(make(path), configuration) as core:
+        peer = core.connect()
+        stale = await peer.call("record.set", name="old", value="no", if_rev=1)
+        assert stale["error"]["data"]["reason"] == "conflict"
+        late = await peer.call("record.set", name="old", value="late", ts=1000)
+        assert late["rev"] == ROWS + 1
+        refusal(await peer.call("record.get", name="old"))
+        done = await peer.call("record.set", name="old", value="new", if_rev=2)
+        assert done == {"rev": ROWS + 2, "ts": FIRST_TS + 2} | done
+        assert (await peer.call("record.get", name="old"))["value"] == "new"
+        assert "'sole'" in refusal(await peer.call("record.query", name="#"))
+        assert "'old'" not in refusal(await peer.call("record.query", name="#"))
+        drained = await peer.call("record.drain", name="old")
+        assert drained["values"] == (["late", "new"] if "capacity" in rule else ["new"])
+        assert (await peer.call("record.delete", name="sole"))["deleted"] == 1
+        everything = latest(await peer.call("record.query", name="#"))
+        assert everything == {"old": "new", **RIGHT}
+        assert (await peer.call("server.stats"))["storage"]["damaged_records"] == 0
+        assert "subscription" in await peer.call("record.subscribe", name="#")
+    async with running_core(make(path), configure()) as core:
+        assert latest(await core.connect().call("record.query", name="#")) == everything
+
+
+async def test_the_newest_page_of_the_log_may_be_damaged_after_a_clean_stop(path: Path) -> None:
+    damage(path, value_of(ROWS))
+    async with running_core(make(path), configure()) as core:
+        peer = core.connect()
+        assert core.core.hub.rev == ROWS
+        refusal(await peer.call("record.get", name=f"b.{ROWS % 4}"))
+        refusal(await peer.call("record.set", name="old", value=1))
+        assert (await peer.call("record.get", name="old"))["value"] == value_of(2)
+
+
+async def test_a_large_file_is_mended_where_a_latest_value_is_met(path: Path) -> None:
+    image = bytearray(path.read_bytes())
+    where = image.rindex(value_of(2).encode())
+    image[where // 4 * 4 + 400] ^= 1
+    path.write_bytes(image)
+    os.truncate(path, (64 << 20) + PAGE_BYTES)
+    async with running_core(make(path), configure()) as core:
+        assert (await core.connect().call("record.get", name="old"))["value"] == value_of(2)
+
+
+@pytest.mark.parametrize("stop", ["deleted", "killed"])
+async def test_rows_that_may_not_be_indexed_are_not_taken_for_none(path: Path, stop: str) -> None:
+    backend = make(path)
+    await backend.initialize()
+    await backend.store([row(ROWS + 1, "b.0", FIRST_TS * 2, b'"%s"' % value_of(777).encode())])
+    if stop == "deleted":
+        await backend.delete("sole", ROWS + 2)
+    await backend.close()
+    damage(path, value_of(777))
+    with pytest.raises(BackendError, match="fails its checksum"):
+        async with running_core(make(path), configure()):
+            pass

@@ -190,3 +190,32 @@ def test_no_write_is_answered_once_the_wal_is_gone_and_none_is_lost(daemon: Daem
     assert daemon.process.wait(START_TIMEOUT_S) == 1
     daemon.start()
     assert hello(daemon)["rev"] >= 3, "the end of the connection folds the open -wal in"
+
+
+def test_a_daemon_starts_with_a_damaged_latest_value_and_a_write_heals_it(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket_path) as wire:
+        first = wire.call("record.set", name="lost", value="lost" * 500)
+        for n in range(ROWS):
+            wire.call("record.set", name=f"r.{n % 5}", value=f"{n} " + "x" * 1000)
+    assert daemon.stop() == 0
+    image = bytearray(daemon.database.read_bytes())
+    where = image.rindex(b"lost" * 500)
+    image[where + 20] ^= 1
+    image[where + 40] ^= 2
+    daemon.database.write_bytes(image)
+    daemon.start()
+    with Wire(daemon.socket_path) as wire:
+        refusal = wire.call("record.get", name="lost")["error"]
+        assert refusal["data"]["reason"] == "unavailable"
+        assert "record 'lost'" in refusal["message"]
+        assert f"page {where // 4096 + 1} of" in refusal["message"]
+        assert [row["name"] for row in wire.call("record.list", name="lost")] == ["lost"]
+        for n in range(ROWS - 5, ROWS):
+            assert wire.call("record.get", name=f"r.{n % 5}")["value"] == f"{n} " + "x" * 1000
+        wire.call("record.set", name="lost", value="found", if_rev=first["rev"])
+        rows = wire.call("record.query", name="#")["records"]
+        assert {row["name"]: row["value"] for row in rows}["lost"] == "found"
+        assert len(rows) == 6
+    assert daemon.stop() == 0

@@ -9,14 +9,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from recordd.backend import BackendError
+from recordd.persistence.sqlite.check import Verdict, check_file
+from recordd.persistence.sqlite.repair import repair
 from recordd.rules import read_rules
 from recordd.settings import Configuration
 from tests.core_in_memory import configure, running_core
-from tests.server.rows import row
-from tests.server.sqlite_files import PAGE_BYTES, make
+from tests.server.rows import row, settle
+from tests.server.sqlite_files import PAGE_BYTES, log_of, make, quiet
 
 ROWS = 60
 FIRST_TS = 10**15
@@ -47,12 +50,16 @@ async def path(tmp_path: Path) -> Path:
 
 def damage(path: Path, needle: str) -> int:
     """Change two bits of the page that has `needle`; return the page's number."""
+    where = path.read_bytes().rindex(needle.encode())  # not what the root had before it was split
+    spoil(path, where)
+    return where // PAGE_BYTES + 1
+
+
+def spoil(path: Path, where: int) -> None:
     image = bytearray(path.read_bytes())
-    where = image.rindex(needle.encode())  # not what the root had before it was split
     image[where + 20] ^= 1
     image[where + 40] ^= 2
     path.write_bytes(image)
-    return where // PAGE_BYTES + 1
 
 
 def latest(answer: Any) -> dict[str, str]:
@@ -164,3 +171,67 @@ async def test_rows_that_may_not_be_indexed_are_not_taken_for_none(path: Path, s
     with pytest.raises(BackendError, match="fails its checksum"):
         async with running_core(make(path), configure()):
             pass
+
+
+def pages_of(path: Path, tree: str) -> list[int]:
+    """Return the pages of a table or an index, root first."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (tree,)).get
+    db.close()
+    assert isinstance(root, int)
+    page = path.read_bytes()[(root - 1) * PAGE_BYTES : root * PAGE_BYTES]
+    if page[0] not in (2, 5):
+        return [root]
+    return [root, int.from_bytes(page[8:12], "big")]
+
+
+@pytest.mark.parametrize("rows", [0, 600])
+async def test_a_damaged_index_is_made_anew_from_the_log(
+    path: Path, rows: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = make(path)
+    loaded = await backend.initialize()
+    more = range(ROWS + 1, ROWS + 1 + rows)
+    if rows:
+        await backend.store([row(n, "c", FIRST_TS + n) for n in more])
+        await settle(backend)
+    await backend.delete("sole", ROWS + rows + 1)
+    await backend.close()
+    before, epoch = log_of(path), loaded.epoch
+    for page in pages_of(path, "history"):
+        spoil(path, (page - 1) * PAGE_BYTES)
+    async with running_core(make(path), configure()) as core:
+        peer = core.connect()
+        assert "the index was damaged" in caplog.text
+        assert core.core.hub.epoch == epoch
+        assert core.core.hub.rev == ROWS + rows + 1
+        everything = await peer.call("record.query", name="#", limit=None)
+        revs = [found["rev"] for found in everything["records"]]
+        assert revs == [1, 2, *range(4, ROWS + 1), *more]
+        assert {r["name"]: r["value"] for r in everything["records"]} == {
+            **RIGHT, "old": value_of(2), **({"c": more[-1]} if rows else {}),
+        }  # fmt: skip
+        assert (await peer.call("record.count", name="#"))["rows"] == ROWS + rows - 1
+        await peer.call("record.set", name="old", value=1)
+    assert [entry for entry in log_of(path) if entry[0] <= ROWS + rows] == [
+        entry for entry in before if entry[0] != 3
+    ]
+    assert put_right(path) == sorted([*revs, ROWS + rows + 2])
+
+
+def put_right(path: Path) -> list[int]:
+    """Repair what is left over; return the revs that are there then."""
+    repair(str(path), quiet, is_dry_run=False)
+    assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
+    return [rev for rev, _ in log_of(path)]
+
+
+@pytest.mark.parametrize("tree", ["meta", "record", "log"])
+async def test_a_damaged_index_is_left_where_more_is_damaged(path: Path, tree: str) -> None:
+    for page in pages_of(path, "history") + pages_of(path, tree):
+        spoil(path, (page - 1) * PAGE_BYTES)
+    before = path.read_bytes()
+    with pytest.raises(BackendError, match="fails its checksum"):
+        async with running_core(make(path), configure()):
+            pass
+    assert path.read_bytes() == before

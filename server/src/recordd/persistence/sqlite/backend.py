@@ -28,6 +28,7 @@ from recordd.backend import (
     Purged,
     QueryParams,
     ReplayParams,
+    UnreadableStorage,
 )
 from recordd.gil_turns import GilTurns
 from recordd.moments import Moment, Moments
@@ -38,6 +39,7 @@ from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.reindexing import reindex
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
@@ -101,8 +103,11 @@ class SqliteBackend:
         """Open the connections and read what memory holds."""
         try:
             self._writer, found = await self._open(path)
-        except DamagedStorage:
-            if not await trio.to_thread.run_sync(mender.mend):
+        except DamagedStorage as met:
+            is_mended = await trio.to_thread.run_sync(mender.mend)
+            if not is_mended and not isinstance(met, UnreadableStorage):
+                is_mended = await self._reindex(mender)
+            if not is_mended:
                 raise
             self._writer, found = await self._open(path)
         if found.damaged:
@@ -130,6 +135,18 @@ class SqliteBackend:
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
         return loaded
+
+    async def _reindex(self, mender: StartMender) -> bool:
+        """Make a damaged index anew; return false where that is not what is wrong."""
+        path = self._options.database
+        writer = await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
+        try:
+            await writer.run(schema.prepare, path, self._options.synchronous)
+            return await writer.run(reindex, path, mender.report)
+        except DamagedStorage:
+            return False
+        finally:
+            await writer.close()
 
     async def _open(self, path: str) -> tuple[SqliteWorker, loading.FoundState]:
         """Open the writing connection and read what memory holds; on an error it is closed."""

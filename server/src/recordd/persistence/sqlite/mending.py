@@ -94,7 +94,7 @@ class StartMender:
         with telling(self._database):
             if not self._is_ours():
                 return False
-            diagnosis = diagnose_pages(self._database, self._report)
+            diagnosis = diagnose_pages(self._database, self.report)
             done = put_right(self._database, diagnosis.flipped)
             left = [*diagnosis.stale, *diagnosis.uncertain]
             if left and self._may_restamp(diagnosis):
@@ -116,7 +116,7 @@ class StartMender:
             return False
         if not self._was_elsewhere and diagnosis.faults[0].page != 1:
             return False
-        found, contradictions = look_inside(self._database, self._report)
+        found, contradictions = look_inside(self._database, self.report)
         return (
             found is not None and not contradictions and find_missing(self._database, found) is None
         )
@@ -140,7 +140,7 @@ class StartMender:
             flips = find_flips(page) if not file.is_good(1) else []
         return is_known_header(flip_bit(page, flips[0]) if len(flips) == 1 else page)
 
-    def _report(self, what: str, done: int, total: int) -> None:
+    def report(self, what: str, done: int, total: int) -> None:
         """Have the service manager wait; a `Progress`."""
         now = time.monotonic()
         if now - self._notified_at > _NOTIFY_EVERY_S:

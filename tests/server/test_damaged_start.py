@@ -14,12 +14,13 @@ import pytest
 
 from recordd.backend import BackendError
 from recordd.persistence.sqlite.check import Verdict, check_file
+from recordd.persistence.sqlite.mark import Mark, write_mark
 from recordd.persistence.sqlite.repair import repair
 from recordd.rules import read_rules
 from recordd.settings import Configuration
 from tests.core_in_memory import configure, running_core
 from tests.server.rows import row, settle
-from tests.server.sqlite_files import PAGE_BYTES, log_of, make, quiet
+from tests.server.sqlite_files import PAGE_BYTES, epoch_of, log_of, make, quiet
 
 ROWS = 60
 FIRST_TS = 10**15
@@ -193,8 +194,9 @@ async def test_a_damaged_index_is_made_anew_from_the_log(
     loaded = await backend.initialize()
     more = range(ROWS + 1, ROWS + 1 + rows)
     if rows:
-        await backend.store([row(n, "c", FIRST_TS + n) for n in more])
+        await backend.store([row(n, "c", FIRST_TS + n) for n in more[:-9]])
         await settle(backend)
+        await backend.store([row(n, "c", FIRST_TS + n) for n in more[-9:]])  # not indexed
     await backend.delete("sole", ROWS + rows + 1)
     await backend.close()
     before, epoch = log_of(path), loaded.epoch
@@ -226,9 +228,14 @@ def put_right(path: Path) -> list[int]:
     return [rev for rev, _ in log_of(path)]
 
 
-@pytest.mark.parametrize("tree", ["meta", "record", "log"])
+@pytest.mark.parametrize("tree", ["meta", "record", "log", "commits"])
 async def test_a_damaged_index_is_left_where_more_is_damaged(path: Path, tree: str) -> None:
-    for page in pages_of(path, "history") + pages_of(path, tree):
+    pages = pages_of(path, "history")
+    if tree == "commits":
+        write_mark(str(path), Mark(epoch_of(path), ROWS + 1, is_clean=True))
+    else:
+        pages += pages_of(path, tree)
+    for page in pages:
         spoil(path, (page - 1) * PAGE_BYTES)
     before = path.read_bytes()
     with pytest.raises(BackendError, match="fails its checksum"):

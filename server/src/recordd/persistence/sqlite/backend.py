@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
+import msgspec
 import trio
 
 from recordd.backend import (
@@ -61,7 +62,9 @@ class SqliteBackend:
     """A `PersistenceBackend` over one file; see docs/persistence.md for its guarantees."""
 
     def __init__(self, options: BackendOptions) -> None:
-        self._options: Final = options
+        # What stands beside the file has its real name: a link is not another database.
+        database = os.path.realpath(options.database)
+        self._options: Final = msgspec.structs.replace(options, database=database)
         self._turns: Final = GilTurns()
         self._damage: Final = DamageReport()
         self._lock: int | None = None

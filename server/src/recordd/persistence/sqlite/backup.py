@@ -85,6 +85,8 @@ def _find_target(database: str, destination: str, *, replaces: bool) -> str:
         raise FileError(f"{folder}: no such folder")
     if os.path.lexists(destination) and not replaces:
         raise FileError(f"{destination}: is there already; --force replaces it")
+    if os.path.exists(destination) and not os.path.isfile(destination):
+        raise FileError(f"{destination}: no regular file")
     return destination
 
 

@@ -9,6 +9,7 @@ another try ends the same; 130 and 143 ended by SIGINT and SIGTERM, with nothing
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -55,6 +56,7 @@ def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
 def run_file_command(options: argparse.Namespace, database: str) -> int:
     """Run one of `COMMANDS`; return its exit code."""
     _, function = COMMANDS[options.command]
+    database = os.path.realpath(database)  # a link is not another database
     with _ending_on_signals(), _Progress(options.command) as progress:
         try:
             return function(options, database, progress)

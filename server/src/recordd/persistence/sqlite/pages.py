@@ -17,7 +17,9 @@ not read from the file, and whoever judges a file leaves them out.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import struct
 from collections.abc import Iterator
 from types import TracebackType
@@ -57,7 +59,10 @@ class PageFile:
 
         Raises:
             apsw.Error: when it cannot be opened or read.
+            OSError: when it is no regular file.
         """
+        if os.path.exists(path) and not os.path.isfile(path):  # to open a FIFO waits for ever
+            raise OSError(errno.EINVAL, "no regular file", path)
         mode = apsw.SQLITE_OPEN_READWRITE if writable else apsw.SQLITE_OPEN_READONLY
         open_vfs()  # brings the function that verifies, too
         self._file: Final = apsw.VFSFile("unix", path, [apsw.SQLITE_OPEN_MAIN_DB | mode, 0])

@@ -16,6 +16,7 @@ import apsw
 
 from recordd.backend import BackendError, refusal_of
 from recordd.file_lock import LockTaken, take_lock
+from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 
 __all__ = [
     "APPLICATION_ID",
@@ -127,6 +128,10 @@ def refuse_newer(path: str) -> None:
     Raises:
         BackendError: when it is no database of ours, or of a newer version.
     """
+    if is_orphaned(path):
+        raise BackendError(f"{path}: {ORPHANED}")
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a FIFO waits for ever
+        raise BackendError(f"{path}: no regular file")
     try:
         if _has_wal(path):
             return

@@ -6,17 +6,27 @@ checkpoint overwrites it.
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Final
 
-__all__ = ["pages_in_wal"]
+__all__ = ["ORPHANED", "is_orphaned", "pages_in_wal"]
+
+ORPHANED: Final = "missing or empty, but its -wal is there: put the database back beside it"
+"""SQLite would take the -wal for a leftover and delete it, with the commits that it holds."""
+
 
 _MASK: Final = 0xFFFFFFFF
 _HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, sums
 _FRAME: Final = struct.Struct(">6I")  # page, size after commit, salts, sums
 _MAGIC: Final = 0x377F0682
 """Its lowest bit says that sums are made of big-endian words."""
+
+
+def is_orphaned(database: str) -> bool:
+    """Tell whether a WAL with content stands beside a database that is missing or empty."""
+    return _size_of(f"{database}-wal") > 0 and not _size_of(database)
 
 
 def pages_in_wal(database: str) -> set[int]:
@@ -54,3 +64,10 @@ def _add_words(content: bytes, order: str, sums: tuple[int, int]) -> tuple[int, 
         first = (first + a + second) & _MASK
         second = (second + b + first) & _MASK
     return first, second
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

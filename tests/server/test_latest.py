@@ -30,11 +30,11 @@ async def fill(peer: Peer, names: str = "abcdefg", ts: int | None = None) -> Non
         await peer.call("record.set", name=name, value=n, ts=n + 100 if ts is None else ts)
 
 
-async def rest(peer: Peer, page: Any) -> list[tuple[str, Any]]:
+async def rest(peer: Peer, page: Any, **query: Any) -> list[tuple[str, Any]]:
     """Return names and values of a page and of all behind it."""
     rows = [(row["name"], row["value"]) for row in page["records"]]
     while "next" in page:
-        page = await peer.call("record.query", after=page["next"])
+        page = await peer.call("record.query", after=page["next"], **query)
         rows += [(row["name"], row["value"]) for row in page["records"]]
     return rows
 
@@ -151,8 +151,9 @@ async def test_who_keeps_most_values_loses_his_pages_first(core: CoreInMemory) -
     large = await greedy.call("record.query", name="r.*")
     for n in range(7):
         await greedy.call("record.set", name=f"r.{n}", value=1, ts=20 + n)
-    assert await rest(modest, page) == ABC
-    assert reason_of(await greedy.call("record.query", after=large["next"])) == "expired"
+    assert await rest(modest, page, name=list("abcdefg")) == ABC
+    following = await greedy.call("record.query", name="r.*", after=large["next"])
+    assert reason_of(following) == "expired"
 
 
 async def test_asking_again_at_the_same_moment_keeps_no_more(core: CoreInMemory) -> None:
@@ -178,12 +179,16 @@ async def test_a_cursor_of_another_database_or_of_none_is_refused(core: CoreInMe
     peer = core.connect()
     await fill(peer)
     following = (await peer.call("record.query"))["next"]
-    form, snapshot, start, epoch = following.split(".")
-    for foreign in (f"{form}.{snapshot}.{start}.x", f"{form}.{'0' * 16}.{start}.{epoch}"):
+    form, snapshot, start, query, epoch = following.split(".")
+    for foreign in (
+        f"{form}.{snapshot}.{start}.{query}.x",
+        f"{form}.{'0' * 16}.{start}.{query}.{epoch}",
+    ):
         assert reason_of(await peer.call("record.query", after=foreign)) == "expired"
-    for forged in ("", "x", "1.2.3", f"{form}.{snapshot}.-1.{epoch}", f"{form}.{snapshot}.0.{epoch}",
-                   f"{form}.{snapshot}.7.{epoch}", f"{form}.{snapshot}.{'9' * 30}.{epoch}"):  # fmt: skip
-        assert reason_of(await peer.call("record.query", after=forged)) == "invalid_params", forged
+    places = ("-1", "0", "7", "9" * 30)
+    forged = [f"{form}.{snapshot}.{place}.{query}.{epoch}" for place in places]
+    for text in ("", "x", "1.2.3", f"{form}.{snapshot}.{start}.{epoch}", *forged):
+        assert reason_of(await peer.call("record.query", after=text)) == "invalid_params", text
 
 
 async def test_the_values_of_a_thousand_records_are_joined_and_not_copied() -> None:
@@ -199,3 +204,12 @@ async def test_the_values_of_a_thousand_records_are_joined_and_not_copied() -> N
         pages = [Work(latest.first_page(compile_patterns("#"), peer)) for _ in range(2)]
         assert all(page.advance() for page in pages)
         assert pages[0].result.rows is pages[1].result.rows
+
+
+async def test_a_page_of_another_query_is_refused(core: CoreInMemory) -> None:
+    peer = core.connect()
+    await fill(peer)
+    page = await peer.call("record.query", name="#")
+    answer = await peer.call("record.query", name="a*", after=page["next"])
+    assert reason_of(answer) == "invalid_params"
+    assert await rest(peer, page) == ABC

@@ -6,6 +6,7 @@ without persistence. All pages show the moment of the first.
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
 from recordd.hub import Hub
@@ -38,17 +39,17 @@ class LatestReader:
         if end == len(rows):
             return Page(rows, rev=rev, epoch=self._hub.epoch)
         snapshot = yield from self._snapshots.keep(rows, owner)
-        following = self._encode(snapshot.id, end)
+        following = self._encode(snapshot.id, end, patterns)
         return Page(rows[:end], rev=rev, epoch=self._hub.epoch, next=following)
 
-    def page_after(self, text: str) -> Page:
+    def page_after(self, text: str, patterns: PatternSet) -> Page:
         """Return the page behind another, of the same moment.
 
         Raises:
             RequestError: `expired` where the rows of that moment are no longer kept,
-                `invalid_params` for an `after` that is none.
+                `invalid_params` for an `after` that is none, or of other patterns.
         """
-        snapshot_id, start = self._decode(text)
+        snapshot_id, start = self._decode(text, patterns)
         snapshot = self._snapshots.find(snapshot_id)
         if snapshot is None:
             refusal = "after: the values of that moment are no longer kept; ask for the first page"
@@ -58,7 +59,7 @@ class LatestReader:
         if not 0 < start < len(rows):
             raise _invalid()
         end = end_of_page(rows, start, self._limits)
-        following = self._encode(snapshot_id, end) if end < len(rows) else None
+        following = self._encode(snapshot_id, end, patterns) if end < len(rows) else None
         return Page(rows[start:end], rev=snapshot.rev, epoch=self._hub.epoch, next=following)
 
     def newest(self, patterns: PatternSet, max_bytes: int) -> Steps[Page]:
@@ -69,20 +70,25 @@ class LatestReader:
         newest = keep_newest(rows, max_bytes)
         return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))
 
-    def _encode(self, snapshot_id: str, start: int) -> str:
-        return f"{_FORM}.{snapshot_id}.{start}.{self._hub.epoch}"
+    def _encode(self, snapshot_id: str, start: int, patterns: PatternSet) -> str:
+        return f"{_FORM}.{snapshot_id}.{start}.{_sum(patterns)}.{self._hub.epoch}"
 
-    def _decode(self, text: str) -> tuple[str, int]:
-        form, _, rest = text.partition(".")
-        snapshot_id, _, rest = rest.partition(".")
-        start, _, epoch = rest.partition(".")
+    def _decode(self, text: str, patterns: PatternSet) -> tuple[str, int]:
+        form, snapshot_id, start, patterns_sum, epoch = (*text.split(".", 4), *[""] * 4)[:5]
         if form != _FORM or not (start.isascii() and start.isdecimal() and len(start) < 10):
+            raise _invalid()
+        if patterns_sum != _sum(patterns):
             raise _invalid()
         if epoch != self._hub.epoch:
             raise RequestError(
                 Reason.EXPIRED, "after: from another epoch; ask for the first page again"
             )
         return snapshot_id, int(start)
+
+
+def _sum(patterns: PatternSet) -> str:
+    """Tell patterns apart, so that no page shows records of another query."""
+    return f"{zlib.crc32(' '.join(patterns.key).encode()):08x}"
 
 
 def _invalid() -> RequestError:

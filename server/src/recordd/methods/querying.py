@@ -45,7 +45,7 @@ def query_records(caller: Caller, params: Query) -> Page | Steps[object]:
     if not query.paged:
         return latest.newest(query.patterns, query.max_bytes)
     if query.after is not None:
-        return latest.page_after(query.after)
+        return latest.page_after(query.after, query.patterns)
     return latest.first_page(query.patterns, caller)
 
 

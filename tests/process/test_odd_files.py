@@ -89,3 +89,25 @@ def test_a_backup_replaces_nothing_but_files(daemon: DaemonProcess) -> None:
     done = run("backup", daemon.database, "--force", str(fifo))
     assert (done.returncode, "no regular file" in done.stderr) == (78, True), done
     assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("left", [0.95, 0.5])
+def test_what_is_left_of_a_file_that_was_cut_off_is_saved(
+    daemon: DaemonProcess, left: float
+) -> None:
+    with Wire(daemon.socket_path) as wire:
+        for first in range(0, 3000, 500):
+            rows = [{"name": "a", "value": n, "ts": n + 1} for n in range(first, first + 500)]
+            wire.call("record.set_many", records=rows)
+    assert daemon.stop() == 0
+    size = daemon.database.stat().st_size
+    os.truncate(daemon.database, int(size * left) // 4096 * 4096)
+    assert run("check", daemon.database).returncode == 1
+    done = run("repair", daemon.database)
+    assert "cut off" in done.stdout, done
+    assert done.returncode == ("lost: " in done.stdout)
+    daemon.start()
+    with Wire(daemon.socket_path) as wire:
+        found = wire.call("record.query", name="a", limit=None)["records"]
+        assert len(found) > 500
+        assert all(row["value"] == row["ts"] - 1 == row["rev"] - 1 for row in found)

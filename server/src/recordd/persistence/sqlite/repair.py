@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from typing import Final
 
 import msgspec
 
@@ -20,11 +21,15 @@ from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages
 from recordd.persistence.sqlite.files import FileError, Partial, open_database, telling
 from recordd.persistence.sqlite.mark import Mark, read_mark, write_mark
 from recordd.persistence.sqlite.mending import find_missing, look_inside, put_right, restamp
+from recordd.persistence.sqlite.pages import PageFile
 from recordd.persistence.sqlite.restore import locked, put_in_place
 from recordd.persistence.sqlite.salvage import salvage
 from recordd.persistence.sqlite.standing import start_epoch
 
 __all__ = ["Repair", "compact", "repair"]
+
+_PAGE_COUNT: Final = slice(28, 32)
+"""Of the database in pages, in its header."""
 
 
 class Repair(msgspec.Struct, frozen=True):
@@ -83,9 +88,10 @@ def compact(database: str, progress: Progress) -> tuple[int, int]:
 
 
 def _repair(database: str, progress: Progress) -> Repair:
+    cut_off = _fill_up(database)
     diagnosis = diagnose_pages(database, progress)
     _require_ours(database, diagnosis)
-    done = put_right(database, diagnosis.flipped)
+    done = [*cut_off, *put_right(database, diagnosis.flipped)]
     found, contradictions = look_inside(database, progress)
     if found is None or contradictions or diagnosis.uncertain or not diagnosis.has_checksums:
         return _salvage(database, done, progress)
@@ -95,6 +101,23 @@ def _repair(database: str, progress: Progress) -> Repair:
         losses.append(f"the commits {found.rev + 1} to {missing}, which were answered")
         done.append(f"a new epoch: {_take_epoch(database, missing)}")
     return Repair(done, losses)
+
+
+def _fill_up(database: str) -> list[str]:
+    """Give a file that was cut off its length again: SQLite reads nothing of a shorter one.
+
+    The pages at its end are empty then, and fail their checksums.
+    """
+    with PageFile(database) as file:
+        if not file.page_count or not file.is_good(1):
+            return []  # nobody knows how long it was
+        pages = int.from_bytes(file.read(1)[_PAGE_COUNT], "big")
+        missing = pages - file.page_count
+        page_bytes = file.page_bytes
+    if missing <= 0:
+        return []
+    os.truncate(database, pages * page_bytes)
+    return [f"{missing} pages are cut off at the end"]
 
 
 def _require_ours(database: str, diagnosis: Diagnosis) -> None:

@@ -101,7 +101,7 @@ def install(name: str, crate: str, version: str) -> Path | None:
 
 def build_client() -> Path | None:
     """Return the program that uses AimDB's client library, built; cargo knows if it is there."""
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--ignore-rust-version"]
+    command = ["cargo", "build", "--release", "--quiet", "--ignore-rust-version"]
     built = cargo([*command, "--manifest-path", str(CLIENT / "Cargo.toml")])
     return ROOT / "target" / "release" / "aimdb-peer" if built else None
 

@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm soak-schedules \
     soak-moments soak-followers soak-values soak-dearest soak-floods
+SLOW := $(addprefix tests/process/test_,clock.py dearest.py disk_full.py floods.py odd_files.py odd_values.py \
+    recipes.py scheduled_backup.py sigterm.py soak.py)
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
-.PHONY: help install demo test kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \
+.PHONY: help install demo test slow kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \
     types bench bench-quick clean
 
 help:  ## list the targets
@@ -27,7 +29,10 @@ demo: $(STAMP)  ## real observations in, latest per airport out, until Ctrl-C
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SLOW))
+
+slow: $(STAMP)  ## the rest of it: daemons on full disks, under floods, over damaged and odd files
+	$(BIN)/python -m pytest $(SLOW)
 
 kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py

@@ -274,9 +274,10 @@ async def test_async_writes_cut_off_are_told_apart(silent: SilentServer, short_p
                 seen[name] = error.outcome_unknown
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(call, "set")
-            nursery.start_soon(call, "get")
+            nursery.start_soon(call, "set")  # alone: what is received is known to be this
             await trio.to_thread.run_sync(silent.received.wait)
+            nursery.start_soon(call, "get")
+            await trio.testing.wait_all_tasks_blocked()
             silent.hang_up.set()
         assert seen == {"set": True, "get": False}
         with pytest.raises(ConnectionLost) as later:

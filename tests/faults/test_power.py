@@ -70,8 +70,9 @@ async def test_the_suite_flags_a_daemon_that_loses_or_tears(
     complaints = await cut_power(
         folder, CONTROL_IMAGES, SEED, lies_about_syncs=fault == "lies", **settings
     )
-    # The mark makes the daemon refuse to start where it can, which is a loss all the same.
-    expected = ("torn",) if fault == "split" else ("lost", "commits are missing")
+    # The daemon refuses to start where it sees the loss, which is a loss all the same.
+    losses = ("lost", "commits are missing", "missing or empty")
+    expected = ("torn",) if fault == "split" else losses
     assert any(word in complaint for complaint in complaints for word in expected), complaints
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,17 @@ from tests.core_in_memory import CoreInMemory, running_core
 from tests.daemon_process import DaemonProcess
 
 StartDaemon = Callable[..., DaemonProcess]
+
+
+def pytest_configure() -> None:
+    """Give every process that a test starts the surroundings that a terminal gives it.
+
+    A shell starts a background job with SIGINT ignored, and so would be all that it starts.
+    Without byte code each daemon compiles the sources anew, for half of its start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +16,22 @@ from tests.broken_daemon import BrokenDaemon
 from tests.daemon_process import START_TIMEOUT_S, DaemonProcess
 from tests.wire import Wire, request
 
-__all__ = ["LoadClient", "check_found", "make_daemon", "read_rows", "start_load"]
+__all__ = [
+    "LoadClient",
+    "check_found",
+    "end_under_load",
+    "make_daemon",
+    "make_daemons",
+    "read_rows",
+]
 
 CLIENTS: Final = 4
 DEPTH: Final = 64
 BATCH: Final = 5
 FEW_ROWS: Final = 20
+_ON_ONE_DATABASE: Final = 25
+"""Rounds; everything is read after each, which takes longer every time."""
+_LONGEST_S: Final = 0.4
 _NOW_MS: Final = time.time_ns() // 1_000_000 - 3_600_000
 _LATE_MS: Final = 500
 _KINDS: Final = 8
@@ -109,7 +122,29 @@ def make_daemon(folder: Path, variant: str | None = None) -> DaemonProcess:
     return DaemonProcess(folder, *flags, **environment)
 
 
-def start_load(path: Path, clients: list[LoadClient]) -> list[LoadClient]:
+def make_daemons(folder: Path, rounds: int) -> Iterator[tuple[DaemonProcess, int]]:
+    """Yield daemons, each with a database of its own, and the rounds to play on each."""
+    for first in range(0, rounds, _ON_ONE_DATABASE):
+        place = folder / str(first)
+        place.mkdir()
+        yield make_daemon(place), min(_ON_ONE_DATABASE, rounds - first)
+
+
+def end_under_load(daemon: DaemonProcess, clients: list[LoadClient], how: signal.Signals) -> int:
+    """End a daemon that clients write to; return its exit code when all of them have noticed.
+
+    The clients are added to those that there were before.
+    """
+    started = _start_load(daemon.socket_path, clients)
+    clients += started
+    time.sleep(random.uniform(0, _LONGEST_S))
+    code = daemon.stop(how)
+    for client in started:
+        client.join(START_TIMEOUT_S)
+    return code
+
+
+def _start_load(path: Path, clients: list[LoadClient]) -> list[LoadClient]:
     """Start clients that go on numbering where the ones before, if any, have come to.
 
     Each has been answered once on return.

@@ -7,10 +7,8 @@ round takes about a second, most of it the daemon's start.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -18,11 +16,16 @@ import pytest
 
 from recordd_client import connect
 from tests.daemon_process import DaemonProcess
-from tests.process.load import LoadClient, check_found, make_daemon, read_rows, start_load
+from tests.process.load import (
+    LoadClient,
+    check_found,
+    end_under_load,
+    make_daemon,
+    make_daemons,
+    read_rows,
+)
 
 KILLS = int(os.environ.get("RECORDD_KILLS", "2"))
-ON_ONE_DATABASE = 25
-"""Rounds; everything is read after each, which takes longer every time."""
 PATTERN = "load.#"
 CATCH_UP_S = 30.0
 
@@ -70,10 +73,8 @@ class FollowerThread(threading.Thread):
 
 @pytest.mark.timeout(60 + 10 * KILLS)
 def test_a_kill_loses_nothing_tears_nothing_and_no_follower_notices(short_path: Path) -> None:
-    for first in range(0, KILLS, ON_ONE_DATABASE):
-        folder = short_path / str(first)
-        folder.mkdir()
-        kill_under_load(make_daemon(folder), min(ON_ONE_DATABASE, KILLS - first))
+    for daemon, kills in make_daemons(short_path, KILLS):
+        kill_under_load(daemon, kills)
 
 
 def test_the_suite_flags_a_daemon_that_answers_before_commit(short_path: Path) -> None:
@@ -90,12 +91,7 @@ def kill_under_load(daemon: DaemonProcess, kills: int) -> None:
     follower.start()
     try:
         for _ in range(kills):
-            started = start_load(daemon.socket_path, clients)
-            clients += started
-            time.sleep(random.uniform(0, 0.4))
-            daemon.stop(signal.SIGKILL)
-            for client in started:
-                client.join(20)
+            end_under_load(daemon, clients, signal.SIGKILL)
             daemon.start()
             found = read_rows(daemon.socket_path)
             check_found(found, clients)

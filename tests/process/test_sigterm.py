@@ -6,28 +6,29 @@ One round here; `make faults` does ten, `make soak-sigterm` 300 (RECORDD_SIGTERM
 from __future__ import annotations
 
 import os
-import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from recordd.persistence.sqlite.mark import read_mark
 from tests.daemon_process import DaemonProcess
-from tests.process.load import LoadClient, check_found, make_daemon, read_rows, start_load
+from tests.process.load import (
+    LoadClient,
+    check_found,
+    end_under_load,
+    make_daemon,
+    make_daemons,
+    read_rows,
+)
 
 SIGTERMS = int(os.environ.get("RECORDD_SIGTERMS", "1"))
-ON_ONE_DATABASE = 25
-"""Rounds; everything is read after each, which takes longer every time."""
 
 
 @pytest.mark.timeout(60 + 10 * SIGTERMS)
 def test_an_orderly_end_under_load_answers_and_keeps_everything(short_path: Path) -> None:
-    for first in range(0, SIGTERMS, ON_ONE_DATABASE):
-        folder = short_path / str(first)
-        folder.mkdir()
-        stop_under_load(make_daemon(folder), min(ON_ONE_DATABASE, SIGTERMS - first))
+    for daemon, stops in make_daemons(short_path, SIGTERMS):
+        stop_under_load(daemon, stops)
 
 
 def test_the_suite_flags_a_daemon_that_leaves_at_once(short_path: Path) -> None:
@@ -42,13 +43,8 @@ def stop_under_load(daemon: DaemonProcess, stops: int) -> None:
     daemon.start()
     try:
         for _ in range(stops):
-            started = start_load(daemon.socket_path, clients)
-            clients += started
-            time.sleep(random.uniform(0, 0.3))
-            assert daemon.stop(signal.SIGTERM) == 0
-            for client in started:
-                client.join(20)
-                assert not client.was_reset, "a connection was cut off"
+            assert end_under_load(daemon, clients, signal.SIGTERM) == 0
+            assert not any(client.was_reset for client in clients), "a connection was cut off"
             check_stopped_cleanly(str(daemon.database))
             daemon.start()
             check_found(read_rows(daemon.socket_path), clients)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
+from recordd import standard_streams
+from recordd_client.cli import streams
 from tests.daemon_process import DaemonProcess
 
 CTL = ("-c", "import sys; from recordd_client.cli import main; sys.exit(main())")
@@ -26,6 +29,12 @@ def start(daemon: DaemonProcess, arguments: tuple[str, ...], redirection: str) -
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.parametrize("name", streams.__all__)
+def test_the_two_commands_treat_their_streams_alike(name: str) -> None:
+    twins = [inspect.getsource(getattr(module, name)) for module in (standard_streams, streams)]
+    assert twins[0] == twins[1]
 
 
 @pytest.mark.parametrize(

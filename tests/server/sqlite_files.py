@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recordd.backend import BackendOptions
 from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd_protocol.rows import Row
 from tests.server.rows import row
 
@@ -75,6 +76,10 @@ def vacuum_by_stock_sqlite(path: Path, copy: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("VACUUM INTO ?", (str(copy),))
     db.close()
+
+
+def verdict(path: Path, *, is_full: bool = True) -> Verdict:
+    return check_file(str(path), quiet, is_full=is_full).verdict
 
 
 def log_of(path: Path) -> list[tuple[int, str]]:

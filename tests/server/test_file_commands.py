@@ -27,15 +27,12 @@ from tests.server.sqlite_files import (
     overwrite,
     quiet,
     vacuum_by_stock_sqlite,
+    verdict,
 )
 
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def verdict(path: Path, *, is_full: bool = True) -> Verdict:
-    return check_file(str(path), quiet, is_full=is_full).verdict
 
 
 async def test_a_backup_holds_one_moment_and_says_that_it_is_one(tmp_path: Path) -> None:

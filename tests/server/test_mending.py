@@ -35,6 +35,7 @@ from tests.server.sqlite_files import (
     overwrite,
     quiet,
     vacuum_by_stock_sqlite,
+    verdict,
 )
 
 
@@ -45,10 +46,6 @@ async def open_and_close(path: Path) -> str:
         return (await backend.initialize()).epoch
     finally:
         await backend.close()
-
-
-def verdict(path: Path) -> Verdict:
-    return check_file(str(path), quiet, is_full=True).verdict
 
 
 async def test_reading_a_killed_daemons_file_with_stock_sqlite_does_no_harm(

@@ -1,7 +1,7 @@
 """Standard streams that are closed, full, or read by somebody who has enough of them.
 
-`recordd_client.cli.streams` is the same for the other distribution; one suite holds both
-commands to it (`tests/process/test_streams.py`).
+`recordd_client.cli.streams` is the same for the other distribution, since what both share
+does no I/O; `tests/process/test_streams.py` fails when they drift.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from recordd_protocol.errors import RecorddError
 
-__all__ = ["OutputFailed", "fill_standard_streams", "printing"]
+__all__ = ["OutputFailed", "discard_output", "fill_standard_streams", "printing"]
 
 
 class OutputFailed(RecorddError):
@@ -44,12 +44,12 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output()
+        discard_output()
     except OSError as error:
-        _discard_output()
+        discard_output()
         raise OutputFailed(f"standard output: {error.strerror or error}") from None
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Keep the interpreter from flushing, and failing, again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,7 +1,7 @@
 """Standard streams that are closed, full, or read by somebody who has enough of them.
 
-`recordd.standard_streams` is the same for the other distribution; one suite holds both
-commands to it (`tests/process/test_streams.py`).
+`recordd.standard_streams` is the same for the other distribution, since what both share
+does no I/O; `tests/process/test_streams.py` fails when they drift.
 """
 
 from __future__ import annotations

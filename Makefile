@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm soak-schedules \
     soak-moments soak-followers soak-values soak-dearest soak-floods
-SLOW := $(addprefix tests/process/test_,clock.py dearest.py disk_full.py floods.py odd_files.py odd_values.py \
+SLOW := $(addprefix tests/process/test_,clock.py dearest.py disk_full.py floods.py odd_files.py odd_values.py owners.py \
     recipes.py scheduled_backup.py sigterm.py soak.py)
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 

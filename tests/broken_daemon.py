@@ -13,8 +13,9 @@ import apsw
 
 from recordd.cli import main
 from recordd.methods import writing
-from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite import commands, statements
 from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd_protocol import aimx, jsonrpc, values
 from tests.daemon_process import DaemonProcess
 
@@ -74,12 +75,19 @@ def leave_at_once() -> None:
     SqliteBackend.close = leave  # type: ignore[method-assign,assignment]
 
 
+def lock_names() -> None:
+    """Lock the name of a database alone."""
+    DatabaseLock.hold_file = lambda self: None  # type: ignore[method-assign]
+    commands.is_file_locked = lambda path: False  # type: ignore[attr-defined]
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "round-numbers": round_numbers,
     "take-anything": take_anything,
     "mend-nothing": mend_nothing,
     "answer-before-commit": answer_before_commit,
     "leave-at-once": leave_at_once,
+    "lock-names": lock_names,
 }
 
 

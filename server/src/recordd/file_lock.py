@@ -1,12 +1,28 @@
-"""Lock files: of two daemons that want the same thing, one is told."""
+"""Locks: of two processes that want the same thing, one is told.
+
+A name is locked by a file beside it, which can be there before the thing is. But a file has
+many names: hard links, mounts of it elsewhere. So a file that two must not change is locked
+itself as well, and whoever comes by another name meets that lock.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
+import struct
 from pathlib import Path
+from typing import Final
 
-__all__ = ["LockTaken", "take_lock"]
+__all__ = ["LockTaken", "is_file_locked", "take_file_lock", "take_lock"]
+
+_LOCKED_BYTE: Final = 1 << 62
+"""Behind the end of every database, and far from the bytes at 2**30 that SQLite locks."""
+
+_RANGE: Final = struct.Struct("hhqqi0q")
+"""`struct flock`: type, whence, start, length, pid."""
+
+_OPEN: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class LockTaken(Exception):
@@ -31,3 +47,61 @@ def take_lock(path: str) -> int:
         os.close(descriptor)
         raise LockTaken(path) from None
     return descriptor
+
+
+def take_file_lock(path: str) -> int:
+    """Lock the regular file at `path`, whatever names it has; return the descriptor.
+
+    A lock of one byte that belongs to the open file (`F_OFD_SETLK`). Not `flock`, which on
+    NFS is a lock of all bytes and would keep SQLite's own out; nor a plain POSIX lock,
+    which is lost as soon as the process closes any descriptor of the file. SQLite's are
+    such: the descriptor is to be closed behind the last connection.
+
+    Raises:
+        LockTaken: another process holds it, or has replaced the file just now.
+        OSError: the file cannot be opened.
+    """
+    descriptor = _open_to_lock(path)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor  # whoever reads it will refuse it
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _pack_range(descriptor))
+        if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            raise BlockingIOError
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LockTaken(path) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_file_locked(path: str) -> bool:
+    """Tell whether a process holds the lock of the file at `path`; takes none itself.
+
+    Not for a process that has the file open by SQLite: its locks would go.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _OPEN)
+    try:
+        asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+    finally:
+        os.close(descriptor)
+    kind: int = _RANGE.unpack(answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
+def _open_to_lock(path: str) -> int:
+    """Open a file to write, or to read where it is not ours to write."""
+    try:
+        return os.open(path, os.O_RDWR | _OPEN)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | _OPEN)
+
+
+def _pack_range(descriptor: int) -> bytes:
+    """Return the lock to ask for: who cannot write shares it with others who cannot."""
+    is_writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    kind = fcntl.F_WRLCK if is_writable else fcntl.F_RDLCK
+    return _RANGE.pack(kind, os.SEEK_SET, _LOCKED_BYTE, 1, 0)

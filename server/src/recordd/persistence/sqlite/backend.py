@@ -38,6 +38,7 @@ from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
+from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.reindexing import reindex
@@ -67,7 +68,7 @@ class SqliteBackend:
         self._options: Final = msgspec.structs.replace(options, database=database)
         self._turns: Final = GilTurns()
         self._damage: Final = DamageReport()
-        self._lock: int | None = None
+        self._lock: DatabaseLock | None = None
         self._writer: SqliteWorker | None = None
         self._writing: WritingSide | None = None
         self._readers: Final[list[SqliteWorker]] = []
@@ -88,11 +89,12 @@ class SqliteBackend:
     async def initialize(self) -> Loaded:
         """Open the file, creating it and its folder where they are not there."""
         path = self._options.database
-        self._lock = schema.lock_database(path)
+        self._lock = DatabaseLock(path)
         mender = StartMender(path)
         await trio.to_thread.run_sync(mender.mend_first)
         schema.refuse_newer(path)
         schema.create_private(path)
+        self._lock.hold_file()
         reserve = Reserve(path, self._options.reserve_bytes)
         try:
             return await self._start(path, mender, reserve)
@@ -368,7 +370,7 @@ class SqliteBackend:
 
     def _release_lock(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     async def _close_connections(self) -> None:

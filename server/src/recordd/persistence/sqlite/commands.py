@@ -20,10 +20,12 @@ from typing import Final
 
 import msgspec
 
+from recordd.file_lock import is_file_locked
 from recordd.passing import PassingError
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Report, Verdict, check_file
-from recordd.persistence.sqlite.files import EX_REFUSED, EX_TRY_AGAIN, FileError
+from recordd.persistence.sqlite.files import EX_REFUSED, EX_TRY_AGAIN, FileError, telling
+from recordd.persistence.sqlite.mark import mark_path
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
 from recordd_protocol.errors import RecorddError
@@ -133,9 +135,29 @@ class _Progress:
 
 
 def _run_backup(options: argparse.Namespace, database: str, progress: _Progress) -> int:
+    _refuse_alias(database)
     made = back_up(database, options.destination, progress, replaces=options.force)
     print(f"{made.path}: {made.rows} rows, rev {made.rev}, {made.bytes} bytes")
     return 0
+
+
+def _refuse_alias(database: str) -> None:
+    """Refuse to read a file that is in use by another of its names, beside which its WAL is.
+
+    Without that, pages of different moments would be read. A daemon that runs has its mark
+    beside the name that it goes by.
+
+    Raises:
+        FileError: it is.
+    """
+    with telling(database):
+        if (
+            os.path.isfile(database)
+            and not os.path.lexists(mark_path(database))
+            and is_file_locked(database)
+        ):
+            text = "another process has this database open, it seems under another name: use that"
+            raise FileError(f"{database}: {text}", EX_TRY_AGAIN)
 
 
 def _run_restore(options: argparse.Namespace, database: str, progress: _Progress) -> int:
@@ -147,6 +169,7 @@ def _run_restore(options: argparse.Namespace, database: str, progress: _Progress
 
 
 def _run_check(options: argparse.Namespace, database: str, progress: _Progress) -> int:
+    _refuse_alias(database)
     report = check_file(database, progress, is_full=options.full)
     progress.clear()
     if options.json:

@@ -14,10 +14,17 @@ import apsw
 import msgspec
 
 from recordd.backend import BackendError
-from recordd.persistence.sqlite import schema, structure
+from recordd.passing import PassingError
+from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.check import require_sound
 from recordd.persistence.sqlite.copying import Progress, copy_database
+from recordd.persistence.sqlite.database_lock import (
+    DatabaseInUse,
+    DatabaseLock,
+    describe_other_names,
+)
 from recordd.persistence.sqlite.files import (
+    EX_REFUSED,
     EX_TRY_AGAIN,
     FileError,
     Partial,
@@ -75,19 +82,29 @@ def restore(database: str, source: str, progress: Progress) -> Restored:
 
 @contextlib.contextmanager
 def locked(database: str) -> Iterator[None]:
-    """Keep daemons off the database.
+    """Keep others off the database, to change it or to put another file in its place.
 
     Raises:
-        FileError: one has it open.
+        FileError: a daemon has it open, or the file has other names.
     """
     try:
-        lock = schema.lock_database(database)
+        lock = DatabaseLock(database)
     except BackendError as error:
-        raise FileError(str(error), EX_TRY_AGAIN) from None
+        passes = isinstance(error, PassingError | DatabaseInUse)
+        raise FileError(str(error), EX_TRY_AGAIN if passes else EX_REFUSED) from None
     try:
+        _require_own(os.path.realpath(database))
         yield
     finally:
-        os.close(lock)
+        lock.close()
+
+
+def _require_own(database: str) -> None:
+    """Refuse a file of which another name would keep the old content, or have its own -wal."""
+    with telling(database):
+        others = describe_other_names(database) if os.path.exists(database) else None
+    if others is not None:
+        raise FileError(f"{others}: remove them first")
 
 
 def put_in_place(

@@ -1,4 +1,4 @@
-"""The database file: its schema, its versions, and who may have it open.
+"""The database file: its schema and its versions.
 
 `log` is the truth, appended to in commit order. `history` is derived from it, an index
 by record and time, merged from the log in sorted runs: `merged_rev` says how far. Rows
@@ -15,7 +15,6 @@ from typing import Final
 import apsw
 
 from recordd.backend import BackendError, refusal_of
-from recordd.file_lock import LockTaken, take_lock
 from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "create_private",
     "is_known_header",
     "keep",
-    "lock_database",
     "prepare",
     "prepare_reader",
     "read_version",
@@ -103,20 +101,6 @@ class Meta:
     """Whether there has been a mark beside the file; see `mark.py`."""
     BACKUP: Final = "backup"
     """In a backup: of which epoch and rev it is. Whoever opens it takes a new epoch."""
-
-
-def lock_database(path: str) -> int:
-    """Take the lock that keeps a second daemon off the file; return its descriptor.
-
-    Raises:
-        BackendError: when another process holds it, or its folder cannot be written.
-    """
-    try:
-        return take_lock(path)
-    except LockTaken:
-        raise BackendError(f"{path}: another process has this database open") from None
-    except OSError as error:
-        raise refusal_of(f"{path}.lock", error) from None
 
 
 def refuse_newer(path: str) -> None:

@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from recordd.backend import BackendError, Loaded
+from recordd.persistence.sqlite.database_lock import describe_other_names
 from recordd.persistence.sqlite.mark import (
     Mark,
     MarkFile,
@@ -52,8 +53,9 @@ def take_up(
     """Compare the file with its mark; return what holds from now on, and the mark to keep.
 
     Raises:
-        BackendError: acknowledged commits are missing, and `accept_loss` is not set. The
-            file and its mark are as they were.
+        BackendError: acknowledged commits are missing, and `accept_loss` is not set; or the
+            file has other names, and was in use under one of them. The file and its mark are
+            as they were.
     """
     mark = read_mark(path)
     had_mark = bool(db.execute("SELECT value FROM meta WHERE key = ?", (Meta.MARKED,)).get)
@@ -66,6 +68,7 @@ def take_up(
     if standing is Standing.BEHIND and not accept_loss:
         assert mark is not None, "nothing is behind no mark"
         raise BackendError(_describe_loss(path, loaded.rev, mark.rev))
+    _look_for_other_names(path, standing)
     if standing not in (Standing.WHOLE, Standing.UNMARKED):
         _log_new_epoch(path, loaded, mark, standing, is_backup=is_backup)
         rev = max(loaded.rev, mark.rev if mark else 0)
@@ -78,6 +81,16 @@ def take_up(
         with db:
             db.execute(_SET_META, (Meta.MARKED, 1))
     return loaded, file
+
+
+def _look_for_other_names(path: str, standing: Standing) -> None:
+    """Tell of other names of the file; refuse where its -wal may stand beside one of them."""
+    if (others := describe_other_names(path)) is None:
+        return
+    if standing is Standing.UNMATCHED:
+        way = "it was not in use under this one: start it under its own, or remove that"
+        raise BackendError(f"{others}; {way}")
+    logger.warning("%s: use none but this one", others)
 
 
 def start_epoch(db: apsw.Connection, rev: int) -> str:

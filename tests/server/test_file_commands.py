@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
+from recordd.backend import BackendError
+from recordd.cli import main
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.files import FileError, Partial
@@ -440,6 +445,71 @@ async def test_commits_that_the_mark_knows_of_and_the_file_lacks_are_told(tmp_pa
     made = repair(str(path), quiet, is_dry_run=False)
     assert any("1901 to 2000" in line for line in made.losses)
     assert epoch_of(path) != epoch
+
+
+async def test_a_backup_of_a_file_that_lacks_commits_is_made_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.db"
+    await fill_and_kill(path)
+    whole = back_up(str(path), str(tmp_path / "whole.db"), quiet, replaces=False)
+    assert whole.missing is None
+    os.unlink(f"{path}-wal")
+    made = back_up(str(path), str(tmp_path / "b.db"), quiet, replaces=False)
+    assert made.missing == "the commits 1901 to 2000 are missing, which were answered"
+    assert verdict(tmp_path / "b.db") is Verdict.SOUND
+    code = main(["backup", "--database", str(path), str(tmp_path / "c.db")])
+    said = capfd.readouterr()
+    assert (code, (tmp_path / "c.db").exists()) == (1, True)
+    assert said.out.startswith(f"{tmp_path}/c.db: 1900 rows")
+    assert f"{path}: the commits 1901 to 2000 are missing" in said.err
+
+
+async def test_a_rehearsal_speaks_of_the_database_and_not_of_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    path.write_text("no database, but as long as a header of one would be" * 9)
+    with pytest.raises(FileError) as caught:
+        repair(str(path), quiet, is_dry_run=True)
+    with pytest.raises(FileError) as expected:
+        repair(str(path), quiet, is_dry_run=False)
+    assert str(caught.value) == str(expected.value)
+    await fill(tmp_path / "b.db", 10)
+
+    def find_no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", find_no_room)
+    with pytest.raises(FileError, match=r"b\.db: No space.* \(of its copy in ") as caught:
+        repair(str(tmp_path / "b.db"), quiet, is_dry_run=True)
+    assert caught.value.exit_code == 75
+
+
+@pytest.mark.parametrize("make_odd", [os.mkdir, os.mkfifo, lambda path: os.symlink("x", path)])
+async def test_what_is_no_mark_is_refused_in_the_same_words_by_all(
+    tmp_path: Path, make_odd: Callable[[str], None]
+) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, 10)
+    os.unlink(f"{path}-mark")
+    make_odd(f"{path}-mark")
+    refusals = []
+    for look in (
+        lambda: check_file(str(path), quiet, is_full=False),
+        lambda: repair(str(path), quiet, is_dry_run=False),
+        lambda: repair(str(path), quiet, is_dry_run=True),
+        lambda: compact(str(path), quiet),
+    ):
+        with pytest.raises(FileError) as caught:
+            look()
+        assert caught.value.exit_code == 78
+        refusals.append(str(caught.value))
+    backend = make(path)
+    with pytest.raises(BackendError) as refused:
+        await backend.initialize()
+    await backend.close()
+    assert {*refusals, str(refused.value)} == {f"{path}-mark: no regular file: move it away"}
 
 
 def _pages_of(path: Path, table: str) -> list[int]:

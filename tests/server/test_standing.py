@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from recordd.backend import BackendError, BackendOptions, FatalBackendError, Loaded
+from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import Mark, mark_path, read_mark, write_mark
 from recordd.persistence.sqlite.watch import FileWatch
@@ -66,6 +67,33 @@ async def test_a_file_behind_its_mark_is_refused_and_goes_on_when_told(path: Pat
     assert (accepted.epoch != before.epoch, accepted.rev) == (True, 10)
     again = await start(path)
     assert (again.epoch, again.rev) == (accepted.epoch, 10)
+
+
+async def test_commits_lost_with_the_whole_file_are_named_when_they_are_accepted(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = mark_of(path)
+    path.unlink()
+    with pytest.raises(BackendError, match=f"missing, rev 1 to {ROWS}"):
+        await start(path)
+    accepted = await start(path, accept_loss=True)
+    assert (accepted.epoch != before.epoch, accepted.rev) == (True, ROWS)
+    assert f"rev 1 to {ROWS} are lost (accepted)" in caplog.text
+
+
+async def test_a_file_that_was_just_made_in_place_of_a_lost_one_accepts_nothing(
+    path: Path,
+) -> None:
+    """A start that accepts the loss is killed when the file is there and nothing is in it."""
+    before = mark_of(path)
+    path.unlink()
+    db = apsw.Connection(str(path), vfs=VFS)
+    schema.prepare(db, str(path), "full")
+    db.close()
+    with pytest.raises(BackendError, match=f"missing, rev 1 to {ROWS}"):
+        await start(path)
+    assert mark_of(path) == before
+    assert (await start(path, accept_loss=True)).rev == ROWS
 
 
 async def test_what_a_power_cut_may_take_is_taken_with_a_new_epoch(

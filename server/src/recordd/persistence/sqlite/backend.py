@@ -39,7 +39,7 @@ from recordd.persistence.sqlite import loading, reads, schema, standing, stateme
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
-from recordd.persistence.sqlite.mark import read_mark
+from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.reindexing import reindex
 from recordd.persistence.sqlite.reserve import Reserve
@@ -90,6 +90,7 @@ class SqliteBackend:
         """Open the file, creating it and its folder where they are not there."""
         path = self._options.database
         self._lock = DatabaseLock(path)
+        refuse_odd_mark(path)
         mender = StartMender(path)
         await trio.to_thread.run_sync(mender.mend_first)
         schema.refuse_newer(path)

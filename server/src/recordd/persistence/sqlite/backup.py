@@ -13,7 +13,7 @@ import time
 import msgspec
 
 from recordd.persistence.sqlite import structure
-from recordd.persistence.sqlite.check import require_sound
+from recordd.persistence.sqlite.check import describe_missing, require_sound
 from recordd.persistence.sqlite.copying import Progress, copy_database
 from recordd.persistence.sqlite.files import (
     SIDECARS,
@@ -23,6 +23,7 @@ from recordd.persistence.sqlite.files import (
     show_date,
     telling,
 )
+from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.structure import Summary
 
@@ -38,19 +39,21 @@ class BackupNote(msgspec.Struct, frozen=True):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """A finished backup."""
+    """A finished backup; `missing`: which answered commits its database lacked, None for none."""
 
     path: str
     rows: int
     rev: int
     bytes: int
+    missing: str | None = None
 
 
 def back_up(database: str, destination: str, progress: Progress, *, replaces: bool) -> Backup:
     """Copy one moment of the database to a file, or under a dated name into a folder.
 
     Needs no lock, and leaves a daemon to its work; the WAL grows while the copy is made.
-    Ended early, by an error or an exception, it leaves nothing.
+    A database that is behind its mark is copied all the same, and the result says so: what
+    is left may be all that there is. Ended early, by an error or an exception, it leaves nothing.
 
     Raises:
         FileError: the database is damaged or none; the destination is there, is in no
@@ -59,6 +62,7 @@ def back_up(database: str, destination: str, progress: Progress, *, replaces: bo
     target = _find_target(database, destination, replaces=replaces)
     with Partial(target) as partial:
         with telling(database):
+            mark = read_mark(database)  # first: a daemon that runs goes on
             found = _copy(database, partial.path, progress)
         with telling(partial.path):
             _write_note(partial.path, found)
@@ -67,7 +71,8 @@ def back_up(database: str, destination: str, progress: Progress, *, replaces: bo
             raise FileError(f"{partial.path}: {copied}, but the database has {found}")
         size = os.stat(partial.path).st_size
         partial.take_name(replaces=replaces)
-    return Backup(target, found.rows, found.rev, size)
+    missing = None if mark is None else describe_missing(mark, found)
+    return Backup(target, found.rows, found.rev, size, missing)
 
 
 def _find_target(database: str, destination: str, *, replaces: bool) -> str:

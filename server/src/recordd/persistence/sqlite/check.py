@@ -14,6 +14,7 @@ from typing import Final
 import apsw
 import msgspec
 
+from recordd.backend import BackendError
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages
@@ -24,10 +25,10 @@ from recordd.persistence.sqlite.files import (
     raise_passing,
     telling,
 )
-from recordd.persistence.sqlite.mark import Mark, read_mark
+from recordd.persistence.sqlite.mark import Mark, read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.salvage import Gap, read_around
 
-__all__ = ["Report", "Verdict", "check_file", "require_sound"]
+__all__ = ["Report", "Verdict", "check_file", "describe_missing", "require_sound"]
 
 _PAGES_NAMED: Final = 20
 
@@ -79,11 +80,12 @@ def check_file(path: str, progress: Progress, *, is_full: bool) -> Report:
             raise FileError(f"{path}: no such file")
         if not os.path.isfile(path) or not os.stat(path).st_size:
             raise FileError(f"{path}: not an SQLite database")
+        _refuse_odd_mark(path)
         mark = read_mark(path)  # first: a daemon that runs goes on, the mark behind its commits
         diagnosis = diagnose_pages(path, progress)
         summary, problems = _check_content(path, diagnosis, progress, is_full=is_full)
-    if summary is not None:
-        problems += _compare_mark(mark, summary)
+    if summary is not None and mark is not None and (lack := describe_missing(mark, summary)):
+        problems.append(lack)
     return Report(
         path=path,
         verdict=_judge(diagnosis, problems),
@@ -97,6 +99,13 @@ def check_file(path: str, progress: Progress, *, is_full: bool) -> Report:
         marked_rev=None if mark is None else mark.rev,
         summary=summary,
     )
+
+
+def _refuse_odd_mark(path: str) -> None:
+    try:
+        refuse_odd_mark(path)
+    except BackendError as error:
+        raise FileError(str(error)) from None
 
 
 def require_sound(path: str, progress: Progress, *, may_be_stale: bool) -> structure.Summary:
@@ -115,11 +124,11 @@ def require_sound(path: str, progress: Progress, *, may_be_stale: bool) -> struc
     return report.summary
 
 
-def _compare_mark(mark: Mark | None, summary: structure.Summary) -> list[str]:
-    """Return what the mark beside the file says against it; another file's mark says nothing."""
-    if mark is None or mark.epoch != summary.epoch or mark.rev <= summary.rev:
-        return []
-    return [f"the commits {summary.rev + 1} to {mark.rev} are missing, which were answered"]
+def describe_missing(mark: Mark, summary: structure.Summary) -> str | None:
+    """Return which commits a file lacks, as the mark beside it knows; another's knows nothing."""
+    if mark.epoch != summary.epoch or mark.rev <= summary.rev:
+        return None
+    return f"the commits {summary.rev + 1} to {mark.rev} are missing, which were answered"
 
 
 def _check_content(

@@ -1,7 +1,8 @@
 """The sub-commands over a database file: backup, restore, check, repair, compact.
 
-Synchronous programs beside the daemon. Exit codes: 0 done, nothing lost; 1 damage (`check`
-found some, `repair` lost something, and says what); 3 `check` found only stale checksums,
+Synchronous programs beside the daemon. Exit codes: 0 done, nothing lost; 1 damage or loss
+(`check` found some, `repair` lost something, what `backup` copied lacks commits, and each says
+what); 3 `check` found only stale checksums,
 which `repair` mends; 75 it may go better another time (a full disk, a running daemon); 78
 another try ends the same; 130 and 143 ended by SIGINT and SIGTERM, with nothing half done.
 """
@@ -137,8 +138,11 @@ class _Progress:
 def _run_backup(options: argparse.Namespace, database: str, progress: _Progress) -> int:
     _refuse_alias(database)
     made = back_up(database, options.destination, progress, replaces=options.force)
+    progress.clear()
     print(f"{made.path}: {made.rows} rows, rev {made.rev}, {made.bytes} bytes")
-    return 0
+    if made.missing is not None:
+        print(f"recordd: {database}: {made.missing}, here and in the copy", file=sys.stderr)
+    return 0 if made.missing is None else 1
 
 
 def _refuse_alias(database: str) -> None:

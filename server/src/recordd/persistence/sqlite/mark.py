@@ -37,6 +37,7 @@ __all__ = [
     "mark_path",
     "read_boot_id",
     "read_mark",
+    "refuse_odd_mark",
     "remove_mark",
     "write_mark",
 ]
@@ -93,7 +94,9 @@ def judge(mark: Mark | None, *, epoch: str, rev: int, had_mark: bool, boot_id: s
     if mark is None:
         return Standing.UNMATCHED if had_mark else Standing.UNMARKED
     if mark.epoch != epoch:
-        return Standing.UNMATCHED
+        # A file without commits, just made in the place of one that had some.
+        is_in_place = not had_mark and not rev and mark.rev > 0
+        return Standing.BEHIND if is_in_place else Standing.UNMATCHED
     if rev >= mark.rev:
         return Standing.WHOLE
     is_same_boot = boot_id != "" and mark.boot_id == boot_id
@@ -121,6 +124,20 @@ def read_mark(database: str) -> Mark | None:
     except (OSError, ValueError) as error:
         logger.warning("%s: taken for missing: %s", path, error)
         return None
+
+
+def refuse_odd_mark(database: str) -> None:
+    """Refuse where a mark cannot be: a folder, a link, a pipe has its name.
+
+    One that is damaged counts for none and is written anew; this is not ours to remove.
+
+    Raises:
+        BackendError: there is something, and no regular file.
+    """
+    path = mark_path(database)
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise BackendError(f"{path}: no regular file: move it away")
 
 
 def write_mark(database: str, mark: Mark) -> None:

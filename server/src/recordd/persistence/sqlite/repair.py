@@ -18,7 +18,13 @@ from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.check import require_sound
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages
-from recordd.persistence.sqlite.files import FileError, Partial, open_database, telling
+from recordd.persistence.sqlite.files import (
+    EX_TRY_AGAIN,
+    FileError,
+    Partial,
+    open_database,
+    telling,
+)
 from recordd.persistence.sqlite.mark import Mark, read_mark, write_mark
 from recordd.persistence.sqlite.mending import find_missing, look_inside, put_right, restamp
 from recordd.persistence.sqlite.pages import PageFile
@@ -54,13 +60,25 @@ def repair(database: str, progress: Progress, *, is_dry_run: bool) -> Repair:
     with locked(database), telling(database):
         if not is_dry_run:
             return _repair(database, progress)
-        with tempfile.TemporaryDirectory(prefix="recordd-repair-") as folder:
-            copy = os.path.join(folder, os.path.basename(database))
-            for suffix in ("", "-wal", "-mark"):
-                if os.path.exists(database + suffix):
-                    shutil.copyfile(database + suffix, copy + suffix)
-            found = _repair(copy, progress)
-            return msgspec.structs.replace(found, set_aside=None)
+        return _rehearse(database, progress)
+
+
+def _rehearse(database: str, progress: Progress) -> Repair:
+    """Repair a copy, in the folder of temporary files, and throw it away."""
+    with tempfile.TemporaryDirectory(prefix="recordd-repair-") as folder:
+        copy = os.path.join(folder, os.path.basename(database))
+        try:
+            with telling(copy):
+                for suffix in ("", "-wal", "-mark"):
+                    if os.path.exists(database + suffix):
+                        shutil.copyfile(database + suffix, copy + suffix)
+                found = _repair(copy, progress)
+        except FileError as error:
+            # Where another try may do, the trouble is the copy's: a disk without room.
+            where = f" (of its copy in {folder})" if error.exit_code == EX_TRY_AGAIN else ""
+            text = str(error).replace(copy, database) + where
+            raise FileError(text, error.exit_code) from error
+    return msgspec.structs.replace(found, set_aside=None)
 
 
 def compact(database: str, progress: Progress) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from recordd.persistence.sqlite.files import (
     set_aside,
     telling,
 )
-from recordd.persistence.sqlite.mark import Mark, write_mark
+from recordd.persistence.sqlite.mark import Mark, refuse_odd_mark, write_mark
 from recordd.persistence.sqlite.standing import start_epoch
 
 __all__ = ["Restored", "locked", "put_in_place", "restore"]
@@ -85,7 +85,7 @@ def locked(database: str) -> Iterator[None]:
     """Keep others off the database, to change it or to put another file in its place.
 
     Raises:
-        FileError: a daemon has it open, or the file has other names.
+        FileError: a daemon has it open, the file has other names, or no mark can be made.
     """
     try:
         lock = DatabaseLock(database)
@@ -101,6 +101,10 @@ def locked(database: str) -> Iterator[None]:
 
 def _require_own(database: str) -> None:
     """Refuse a file of which another name would keep the old content, or have its own -wal."""
+    try:
+        refuse_odd_mark(database)
+    except BackendError as error:
+        raise FileError(str(error)) from None
     with telling(database):
         others = describe_other_names(database) if os.path.exists(database) else None
     if others is not None:

@@ -6,10 +6,8 @@ import json
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -25,61 +23,7 @@ from recordd_client import (
     connect,
     open_client,
 )
-
-Serve = Callable[[socket.socket], None]
-
-
-class Server(threading.Thread):
-    """Serves connections one after the other, with a function, until it is closed."""
-
-    def __init__(self, listener: socket.socket, serve: Serve) -> None:
-        super().__init__()
-        self.connections = 0
-        self._listener = listener
-        self._serve = serve
-        listener.listen()
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
-
-    def run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            with connection:
-                self._serve(connection)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.join(10)
-
-
-@pytest.fixture
-def start_server(short_path: Path) -> Iterator[Callable[..., Server]]:
-    """Return a function that starts a server, on a Unix socket `s` or on TCP."""
-    started: list[Server] = []
-
-    def start(serve: Serve, *, tcp: bool = False) -> Server:
-        listener = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(("127.0.0.1", 0) if tcp else str(short_path / "s"))
-        server = Server(listener, serve)
-        server.start()
-        started.append(server)
-        return server
-
-    yield start
-    for server in started:
-        server.close()
-
-
-def answer_to(request: str, **members: Any) -> str:
-    return json.dumps({"jsonrpc": "2.0", "id": json.loads(request)["id"], **members})
-
+from tests.client.servers import Server, answer_to
 
 WRITTEN = {"rev": 1, "ts": 2}
 

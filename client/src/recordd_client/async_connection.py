@@ -128,6 +128,7 @@ class _Link:
         self.lost: str | None = None
         self._unsent: list[tuple[int, bytes]] = []
         self._wakeup = trio.Event()
+        self._sends_no_more: Final = trio.Event()
 
     async def exchange(
         self, call: Call[Any], call_id: int, request: bytes, timeout_s: float
@@ -163,6 +164,7 @@ class _Link:
             except SendFailed as error:
                 self._unsent = sending[error.maybe_sent :] + self._unsent
                 self._refuse_new(str(error))
+        self._sends_no_more.set()
 
     async def read(self) -> None:
         """Hand each answer to the call that waits for it; only this task receives."""
@@ -176,9 +178,12 @@ class _Link:
                         self._settle(answer)
         except ClientError as error:
             self._refuse_new(str(error))
-            self._fail_all(refusal)
         with trio.move_on_after(_CLOSE_S):
             await self.stream.close()
+        # A request that was on its way goes no further now; only who sends it knows how far
+        # it came.
+        await self._sends_no_more.wait()
+        self._fail_all(refusal)
 
     def _settle(self, answer: calls.Answer) -> None:
         pending = self.pending.get(answer.id or 0)

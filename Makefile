@@ -6,8 +6,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm soak-schedules \
     soak-moments soak-followers soak-values soak-dearest soak-floods
-SLOW := $(addprefix tests/process/test_,clock.py dearest.py disk_full.py floods.py odd_files.py odd_values.py owners.py \
-    recipes.py scheduled_backup.py sigterm.py soak.py)
+SLOW := $(addprefix tests/process/test_,$(addsuffix .py, \
+    clock \
+    dearest \
+    disk_full \
+    floods \
+    memory_bound \
+    odd_files \
+    odd_values \
+    owners \
+    recipes \
+    scheduled_backup \
+    sigterm \
+    soak \
+))
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
 .PHONY: help install demo test slow kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \

@@ -1,11 +1,12 @@
-"""Frames are counted whatever pieces they come in, and handed on a few at a time."""
+"""Frames that come in are counted, whatever pieces they come in; messages become frames."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from recordd.transports.frames import FrameCounter
+from recordd.transports.frames import FrameCounter, cut_frames, join_frames
 
 TEXT, CONTINUED, PING = 1, 0, 9
 
@@ -54,3 +55,29 @@ def test_a_message_may_have_so_many_fragments_and_no_more() -> None:
     assert not counter.is_over
     hand_on(counter, begin + more * 3 + end)
     assert counter.is_over
+
+
+SIZES = st.sampled_from([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+
+
+@given(st.lists(SIZES, max_size=5), st.integers(0, 9))
+def test_a_peer_reads_every_message_out_of_its_frame(sizes: list[int], digit: int) -> None:
+    messages = [b"%d" % digit * size for size in sizes]
+    peer = FrameProtocol(client=True, extensions=[])
+    peer.receive_bytes(join_frames(messages))
+    found = list(peer.received_frames())
+    assert [str(frame.payload).encode() for frame in found] == messages
+    assert all(frame.opcode is Opcode.TEXT and frame.message_finished for frame in found)
+
+
+@given(st.lists(SIZES, max_size=4), st.floats(0, 1))
+def test_what_is_left_is_the_rest_of_one_frame_and_whole_messages(
+    sizes: list[int], share: float
+) -> None:
+    messages = [b"x" * size for size in sizes]
+    data = join_frames(messages)
+    sent = int(len(data) * share)
+    rest, left = cut_frames(messages, sent)
+    assert data[:sent] + rest + join_frames(left) == data
+    begun = messages[len(messages) - len(left) - 1 :][:1] if rest else []
+    assert len(rest) < len(join_frames(begun)) or not rest

@@ -38,22 +38,29 @@ class Follower:
         self.skipped = 0
         self._chance = chance
         self._delivery = delivery
+        self._slowness = chance.choice([1, 5, 20])
 
     async def follow(self, connection: trio_websocket.WebSocketConnection) -> None:
         """Read until the newest row has come."""
         await _send(connection, "record.subscribe", name="#", after=0, delivery=self._delivery)
         while not self.told or self.told[-1] != ROWS:
-            await pause(self._chance)
+            await pause(self._chance, self._slowness)
             found = json.loads(await connection.get_message())
             for message in found if isinstance(found, list) else [found]:
                 if "method" in message:
                     self.told.append(message["params"]["rev"])
                     self.skipped += message["params"].get("skipped", 0)
 
-    async def ask(self, connection: trio_websocket.WebSocketConnection) -> None:
+    async def ask(
+        self, connection: trio_websocket.WebSocketConnection, tasks: trio.Nursery
+    ) -> None:
         """Ask for a few things and then no more: nothing that it does helps the updates out."""
         for _ in range(self._chance.choice([1, 5, 20])):
-            await _send(connection, self._chance.choice(["record.get", "record.list"]), name="a")
+            what = self._chance.choice(["record.get", "record.list", "ping"])
+            if what == "ping":  # its answer comes from the library, in between ours
+                tasks.start_soon(connection.ping)
+            else:
+                await _send(connection, what, name="a")
             await pause(self._chance, 5)
 
 
@@ -64,7 +71,7 @@ async def _send(connection: trio_websocket.WebSocketConnection, method: str, **p
 async def write_all(core: Core, chance: random.Random) -> None:
     for _ in range(ROWS):
         name = chance.choice("abc")
-        await core.queue.put(Write([(name, b'"%b"' % (b"x" * 500), None)], lambda rows: rows))
+        await core.queue.put(Write([(name, b'"%b"' % (b"x" * 3000), None)], lambda rows: rows))
         await pause(chance)
 
 
@@ -72,7 +79,7 @@ async def play(seed: int, delivery: str, patience_s: float = 20) -> Follower:
     """Return the follower when it has been told of the newest row, or of nothing for long."""
     chance = random.Random(seed)
     follower = Follower(chance, delivery)
-    settings = configure(subscriber_updates=chance.choice([1, 3, 20]), backlog_bytes=4000)
+    settings = configure(subscriber_updates=chance.choice([1, 3, 20]), backlog_bytes=24_000)
     near, far = trio.socket.socketpair()
     for sock in (near, far):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
@@ -84,7 +91,7 @@ async def play(seed: int, delivery: str, patience_s: float = 20) -> Follower:
         )
         with trio.move_on_after(patience_s):
             async with trio.open_nursery() as tasks:
-                tasks.start_soon(follower.ask, connection)
+                tasks.start_soon(follower.ask, connection, tasks)
                 tasks.start_soon(write_all, running.core, chance)
                 await follower.follow(connection)
                 tasks.cancel_scope.cancel()

@@ -1,16 +1,20 @@
-"""WebSocket frames as they come in: counted before the library takes them apart.
+"""WebSocket frames (RFC 6455 §5.2): those that come in are counted, messages become frames.
 
-The library joins the fragments of a message in one go and gives way only where a message
-ends, so a peer that sends millions of empty fragments, which count for nothing against a
-limit in bytes, would have the loop to itself. Only the heads of frames (RFC 6455 §5.2) are
-looked at here.
+What comes in is counted before the library takes it apart. The library joins the fragments
+of a message in one go and gives way only where a message ends, so a peer that sends millions
+of empty fragments, which count for nothing against a limit in bytes, would have the loop to
+itself. Only the heads of frames are looked at here.
+
+What goes out is made here too: a server's frame is a head and the message as it is. By way
+of the library an event took four times as long (65 µs for 17).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["FrameCounter"]
+__all__ = ["FrameCounter", "cut_frames", "encode_head", "join_frames"]
 
 _FRAMES_AT_ONCE: Final = 64
 """Handed on between two turns of others: the library takes some 30 µs for each."""
@@ -66,3 +70,33 @@ class FrameCounter:
         self.is_over = self._fragments > self._max_fragments
         if is_final:
             self._fragments = 0
+
+
+def encode_head(size: int) -> bytes:
+    """Return what goes before a message of `size` bytes: it is one text frame, not masked."""
+    if size < 126:
+        return b"\x81%c" % size
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
+
+
+def join_frames(messages: Sequence[bytes]) -> bytes:
+    """Return the frames of messages, in order; each message is text in UTF-8."""
+    return b"".join([part for message in messages for part in (encode_head(len(message)), message)])
+
+
+def cut_frames(messages: Sequence[bytes], sent: int) -> tuple[bytes, list[bytes]]:
+    """Return what is left once so many bytes of the frames are out.
+
+    That is the rest of the frame that is out in part, and the messages behind it.
+    """
+    for number, message in enumerate(messages):
+        head = encode_head(len(message))
+        size = len(head) + len(message)
+        if not sent:
+            return b"", list(messages[number:])
+        if sent < size:
+            return (head + message)[sent:], list(messages[number + 1 :])
+        sent -= size
+    return b"", []

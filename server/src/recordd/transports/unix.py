@@ -19,7 +19,13 @@ from recordd.core import Core
 from recordd.file_lock import LockTaken, take_lock
 from recordd.session import Session, open_session
 from recordd.settings import ConfigurationError, refusal_to_use
-from recordd.transports.sending import linger, send_all_or_give_up, send_in_pieces
+from recordd.transports.sending import (
+    COPIED_BYTES,
+    linger,
+    send_all_or_give_up,
+    send_in_pieces,
+    write_nowait,
+)
 from recordd_protocol.errors import Reason, RecorddError, RequestError
 from recordd_protocol.framing import Framing, LineBuffer
 
@@ -27,8 +33,6 @@ __all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
 
 _RECEIVE_BYTES: Final = 65_536
 
-_COPIED_BYTES: Final = 4 << 20
-"""What is longer is sent from where it is: each copy of it would stop the loop for a while."""
 _REFUSAL_S: Final = 1.0
 """For a peer to take a refusal: it is short, and nothing is sent before it."""
 
@@ -114,25 +118,15 @@ class _LineSender:
         self._stream: Final = stream
 
     def send_nowait(self, messages: list[bytes]) -> list[bytes]:
-        """Write what the socket takes at once.
-
-        That needs no pass of the loop: Trio's own send takes one in any case, which made a
-        lone request a fifth slower.
-        """
-        if sum(map(len, messages)) > _COPIED_BYTES:
+        if sum(map(len, messages)) > COPIED_BYTES:
             return messages
         data = b"%b\n" % b"\n".join(messages)
-        try:
-            sent = os.write(self._stream.socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            raise trio.BrokenResourceError from None
+        sent = write_nowait(self._stream, data)
         # The line end is not part of a message, also where it is all that is left.
         return [] if sent == len(data) else [data[sent:-1]]
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
-        if sum(map(len, messages)) <= _COPIED_BYTES:
+        if sum(map(len, messages)) <= COPIED_BYTES:
             data = b"%b\n" % b"\n".join(messages)
             return await send_in_pieces(self._stream, data, note_progress)
         for message in messages:

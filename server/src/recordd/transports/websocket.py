@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -15,9 +15,15 @@ from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
 from recordd.session import Session, open_session
-from recordd.transports.frames import FrameCounter
+from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
 from recordd.transports.http import BadRequest, Head, encode_response, read_head
-from recordd.transports.sending import PIECE_BYTES, linger, send_all_or_give_up
+from recordd.transports.sending import (
+    COPIED_BYTES,
+    PIECE_BYTES,
+    linger,
+    send_all_or_give_up,
+    write_nowait,
+)
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -168,25 +174,43 @@ async def _receive_frames(
 
 
 class _FrameSender:
-    """A `Sender`: each message is a text frame."""
+    """A `Sender`: each message is a text frame.
+
+    The library keeps the connection and says when that is closed. It does not send these: it
+    would encode each message anew, and let others run for each.
+    """
 
     def __init__(
         self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
     ) -> None:
         self._connection: Final = connection
         self._stream: Final = stream
+        self._has_begun = False
+        """Whether the first of the next messages is the rest that the stream keeps by itself."""
 
     def send_nowait(self, messages: list[bytes]) -> list[bytes]:
-        """Leave all of it: the library has no way to send without waiting."""
-        return messages
+        if self._has_begun or sum(map(len, messages)) > COPIED_BYTES:
+            return messages
+        if self._connection.closed is not None:  # nothing may follow a close frame, §5.5.1
+            raise trio.BrokenResourceError
+        left = self._stream.send_nowait(messages)
+        self._has_begun = self._stream.has_rest
+        return left
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
         self._stream.note_progress = note_progress
+        has_begun, self._has_begun = self._has_begun, False
         try:
-            for message in messages:
-                await self._connection.send_message(message.decode())
+            if has_begun:
+                await self._stream.send_parts(())
+            for message in messages[has_begun:]:
+                if self._connection.closed is not None:
+                    return False
+                is_long = len(message) > PIECE_BYTES
+                head = encode_head(len(message))
+                await self._stream.send_parts((head, message) if is_long else (head + message,))
                 note_progress()
-        except (trio_websocket.ConnectionClosed, LocalProtocolError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
         return True
 
@@ -271,10 +295,10 @@ async def _respond(stream: trio.SocketStream, response: bytes, core: Core) -> No
 
 
 class _SharedStream(trio.abc.HalfCloseableStream):
-    """A stream whose first bytes were read already.
+    """A stream whose first bytes were read already, and that two send on: the library and we.
 
     It says when it gets something out, counts frames on their way in, and hands them on in
-    turns where there are many.
+    turns where there are many. What is sent goes out whole before anything else does.
     """
 
     def __init__(self, stream: trio.SocketStream, head: bytes, core: Core) -> None:
@@ -284,6 +308,8 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self._received = frames  # and not handed on yet
         self._turns: Final = core.turns
         self._frames: Final = FrameCounter(core.settings.max_message_fragments)
+        self._sending: Final = trio.StrictFIFOLock()
+        self._rest = b""  # of what `send_nowait` has begun: it goes out before anything else
         self.note_progress: Callable[[], None] = lambda: None
         self.on_flood: Callable[[], None] = lambda: None
         self.moved_at = trio.current_time()
@@ -312,12 +338,42 @@ class _SharedStream(trio.abc.HalfCloseableStream):
             pass
         return b""
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether a frame is out in part: nothing else may be sent before its end."""
+        return bool(self._rest)
+
+    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+        """Send as frames what the system takes at once; return what is left.
+
+        The rest of a frame that is out in part comes first; it is kept here, and whoever
+        sends next begins with it. Not before it is out again.
+
+        Raises:
+            trio.BrokenResourceError: the peer will take no more.
+        """
+        if self._sending.locked():
+            return messages
+        data = join_frames(messages)
+        sent = write_nowait(self._stream, data)
+        if sent == len(data):
+            return []
+        self._rest, left = cut_frames(messages, sent)
+        return [self._rest, *left] if self._rest else left
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        for start in range(0, len(data), PIECE_BYTES):
-            await self._stream.send_all(data[start : start + PIECE_BYTES])
-            if len(data) >= PIECE_BYTES:  # the system takes what is small for a dead peer too
-                self.moved_at = trio.current_time()
-            self.note_progress()
+        await self.send_parts((data,))
+
+    async def send_parts(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Send what was begun before, and then these with nothing in between."""
+        async with self._sending:
+            rest, self._rest = self._rest, b""
+            for part in (rest, *parts):
+                for start in range(0, len(part), PIECE_BYTES):
+                    await self._stream.send_all(part[start : start + PIECE_BYTES])
+                    if len(part) >= PIECE_BYTES:  # the system takes what is small for a dead peer
+                        self.moved_at = trio.current_time()
+                    self.note_progress()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

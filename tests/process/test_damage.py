@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from recordd.persistence.sqlite.mark import mark_path, read_mark
 from tests.daemon_process import START_TIMEOUT_S, DaemonProcess
+from tests.server.sqlite_files import leaves_of, spoil
 from tests.wire import Wire
 
 ROWS = 30
@@ -190,6 +192,31 @@ def test_no_write_is_answered_once_the_wal_is_gone_and_none_is_lost(daemon: Daem
     assert daemon.process.wait(START_TIMEOUT_S) == 1
     daemon.start()
     assert hello(daemon)["rev"] >= 3, "the end of the connection folds the open -wal in"
+
+
+def test_rows_that_cannot_be_indexed_end_the_daemon_with_75_and_the_next_start_mends(
+    daemon: DaemonProcess,
+) -> None:
+    with Wire(daemon.socket_path) as wire:
+        rows = [{"name": f"r.{n % 5}", "value": n, "ts": 10**12 + n} for n in range(600)]
+        wire.call("record.set_many", records=rows)
+    assert daemon.stop() == 0
+    spoil(daemon.database, leaves_of(daemon.database, "timeline")[-1])
+    os.truncate(daemon.database, (64 << 20) + 4096)  # too large to be looked at without a reason
+    failing = DaemonProcess(daemon.folder, RECORDD_TAIL_ROWS="8").start()
+    written = 0
+    with Wire(failing.socket_path) as wire, contextlib.suppress(ConnectionError):
+        while "rev" in wire.call("record.set", name="new", value=written):
+            written += 1
+    assert failing.process is not None
+    assert failing.process.wait(START_TIMEOUT_S) == 75
+    assert "the next start makes the index anew" in failing.log
+    daemon.start()
+    with Wire(daemon.socket_path) as wire:
+        assert wire.call("record.count", name="#")["rows"] == 600 + written
+        page_of_all = wire.call("record.query", name="#", limit=None)
+        assert len(page_of_all["records"]) == 600 + written
+        assert wire.call("server.stats")["storage"]["unmerged_rows"] == 0
 
 
 def test_a_daemon_starts_with_a_damaged_latest_value_and_a_write_heals_it(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import cast
+
+import apsw
 
 from recordd.backend import BackendOptions
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -100,3 +103,21 @@ def epoch_of(path: Path) -> str:
     found: str = db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]
     db.close()
     return found
+
+
+def leaves_of(path: Path, tree: str) -> list[int]:
+    """Return the pages at the bottom of a table or an index, in order."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+    found = cast("list[tuple[int]]", db.execute(query, (tree,)).fetchall())
+    db.close()
+    return [page for (page,) in found]
+
+
+def spoil(path: Path, page: int) -> None:
+    """Change two bits of a page, so that no one bit explains it."""
+    image = bytearray(path.read_bytes())
+    where = (page - 1) * PAGE_BYTES
+    image[where + 2000] ^= 1
+    image[where + 2040] ^= 2
+    path.write_bytes(image)

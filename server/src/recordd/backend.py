@@ -34,6 +34,7 @@ __all__ = [
     "QueryParams",
     "RemembersTime",
     "ReplayParams",
+    "RestartNeeded",
     "SerializationError",
     "UnreadableStorage",
     "WatchedBackend",
@@ -82,12 +83,18 @@ class DiskFull(PassingBackendError):
 class DamagedStorage(BackendError):
     """A part of the storage is damaged; what lies elsewhere is served.
 
-    `page` is its number, None where it is not known.
+    `page` is its number, None where it is not known. `part` says what was read or changed.
     """
 
-    def __init__(self, message: str, *, page: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, page: int | None = None, part: str = "") -> None:
+        super().__init__(f"{part}: {message}" if part else message)
         self.page: Final = page
+        self.part: Final = part
+        self._text: Final = message
+
+    def of(self, part: str) -> DamagedStorage:
+        """Return it with a closer word for what was read."""
+        return type(self)(self._text, page=self.page, part=part)
 
 
 class UnreadableStorage(DamagedStorage, PassingError):
@@ -96,6 +103,10 @@ class UnreadableStorage(DamagedStorage, PassingError):
 
 class FatalBackendError(BackendError):
     """The storage cannot be trusted any more (a failed fsync): answer, then stop."""
+
+
+class RestartNeeded(FatalBackendError, PassingError):
+    """The storage cannot go on, and its next start mends it. Nothing of the call took effect."""
 
 
 def refusal_of(path: str, error: OSError) -> BackendError:

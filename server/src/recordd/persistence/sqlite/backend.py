@@ -10,6 +10,7 @@ of their own what the file held at that moment or later, leaving out what came l
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -26,9 +27,12 @@ from recordd.backend import (
     DamagedStorage,
     DiskFull,
     Loaded,
+    PassingBackendError,
+    PersistenceError,
     Purged,
     QueryParams,
     ReplayParams,
+    RestartNeeded,
     UnreadableStorage,
 )
 from recordd.gil_turns import GilTurns
@@ -37,11 +41,11 @@ from recordd.pages import PageLimits
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
-from recordd.persistence.sqlite.damage import DamageReport
+from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
-from recordd.persistence.sqlite.reindexing import reindex
+from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
@@ -51,6 +55,8 @@ from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
 
 __all__ = ["SqliteBackend"]
+
+logger: Final = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +90,8 @@ class SqliteBackend:
         self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
+        self._merge_fault: PersistenceError | None = None  # of the last slice, if it failed
+        self._is_index_lost = False
         self._remembered_time_ms: int | None = None
 
     async def initialize(self) -> Loaded:
@@ -107,23 +115,12 @@ class SqliteBackend:
 
     async def _start(self, path: str, mender: StartMender, reserve: Reserve) -> Loaded:
         """Open the connections and read what memory holds."""
-        try:
-            self._writer, found = await self._open(path)
-        except DamagedStorage as met:
-            is_mended = await trio.to_thread.run_sync(mender.mend)
-            if not is_mended and not isinstance(met, UnreadableStorage):
-                is_mended = await self._reindex(mender)
-            if not is_mended:
-                raise
-            self._writer, found = await self._open(path)
-        if found.damaged:
-            await self._writer.close()
-            await trio.to_thread.run_sync(mender.mend)
-            self._writer, found = await self._open(path)
+        self._writer, found = await self._open_mended(path, mender)
         for damage in found.damaged.values():
             self._damage.note(damage)
         self._damaged_records.update(found.damaged)
-        self._writing = WritingSide(self._writer, self._options, reserve)
+        self._damage.is_news = False  # this start has looked
+        self._writing = WritingSide(self._writer, self._options, reserve, self._damage)
         loaded = await self._writer.run(self._writing.take_up, found.loaded)
         for _ in range(self._options.readers):
             reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
@@ -142,17 +139,50 @@ class SqliteBackend:
             self._tail.append(record, ts, rev)
         return loaded
 
-    async def _reindex(self, mender: StartMender) -> bool:
-        """Make a damaged index anew; return false where that is not what is wrong."""
+    async def _open_mended(
+        self, path: str, mender: StartMender
+    ) -> tuple[SqliteWorker, loading.FoundState]:
+        """Open the file and read what memory holds, with what can be mended mended before."""
+        index = IndexMender(path, mender.report)
+        while True:
+            try:
+                writer, found = await self._open(path)
+            except DamagedStorage as met:
+                is_mended = await trio.to_thread.run_sync(mender.mend)
+                if not is_mended and not await self._reindex(index, met):
+                    raise
+                continue
+            if found.damaged and not mender.has_looked:
+                await writer.close()
+                await trio.to_thread.run_sync(mender.mend)
+                continue
+            if mender.is_index_due and await self._mend_index(index, writer):
+                await writer.close()
+                continue
+            self._is_index_lost = index.is_lost
+            return writer, found
+
+    async def _reindex(self, index: IndexMender, met: DamagedStorage) -> bool:
+        """Make anew what is damaged of the index; return false where that is not what is wrong."""
+        if isinstance(met, UnreadableStorage):
+            return False
         path = self._options.database
         writer = await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
         try:
             await writer.run(schema.prepare, path, self._options.synchronous)
-            return await writer.run(reindex, path, mender.report)
+            return await writer.run(index.mend)
         except DamagedStorage:
             return False
         finally:
             await writer.close()
+
+    async def _mend_index(self, index: IndexMender, writer: SqliteWorker) -> bool:
+        """Make anew what is damaged of the index, if it can be; the daemon starts either way."""
+        try:
+            return await writer.run(index.mend)
+        except (DamagedStorage, PassingBackendError) as error:
+            logger.error("the index cannot be made anew: %s", error)
+            return False
 
     async def _open(self, path: str) -> tuple[SqliteWorker, loading.FoundState]:
         """Open the writing connection and read what memory holds; on an error it is closed."""
@@ -168,6 +198,7 @@ class SqliteBackend:
 
     async def store(self, rows: Sequence[Row]) -> None:
         """Store rows in one transaction; see `PersistenceBackend.store`."""
+        self._check_tail()
         created: dict[str, int] = {}
         log_rows = []
         for row in rows:
@@ -416,9 +447,31 @@ class SqliteBackend:
 
     async def _merge_slice(self) -> None:
         entries, last = self._tail.next_slice(self._writing_side.slice_rows)
-        await self._write(statements.merge_slice, entries, last)
+        try:
+            await self._write(statements.merge_slice, entries, last)
+        except PersistenceError as fault:
+            self._merge_fault = fault
+            raise
+        self._merge_fault = None
         self._tail.drop_slice(len(entries))
         self._merges += last is not None
+
+    def _check_tail(self) -> None:
+        """Take no more rows than memory has room for, where they cannot be merged.
+
+        Raises:
+            RestartNeeded: the next start makes the index anew.
+            BackendError: it would not help.
+        """
+        fault = self._merge_fault
+        if fault is None or len(self._tail) < self._options.tail_rows:
+            return
+        text = f"rows cannot be indexed any more: {fault}"
+        is_passing = isinstance(fault, UnreadableStorage)
+        is_of_index = isinstance(fault, DamagedStorage) and fault.part == INDEX
+        if is_of_index and not is_passing and not self._is_index_lost:
+            raise RestartNeeded(f"{text}; the next start makes the index anew")
+        raise PassingBackendError(f"writes wait until they can: {text}")
 
     async def _write(
         self,

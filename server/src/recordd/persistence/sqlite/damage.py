@@ -8,18 +8,31 @@ after it fails too, with words of its own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 import apsw
 
 from recordd.backend import DamagedStorage, UnreadableStorage
 
-__all__ = ["DamageReport", "describe_damage", "find_cause", "take_fault_offset", "watch_sqlite_log"]
+__all__ = [
+    "INDEX",
+    "DamageReport",
+    "describe_damage",
+    "find_cause",
+    "naming",
+    "take_fault_offset",
+    "watch_sqlite_log",
+]
 
 logger: Final = logging.getLogger(__name__)
+
+INDEX: Final = "the index"
+"""The part whose damage the next start mends: all of it is in the log, too."""
 
 _CHECKSUM_FAULT: Final = re.compile(r"checksum fault offset (\d+)")
 
@@ -38,6 +51,8 @@ class DamageReport:
 
     def __init__(self) -> None:
         self.errors = 0
+        self.is_news = False
+        """Whether damage was met that the next start does not know of yet."""
         self._pages: Final[set[int | None]] = set()
 
     @property
@@ -48,6 +63,7 @@ class DamageReport:
     def note(self, damage: DamagedStorage) -> None:
         """Count an error, and log what it says if it is of a page not met before."""
         self.errors += 1
+        self.is_news = self.is_news or not isinstance(damage, UnreadableStorage)
         if damage.page not in self._pages:
             self._pages.add(damage.page)
             logger.error("%s", damage)
@@ -58,11 +74,30 @@ def watch_sqlite_log() -> None:
     apsw.config(apsw.SQLITE_CONFIG_LOG, _note)
 
 
-def find_cause(error: apsw.Error) -> apsw.Error:
-    """Return the first of the errors that followed from one another."""
-    while isinstance(error.__context__, apsw.Error):
-        error = error.__context__
+def find_cause(error: apsw.Error | DamagedStorage) -> apsw.Error | DamagedStorage:
+    """Return the first of the errors that followed from one another, in our words if it has any."""
+    while not isinstance(error, DamagedStorage):
+        before = error.__context__
+        if not isinstance(before, apsw.Error | DamagedStorage):
+            break
+        error = before
     return error
+
+
+@contextlib.contextmanager
+def naming(part: str, db: apsw.Connection) -> Iterator[None]:
+    """Say of damage that is met inside which part of the database it concerns.
+
+    Raises:
+        DamagedStorage: instead of the `apsw.Error` that tells of damage.
+    """
+    try:
+        yield
+    except apsw.Error as error:
+        damage = describe_damage(error, db)
+        if damage is None:
+            raise
+        raise damage.of(part) from error
 
 
 def take_fault_offset() -> int | None:
@@ -72,11 +107,16 @@ def take_fault_offset() -> int | None:
     return offset
 
 
-def describe_damage(error: apsw.Error, db: apsw.Connection) -> DamagedStorage | None:
-    """Return what an error says of the file, None where it tells of no damage.
+def describe_damage(
+    error: apsw.Error | DamagedStorage, db: apsw.Connection
+) -> DamagedStorage | None:
+    """Return what an error says of the file, by its cause; None where it tells of no damage.
 
     To be called on the thread on which it was raised.
     """
+    error = find_cause(error)
+    if isinstance(error, DamagedStorage):
+        return error
     offset = take_fault_offset()
     code = getattr(error, "extendedresult", 0)
     if code in _DAMAGE_CODES:

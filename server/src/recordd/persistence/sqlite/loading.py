@@ -19,7 +19,7 @@ from recordd.backend import (
     LoadedRecord,
     UnreadableStorage,
 )
-from recordd.persistence.sqlite.damage import describe_damage, find_cause
+from recordd.persistence.sqlite.damage import describe_damage
 from recordd.persistence.sqlite.mark import Mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd_protocol.rows import Row
@@ -151,7 +151,7 @@ def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:
 
 
 def _is_damage(error: apsw.Error, db: apsw.Connection) -> bool:
-    damage = describe_damage(find_cause(error), db)
+    damage = describe_damage(error, db)
     return damage is not None and not isinstance(damage, UnreadableStorage)
 
 
@@ -161,7 +161,7 @@ def _load_record(
     try:
         return LoadedRecord(_read_row(db, name, entry), rows, purged_rev)
     except apsw.Error as error:
-        damage = describe_damage(find_cause(error), db)
+        damage = describe_damage(error, db)
         if damage is None or isinstance(damage, UnreadableStorage):
             raise  # another try may go better
         return LoadedRecord(Row(name, b"null", *entry), rows, purged_rev, damage)

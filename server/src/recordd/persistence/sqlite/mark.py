@@ -56,6 +56,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     `is_clean`: the daemon closed the database in order, and all of it is in one file.
     `is_durable`: commits up to here were promised to survive a power cut.
+    `is_suspect`: damage was met since the start; the next one is to look at every page.
     `boot_id` tells whether the system was started anew since; empty where unknown.
     """
 
@@ -64,6 +65,7 @@ class Mark(msgspec.Struct, frozen=True):
     is_clean: bool
     is_durable: bool = True
     boot_id: str = ""
+    is_suspect: bool = False
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -212,6 +214,15 @@ class MarkFile:
             raise self._fault(error) from None
         if time.monotonic() - self._synced_at_s >= _SYNC_EVERY_S:
             self.sync()
+
+    def suspect(self) -> None:
+        """Have the next start look at every page, however this run ends.
+
+        Raises:
+            FatalBackendError: when the disk fails.
+        """
+        self.mark = msgspec.structs.replace(self.mark, is_suspect=True)
+        self.note(self.mark.rev)
 
     def sync(self) -> None:
         """Bring what was noted to disk; costs nothing where it is there.

@@ -46,23 +46,34 @@ class StartMender:
         """Look at the file as it was found; the caller has its lock, and no connection open."""
         self._database: Final = database
         self._notified_at = time.monotonic()
-        self._has_looked = False
+        self.has_looked = False
+        """Whether every page was looked at."""
+        self._has_left = False
         mark = read_mark(database)
+        self._is_told: Final = mark is not None and mark.is_suspect
         self._was_elsewhere: Final = mark is None or (
             not mark.is_clean and not _size_of(f"{os.path.realpath(database)}-wal")
         )
+
+    @property
+    def is_index_due(self) -> bool:
+        """Whether something says that pages are damaged, maybe of the index."""
+        return self._is_told or self._has_left
 
     def is_due(self) -> bool:
         """Tell whether every page is to be looked at before the file is opened.
 
         Not so where it is large, after a clean stop or a crash whose WAL is there: that would
-        read all of it at each start. Damage that the load meets is mended then.
+        read all of it at each start. Damage that the load meets is mended then, and damage
+        that was met while running is in the mark.
 
         Raises:
             FileError: the file cannot be read.
         """
         size_bytes = _size_of(self._database)
-        return bool(size_bytes) and (size_bytes <= _SMALL_BYTES or self._is_suspect())
+        if not size_bytes:
+            return False
+        return size_bytes <= _SMALL_BYTES or self._is_told or self._is_suspect()
 
     def mend_first(self) -> None:
         """Mend before the file is opened, where that is due.
@@ -89,7 +100,7 @@ class StartMender:
         Raises:
             FileError: the file cannot be read or written.
         """
-        if self._has_looked:
+        if self.has_looked:
             return False
         with telling(self._database):
             if not self._is_ours():
@@ -100,7 +111,7 @@ class StartMender:
             if left and self._may_restamp(diagnosis):
                 done += restamp(self._database, left)
                 left = []
-        self._has_looked = True
+        self.has_looked, self._has_left = True, bool(left)
         for line in done:
             logger.warning("%s: %s", self._database, line)
         if left:

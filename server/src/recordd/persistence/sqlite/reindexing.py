@@ -1,25 +1,43 @@
 """The index made anew from the log, where a start finds it damaged.
 
-`history` and its `timeline` are derived: they hold nothing that the log does not. The old
-ones are taken out of the schema and their pages are left as they are. To drop them would
-follow page numbers that are damaged, and give away pages that others use.
+`history` and its `timeline` are derived, and so are the lists of names that SQLite keeps for
+`record` and `deletion`: they hold nothing that the tables do not. New trees are made and take
+the place of the old ones in the schema. To drop the old ones would follow page numbers that
+are damaged, and give away pages that others use; the pages are left as they are, until the
+file is written anew without them, which is done at once where it is not too large.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import struct
 from typing import Final
 
 import apsw
 
+from recordd.backend import UnreadableStorage
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
+from recordd.persistence.sqlite.damage import INDEX, describe_damage
+from recordd.persistence.sqlite.diagnosis import diagnose_pages
 from recordd.persistence.sqlite.mending import find_missing
+from recordd.persistence.sqlite.pages import PageFile, stamp
 from recordd.persistence.sqlite.schema import Meta
 
-__all__ = ["reindex"]
+__all__ = ["IndexMender"]
 
 logger: Final = logging.getLogger(__name__)
+
+_LOOKS: Final = {
+    "history": (
+        "SELECT count(*) FROM history NOT INDEXED",
+        "SELECT sum(rev) FROM history INDEXED BY timeline",
+    ),
+    "record": ("SELECT count(name) FROM record INDEXED BY sqlite_autoindex_record_1",),
+    "deletion": ("SELECT count(name) FROM deletion INDEXED BY sqlite_autoindex_deletion_1",),
+}
+"""Statements that read every page of the trees that are derived from a table or the log."""
 
 _FILL: Final = """
     INSERT INTO history (record, ts, rev) SELECT record, ts, rev FROM log ORDER BY record, ts, rev;
@@ -29,36 +47,160 @@ _SET_MERGED: Final = (
     "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = max(value, ?2)"
 )
 
+_REWRITTEN_BYTES: Final = 1 << 30
+"""A file up to here is written anew at once: some seconds. A larger one waits for a person."""
 
-def reindex(db: apsw.Connection, path: str, progress: Progress) -> bool:
-    """Make the index anew, in one transaction; return false where commits are missing.
+_FIRST_TRUNK: Final = struct.Struct(">32xI")
+_TRUNK: Final = struct.Struct(">II")  # the next one, how many leaves
+_LEAF: Final = struct.Struct(">I")
+
+_ROOM: Final = 3
+"""Files of this size have to fit on the disk meanwhile: the WAL's, the old and the new one."""
+
+
+class _CommitsMissing(Exception):
+    """Takes back what was made: the file is to be refused as it is."""
+
+
+class IndexMender:
+    """Looks at what is derived, and makes it anew; at most once a start."""
+
+    def __init__(self, path: str, progress: Progress) -> None:
+        self.is_lost = False
+        """Whether it was found damaged and could not be made anew."""
+        self._path: Final = path
+        self._progress: Final = progress
+        self._is_done = False
+
+    def mend(self, db: apsw.Connection) -> bool:
+        """Make anew what is damaged; return whether anything was. On the writing connection.
+
+        Nothing is done where commits are missing: that file is refused as it is.
+
+        Raises:
+            apsw.Error: something else is damaged too, or there is no room; nothing is changed.
+        """
+        if self._is_done:
+            return False
+        watch_progress(db, self._progress, "seconds of indexing")
+        try:
+            damaged = [table for table in _LOOKS if _is_damaged(db, table)]
+            if not damaged:
+                return False
+            self.is_lost = True
+            with db:
+                for table in damaged:
+                    _make_anew(db, table)
+                if find_missing(self._path, structure.summarize(db)) is not None:
+                    raise _CommitsMissing
+            self.is_lost, self._is_done = False, True
+            logger.error(
+                "%s: the index was damaged and is made anew from the log; nothing is lost",
+                self._path,
+            )
+            self._give_back(db)
+        except _CommitsMissing:
+            return False
+        finally:
+            db.set_progress_handler(None)
+        return True
+
+    def _give_back(self, db: apsw.Connection) -> None:
+        """Write the file anew, without the pages that are nobody's now, which may be damaged."""
+        size_bytes = int(db.pragma("page_count")) * int(db.pragma("page_size"))
+        folder = os.statvfs(os.path.dirname(self._path) or ".")
+        room_bytes = folder.f_bavail * folder.f_frsize
+        if size_bytes <= min(_REWRITTEN_BYTES, room_bytes // _ROOM):
+            try:
+                self._clear_orphans(db)
+                db.execute("VACUUM")
+                return
+            except apsw.Error as error:
+                why = str(error)
+        else:
+            why = f"{size_bytes} bytes are too many to be written anew at a start"
+        logger.warning("%s: the old index's pages stay until 'recordd repair': %s", self._path, why)
+
+    def _clear_orphans(self, db: apsw.Connection) -> None:
+        """Make the checksums of pages right that are nobody's: VACUUM reads them, too.
+
+        Nobody's are those that no tree and no list of free pages has.
+        """
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        owned = {int(page) for (page,) in db.execute("SELECT pageno FROM dbstat")}
+        faults = {fault.page for fault in diagnose_pages(self._path, self._progress).faults}
+        with PageFile(self._path, writable=True) as file:
+            owned |= _find_free_pages(file)
+            for page in set() if faults & owned else faults:
+                file.write(page, stamp(file.read(page)))
+            file.sync()
+
+
+def _find_free_pages(file: PageFile) -> set[int]:
+    """Return the pages of the list of free pages (https://sqlite.org/fileformat2.html §1.5)."""
+    free: set[int] = set()
+    (trunk,) = _FIRST_TRUNK.unpack_from(file.read(1))
+    while trunk and trunk not in free:
+        page = file.read(trunk)
+        following, count = _TRUNK.unpack_from(page)
+        leaves = page[_TRUNK.size :][: 4 * count]
+        free |= {trunk, *(leaf for (leaf,) in _LEAF.iter_unpack(leaves[: len(leaves) // 4 * 4]))}
+        trunk = following if following <= file.page_count else 0
+    return free
+
+
+def _is_damaged(db: apsw.Connection, table: str) -> bool:
+    """Tell whether a page of what is derived cannot be read.
 
     Raises:
-        apsw.Error: something else is damaged too, or there is no room; nothing is changed.
+        apsw.Error: for another reason.
     """
-    watch_progress(db, progress, "seconds of indexing")
     try:
-        with db:
-            if find_missing(path, structure.summarize(db)) is not None:
-                return False
-            _empty_index(db)
-            db.execute(_FILL)
-            merged_rev = db.execute("SELECT max(rev) FROM log").get or 0
-            db.execute(_SET_MERGED, (Meta.MERGED_REV, merged_rev))
-    finally:
-        db.set_progress_handler(None)
-    logger.error("%s: the index was damaged and is made anew from the log; nothing is lost", path)
-    return True
+        for look in _LOOKS[table]:
+            db.execute(look).fetchall()
+    except apsw.Error as error:
+        damage = describe_damage(error, db)
+        if damage is None or isinstance(damage, UnreadableStorage):
+            raise
+        logger.error("%s", damage.of(INDEX))
+        return True
+    return False
+
+
+def _make_anew(db: apsw.Connection, table: str) -> None:
+    if table != "history":
+        _replace_name_list(db, table)
+        return
+    _empty_index(db)
+    db.execute(_FILL)
+    merged_rev = db.execute("SELECT max(rev) FROM log").get or 0
+    db.execute(_SET_MERGED, (Meta.MERGED_REV, merged_rev))
 
 
 def _empty_index(db: apsw.Connection) -> None:
     """Put new and empty trees in the place of the old ones."""
     found = db.execute("SELECT sql FROM sqlite_schema WHERE tbl_name = 'history' ORDER BY rowid")
     statements = [sql for (sql,) in found if sql]
-    db.pragma("writable_schema", True)
-    try:
-        db.execute("DELETE FROM sqlite_schema WHERE tbl_name = 'history'")
-    finally:
-        db.execute("PRAGMA writable_schema = RESET")
+    _change_schema(db, "DELETE FROM sqlite_schema WHERE tbl_name = 'history'")
     for sql in statements:
         db.execute(sql)
+
+
+def _replace_name_list(db: apsw.Connection, table: str) -> None:
+    """Make a new tree for the UNIQUE names of a table, and give it the place of the old one."""
+    db.execute(f"CREATE UNIQUE INDEX remade ON {table} (name)")
+    _change_schema(
+        db,
+        "UPDATE sqlite_schema SET rootpage ="
+        " (SELECT rootpage FROM sqlite_schema WHERE name = 'remade')"
+        f" WHERE name = 'sqlite_autoindex_{table}_1';"
+        "DELETE FROM sqlite_schema WHERE name = 'remade'",
+    )
+
+
+def _change_schema(db: apsw.Connection, sql: str) -> None:
+    db.pragma("writable_schema", True)
+    try:
+        db.execute(sql)
+    finally:
+        db.execute("PRAGMA writable_schema = RESET")

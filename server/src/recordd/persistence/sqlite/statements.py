@@ -15,6 +15,7 @@ import msgspec
 
 from recordd.backend import CleanupTarget, Purged
 from recordd.moments import Gone
+from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
@@ -88,7 +89,8 @@ def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> No
     are there, but count for nothing, since all of it lies above the mark.
     """
     with db:
-        _insert(db, _INSERT_HISTORY, entries)
+        with naming(INDEX, db):
+            _insert(db, _INSERT_HISTORY, entries)
         if last is not None:
             db.executemany(
                 "UPDATE record SET row_count = row_count + ? WHERE id = ?",

@@ -123,10 +123,9 @@ class SqliteWorker:
         try:
             return function(db, *args, **kwargs)
         except apsw.Error as error:
-            cause = find_cause(error)
-            if (damage := describe_damage(cause, db)) is not None:
+            if (damage := describe_damage(error, db)) is not None:
                 raise damage from error
-            raise cause  # noqa: B904 - it is the context of the other
+            raise find_cause(error)  # noqa: B904 - it is the context of the other
         finally:
             if db.in_transaction:
                 self.rollbacks += 1

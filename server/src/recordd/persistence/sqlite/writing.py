@@ -16,6 +16,7 @@ import trio
 
 from recordd.backend import BackendOptions, DiskFull, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
+from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.watch import FileWatch
@@ -41,8 +42,15 @@ _SLACK_BYTES: Final = 65_536
 class WritingSide:
     """A writing connection over a file that was found to be the right one."""
 
-    def __init__(self, worker: SqliteWorker, options: BackendOptions, reserve: Reserve) -> None:
+    def __init__(
+        self,
+        worker: SqliteWorker,
+        options: BackendOptions,
+        reserve: Reserve,
+        damage: DamageReport,
+    ) -> None:
         self.reserve: Final = reserve
+        self._damage: Final = damage
         self._worker: Final = worker
         self._options: Final = options
         self._watch: FileWatch | None = None
@@ -111,6 +119,7 @@ class WritingSide:
         The connection is to be closed before.
         """
         if self._mark is not None:
+            self._note_damage(self._mark)
             is_folded = not os.path.exists(self._options.database + "-wal")
             self._mark.close(is_clean=self._is_whole and is_folded)
             self.reserve.stop()
@@ -142,12 +151,19 @@ class WritingSide:
 
     def _keep_up(self, db: apsw.Connection) -> None:
         assert self._mark is not None, "made by `take_up`"
+        self._note_damage(self._mark)
         self._mark.sync()
         if self.reserve.is_out:
             self._make_room(db)
         if self.reserve.size_bytes < self.reserve.wanted_bytes:
             free_pages = int(db.pragma("freelist_count"))
             self.reserve.take_back(free_pages * int(db.pragma("page_size")))
+
+    def _note_damage(self, mark: MarkFile) -> None:
+        """Have the next start look at what cannot be looked at while all goes on."""
+        if self._damage.is_news:
+            mark.suspect()
+            self._damage.is_news = False
 
     def _make_room(self, db: apsw.Connection) -> None:
         """Fold the WAL into the file and give its room back, where there is room to.

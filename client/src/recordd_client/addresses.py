@@ -11,11 +11,14 @@ import msgspec
 from recordd_client.errors import ConnectionFailed, InvalidValue
 from recordd_protocol.addresses import default_socket_path
 
-__all__ = ["MAX_MESSAGE_BYTES", "Address", "check_timeout", "find_address"]
+__all__ = ["MAX_MESSAGE_BYTES", "QUEUE_RETRY_S", "Address", "check_timeout", "find_address"]
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Longest answer that is taken; a daemon keeps to 1 MiB unless it was told otherwise."""
 
+
+QUEUE_RETRY_S: Final = 0.01
+"""Where a Unix socket's queue of connections is full, `connect` does not wait (unix(7))."""
 
 _LONGEST_TIMEOUT_S: Final = 1e8
 """Three years; the system's own clocks cannot count to infinity."""

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import trio
 import trio_websocket
 
-from recordd_client.addresses import MAX_MESSAGE_BYTES, Address
+from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address
 from recordd_client.errors import ConnectionFailed, ConnectionLost
 from recordd_protocol.framing import LineBuffer
 
@@ -61,7 +61,7 @@ async def open_stream(address: Address, timeout_s: float, nursery: trio.Nursery)
 
 async def _connect(address: Address, nursery: trio.Nursery) -> MessageStream:
     if address.path is not None:
-        return _UnixStream(await trio.open_unix_socket(address.path))
+        return _UnixStream(await _open_unix(address.path))
     tcp = await trio.open_tcp_stream(address.host, address.port)
     try:
         connection = await trio_websocket.wrap_client_stream(
@@ -77,6 +77,20 @@ async def _connect(address: Address, nursery: trio.Nursery) -> MessageStream:
         await trio.aclose_forcefully(tcp)
         raise
     return _WebSocketStream(connection, tcp)
+
+
+async def _open_unix(path: str) -> trio.SocketStream:
+    """Connect, and wait for a place in the daemon's queue."""
+    while True:
+        stream = await trio.open_unix_socket(path)
+        try:
+            stream.socket.getpeername()
+        except OSError:
+            # EAGAIN: the queue was full. Trio takes that for a connection under way.
+            await stream.aclose()
+            await trio.sleep(QUEUE_RETRY_S)
+        else:
+            return stream
 
 
 class _UnixStream:

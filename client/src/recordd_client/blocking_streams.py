@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from recordd_client.addresses import MAX_MESSAGE_BYTES, Address
+from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address
 from recordd_client.errors import ConnectionFailed, ConnectionLost
 from recordd_protocol.framing import LineBuffer
 
@@ -72,14 +72,26 @@ def _connect(address: Address, timeout_s: float) -> socket.socket:
         sock = socket.create_connection((address.host, address.port), timeout_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
+    return _connect_unix(address.path, time.monotonic() + timeout_s)
+
+
+def _connect_unix(path: str, deadline: float) -> socket.socket:
+    """Connect, and wait for a place in the daemon's queue."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.settimeout(timeout_s)
-        sock.connect(address.path)
+        while True:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+                time.sleep(QUEUE_RETRY_S)
+            else:
+                return sock
     except BaseException:
         sock.close()
         raise
-    return sock
 
 
 class _Socket:

@@ -171,7 +171,7 @@ def test_aimdbs_discovery_finds_the_socket_soon_also_while_busy(start_daemon: St
             started = time.monotonic()
             with connect_unix(path, timeout_s=5) as db:
                 assert db.hello("aimdb-cli")["version"] == "3.0"
-            assert time.monotonic() - started < 5  # a hang; the figure itself is for `make bench`
+            assert time.monotonic() - started < 30  # a hang; the figure itself is for `make bench`
             assert [p.suffix for p in Path(folder).glob("*.sock")] == [".sock"]
             for _ in lines:
                 assert "result" in busy.receive()

@@ -259,7 +259,7 @@ def test_waiting_ends_in_time_while_the_daemon_is_away_or_hangs(daemon: DaemonPr
             started, cpu = time.monotonic(), time.process_time()
             for _ in range(5):
                 assert updates.wait(0.1) is None
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 30
             assert time.process_time() - cpu < 0.4
             if back is not None:
                 daemon.process.send_signal(back)

@@ -57,10 +57,10 @@ def test_what_nests_too_deep_becomes_a_number(opening: bytes, depth: int) -> Non
 def test_hostile_text_costs_time_in_proportion_to_its_length() -> None:
     """A mebibyte each; a second is hundreds of times what is needed."""
     for unit in (b"[", b"\\", rb"\ud800", rb"\ud83d\ude00", b'"', rb"\u", rb"\ud", b'["\\"'):
-        started = time.perf_counter()
+        started = time.thread_time()
         text = unit * ((1 << 20) // len(unit))
         assert len(mend(text)) == len(text)
-        assert time.perf_counter() - started < 1, unit
+        assert time.thread_time() - started < 1, unit
 
 
 PARTS = (b"", b"\xff", rb"\udfff", b"\\", b'"', b"[" * 600)

@@ -35,6 +35,15 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def shared_daemon() -> Iterator[DaemonProcess]:
+    """A daemon for the tests of a module that leave to the others what they look at."""
+    with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
+        daemon = DaemonProcess(Path(folder)).start()
+        yield daemon
+        daemon.stop(signal.SIGKILL)
+
+
 @pytest.fixture
 def start_daemon(short_path: Path) -> Iterator[StartDaemon]:
     """Return a function that starts a daemon; all are killed at the end."""

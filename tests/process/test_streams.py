@@ -47,17 +47,17 @@ def test_the_two_commands_treat_their_streams_alike(name: str) -> None:
     ],
 )
 def test_output_that_goes_nowhere_is_a_line_or_no_mistake(
-    daemon: DaemonProcess, redirection: str, code: int, complaint: str
+    shared_daemon: DaemonProcess, redirection: str, code: int, complaint: str
 ) -> None:
-    running = {name: start(daemon, given, redirection) for name, given in COMMANDS.items()}
+    running = {name: start(shared_daemon, given, redirection) for name, given in COMMANDS.items()}
     for command, process in running.items():
         out, err = process.communicate(timeout=30)
         expected = complaint.format(name=command.split()[0])
         assert (out, err, process.returncode) == ("", expected, code), command
 
 
-def test_input_that_is_closed_is_empty(daemon: DaemonProcess) -> None:
-    process = start(daemon, (*CTL, "set", "x", "-"), "<&-")
+def test_input_that_is_closed_is_empty(shared_daemon: DaemonProcess) -> None:
+    process = start(shared_daemon, (*CTL, "set", "x", "-"), "<&-")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "not JSON" in err

@@ -9,14 +9,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Protocol
+
+from tests.forked import ForkedProcess
 
 START_TIMEOUT_S = 20.0
+RECORDD = (sys.executable, "-m", "recordd")
+
+
+class Process(Protocol):
+    """What is asked of a process, whoever started it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
 
 
 class DaemonProcess:
     """`recordd serve` on a folder; start it as often as needed.
 
-    Any `ts` is old enough, so that tests may count 1, 2, 3.
+    Any `ts` is old enough, so that tests may count 1, 2, 3. A process of its own it is in any
+    case; it is forked where a new interpreter would come to the same.
     """
 
     def __init__(self, folder: Path, *flags: str, **environment: str) -> None:
@@ -26,10 +44,10 @@ class DaemonProcess:
         self.log_path = folder / "log"
         self.enter: list[str] = []
         """A command that runs the daemon's in a place of its own."""
-        self.command: tuple[str, ...] = (sys.executable, "-m", "recordd")
+        self.command: tuple[str, ...] = RECORDD
         self._flags = flags
         self._environment = environment
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     @property
     def url(self) -> str:
@@ -56,7 +74,7 @@ class DaemonProcess:
     def start(self) -> DaemonProcess:
         """Start the daemon and wait until it says that it listens."""
         already = self.log.count("listening on ws://") if self.log_path.exists() else 0
-        self.process = self.popen()
+        self.process = self._fork() if self._may_be_forked else self.popen()
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.log.count("listening on ws://") == already:
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -65,22 +83,38 @@ class DaemonProcess:
         return self
 
     def popen(self) -> subprocess.Popen[bytes]:
-        """Start the daemon and wait for nothing."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
-        environment |= {"RECORDD_RETENTION": "off", "RECORDD_MIN_TS": "0", **self._environment}
+        """Start the daemon in an interpreter of its own, and wait for nothing."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
-                [
-                    *(*self.enter, *self.command, "serve"),
-                    *("--socket", str(self.socket_path)),
-                    *("--database", str(self.database)),
-                    *("--listen", "127.0.0.1:0"),
-                    *self._flags,
-                ],
-                env=environment,
+                [*self.enter, *self.command, *self._arguments()],
+                env=self._whole_environment(),
                 stdout=log,
                 stderr=log,
             )
+
+    @property
+    def _may_be_forked(self) -> bool:
+        """Whether nothing is asked for that only a new interpreter or another command does."""
+        is_plain = all(key.startswith("RECORDD_") for key in self._environment)
+        return is_plain and not self.enter and self.command == RECORDD
+
+    def _fork(self) -> ForkedProcess:
+        self.log_path.touch()
+        return ForkedProcess(self._arguments(), self._whole_environment(), self.log_path)
+
+    def _arguments(self) -> list[str]:
+        return [
+            "serve",
+            *("--socket", str(self.socket_path)),
+            *("--database", str(self.database)),
+            *("--listen", "127.0.0.1:0"),
+            *self._flags,
+        ]
+
+    def _whole_environment(self) -> dict[str, str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
+        defaults = {"RECORDD_RETENTION": "off", "RECORDD_MIN_TS": "0"}
+        return environment | defaults | self._environment
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, return the exit code."""

@@ -9,39 +9,39 @@ Trio is imported only where `open_client` is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from recordd_client.blocking import Client, connect
-from recordd_client.errors import (
-    CallTimeout,
-    ClientError,
-    Conflict,
-    ConnectionFailed,
-    ConnectionLost,
-    Denied,
-    Expired,
-    InternalError,
-    InvalidParams,
-    InvalidRequest,
-    InvalidValue,
-    MethodNotFound,
-    NotConfigured,
-    NotFound,
-    Overloaded,
-    ParseError,
-    ProtocolError,
-    QueryTimeout,
-    Refused,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    VersionMismatch,
-)
-from recordd_client.following import Resync, Update
-from recordd_client.rows import Page, Row
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from recordd_client.aio import AsyncClient, open_client
+    from recordd_client.blocking import Client, connect
+    from recordd_client.errors import (
+        CallTimeout,
+        ClientError,
+        Conflict,
+        ConnectionFailed,
+        ConnectionLost,
+        Denied,
+        Expired,
+        InternalError,
+        InvalidParams,
+        InvalidRequest,
+        InvalidValue,
+        MethodNotFound,
+        NotConfigured,
+        NotFound,
+        Overloaded,
+        ParseError,
+        ProtocolError,
+        QueryTimeout,
+        Refused,
+        TooLarge,
+        Unauthenticated,
+        Unavailable,
+        VersionMismatch,
+    )
+    from recordd_client.following import Resync, Update
+    from recordd_client.rows import Page, Row
 
 __all__ = [
     "AsyncClient",
@@ -78,10 +78,26 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the async side when it is asked for: Trio takes longer than a command."""
-    if name in ("AsyncClient", "open_client"):
-        from recordd_client import aio
+_MODULES: Final = {
+    **dict.fromkeys(("AsyncClient", "open_client"), "aio"),
+    **dict.fromkeys(("Client", "connect"), "blocking"),
+    **dict.fromkeys(("Resync", "Update"), "following"),
+    **dict.fromkeys(("Page", "Row"), "rows"),
+}
+"""Where a name is from, if not from `errors`."""
 
-        return getattr(aio, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: all of it takes longer than a command of `recordctl`.
+
+    And a command has to take its signals before it does.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"recordd_client.{_MODULES.get(name, 'errors')}")
+    found = globals()[name] = getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

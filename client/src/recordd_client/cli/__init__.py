@@ -7,7 +7,10 @@ one line on standard error.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from types import FrameType
 from typing import Final
 
 from recordd_client.cli.streams import discard_output, fill_standard_streams
@@ -20,6 +23,21 @@ _EX_IOERR: Final = 74
 
 def main() -> int:
     """Run the command line; return its exit code."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return _run()  # whoever started it has Ctrl-C ignored, or sees to it
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        return _run()
+    finally:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End at once: before the imports are done, and when all is said, nobody takes a Ctrl-C."""
+    os._exit(130)
+
+
+def _run() -> int:
     fill_standard_streams()
     try:
         import click
@@ -31,6 +49,8 @@ def main() -> int:
 
     stdout = sys.stdout
     try:
+        if signal.getsignal(signal.SIGINT) is _leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         recordctl.main(standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:

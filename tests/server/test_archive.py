@@ -146,3 +146,29 @@ async def test_retention_retires_these_rows_to_the_last_and_leaves_the_current_v
         assert (await peer.call("record.set", name="is.b", value=1))["rev"] == rev + 1
     async with restarted(tmp_path / "a.db") as (peer, _):
         assert await counts(peer) == (0, 0)
+
+
+async def test_a_trim_takes_what_is_ahead_of_history_and_of_what_is_current(
+    tmp_path: Path,
+) -> None:
+    async with restarted(tmp_path / "a.db") as (peer, _):
+        for name in ("was.a", "was.b"):
+            for n in range(1, 5):
+                await peer.call("record.set", name=name, value=n, ts=n)
+    async with restarted(tmp_path / "a.db", OFF) as (peer, core):
+        await peer.call("record.set", name="was.a", value="live", ts=2)
+        assert await peer.call("record.trim", name="was.a", newer_than=2) == {
+            "deleted": 2,
+            "more": False,
+        }
+        assert await values(peer, name="was.a", limit=None) == [1, 2]
+        assert (await peer.call("record.get", name="was.a"))["value"] == "live"
+        assert (await peer.call("record.trim", name="was.a", newer_than=1))["deleted"] == 1
+        assert reason_of(await peer.call("record.get", name="was.a")) == "not_found"
+        assert (await peer.call("record.trim", name="was.a", newer_than=0))["deleted"] == 1
+        assert reason_of(await peer.call("record.trim", name="was.a", newer_than=0)) == "not_found"
+        await peer.call("record.set", name="was.b", value="live", ts=0)
+        assert (await peer.call("record.trim", name="was.b", newer_than=0))["deleted"] == 4
+        assert (await peer.call("record.get", name="was.b"))["value"] == "live"
+        assert await counts(peer) == (1, 0)
+        assert core.core.hub.rev == 10, "two deletions of history, and no row made the latest"

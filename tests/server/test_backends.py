@@ -209,6 +209,27 @@ async def test_cleanup_takes_what_is_ahead_of_a_time_oldest_first(
     assert await backend.cleanup([ahead], 3, next_rev=1000) == ({}, 1)
 
 
+@pytest.mark.parametrize("limit", [2, 4, 5])
+async def test_cleanup_renews_a_row_with_the_last_that_is_ahead_of_it(
+    backend: PersistenceBackend, limit: int
+) -> None:
+    """Also where the limit is met by the last one."""
+    await backend.store([row(n) for n in range(1, 7)])
+    await settle(backend)
+    ahead = CleanupTarget("a", None, None, False, newer_than_ms=20, renewed=row(2))
+    purged, _ = await backend.cleanup([ahead], limit, next_rev=1000)
+    if limit == 2:
+        assert purged == {"a": Purged(2, 4)}
+        purged, _ = await backend.cleanup([ahead], limit, next_rev=1000)
+    assert purged == {"a": Purged(min(limit, 4), 6, None, 1000)}
+    page = await backend.query(EVERYTHING, ask(backend))
+    assert [(r.rev, r.ts, r.value) for r in page.rows] == [
+        (n, found.ts, found.value) for n, found in ((1, row(1)), (2, row(2)), (1000, row(2)))
+    ]
+    await backend.store([row(1001)])
+    assert (await backend.at(1000, backend.take_moment(AS_OF))) is not None
+
+
 async def test_a_closed_backend_says_so(backend: PersistenceBackend) -> None:
     await backend.close()
     await backend.close()

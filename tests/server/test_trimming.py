@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recordd import trimming
-from recordd.backend import BackendOptions, PersistenceBackend
+from recordd.backend import BackendOptions, CleanupTarget, PersistenceBackend, Purged
 from recordd.persistence import make_backend
+from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.mark import read_mark
 from recordd_protocol.patterns import compile_pattern
+from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.wire import request
 
@@ -97,6 +102,53 @@ async def test_the_latest_row_stays_until_the_last_slice(
         last = await peer.call("record.trim", name="a", newer_than=NOW + 100)
         assert last == {"deleted": 1, "more": False}
         assert (await peer.call("record.get", name="a"))["rev"] == 8
+
+
+@pytest.mark.parametrize("slice_rows", [1, 3])
+async def test_a_slice_that_ends_with_the_last_row_ahead_is_the_last(
+    backend: PersistenceBackend, monkeypatch: pytest.MonkeyPatch, slice_rows: int
+) -> None:
+    monkeypatch.setattr(trimming, "_SLICE_ROWS", slice_rows)
+    async with running_core(backend, AHEAD) as core:
+        peer = core.connect()
+        await poison(peer)
+        while (await peer.call("record.trim", name="a", newer_than=NOW + 100))["more"]:
+            assert (await peer.call("record.get", name="a"))["rev"] == 6
+        assert (await peer.call("record.get", name="a"))["rev"] == 8
+
+
+async def test_rows_go_and_the_newest_left_comes_in_one_commit(tmp_path: Path) -> None:
+    """A crash between two would leave followers who are away without the one that came."""
+    commits: list[str] = []
+
+    class Counting(SqliteBackend):
+        async def store(self, rows: Sequence[Row]) -> None:
+            commits.append("store")
+            await super().store(rows)
+
+        async def cleanup(
+            self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
+        ) -> tuple[dict[str, Purged], int]:
+            commits.append("cleanup")
+            return await super().cleanup(targets, limit, next_rev=next_rev)
+
+    options = BackendOptions(database=str(tmp_path / "r.db"))
+    async with running_core(Counting(options), AHEAD) as core:
+        peer = core.connect()
+        await poison(peer)
+        commits.clear()
+        await peer.call("record.trim", name="a", newer_than=NOW + 100)
+        assert commits == ["cleanup"]
+        mark = read_mark(options.database)
+        assert mark is not None
+        assert mark.rev == 8, "the mark knows of the commit before the answer"
+        for suffix in ("", "-wal", "-mark"):
+            shutil.copy(options.database + suffix, f"{tmp_path}/killed.db{suffix}")
+    killed = BackendOptions(database=str(tmp_path / "killed.db"))
+    async with running_core(make_backend("sqlite", killed), AHEAD) as core:
+        peer = core.connect()
+        assert (await peer.call("record.get", name="a"))["rev"] == 8
+        assert await rows_of(peer) == [(1, 1), (2, 2), (3, 3), (7, 7), (7, 8)]
 
 
 async def test_a_restart_finds_what_a_trim_left(tmp_path: Path) -> None:

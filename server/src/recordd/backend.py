@@ -154,12 +154,14 @@ class Loaded(msgspec.Struct, frozen=True):
 class Purged(msgspec.Struct, frozen=True):
     """What a cleanup deleted of one record: how many rows, and the newest rev among them.
 
-    `deletion_rev` is the commit by which a record was deleted with its last row.
+    `deletion_rev` is the commit by which a record was deleted with its last row,
+    `renewed_rev` that of the target's `renewed`.
     """
 
     rows: int
     newest_rev: int
     deletion_rev: int | None = None
+    renewed_rev: int | None = None
 
 
 class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +192,9 @@ class CleanupTarget(msgspec.Struct, frozen=True):
     """What to delete of one record: rows older than a time, the oldest past a number.
 
     None is no bound. With `keep_latest` the latest row stays in any case. With
-    `newer_than_ms` it is the rows newer than that, oldest first, and none for age or number.
+    `newer_than_ms` it is the rows newer than that, oldest first, and none for age or number;
+    with the last of them, in the same transaction, `renewed` is committed again, under a rev
+    of its own: the newest row that is left.
     """
 
     name: str
@@ -198,6 +202,7 @@ class CleanupTarget(msgspec.Struct, frozen=True):
     max_rows: int | None
     keep_latest: bool
     newer_than_ms: int | None = None
+    renewed: Row | None = None
 
 
 class BackendOptions(msgspec.Struct, frozen=True):
@@ -288,7 +293,7 @@ class PersistenceBackend(Protocol):
         """Delete up to `limit` rows, target by target.
 
         A record that loses its last row is deleted with it, in the same transaction, as
-        commit `next_rev`, the one after it as the next, and so on.
+        commit `next_rev`, the one after it as the next, and so on. So are rows renewed.
 
         Returns:
             What went, by record, and how many targets, from the first, are done.

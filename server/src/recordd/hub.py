@@ -333,17 +333,21 @@ class Hub:
             state.dropped += updates
 
     def remove(self, deletion: Row) -> None:
-        """Forget a record whose deletion is committed, and tell who follows it."""
+        """Forget a record whose deletion is committed, and tell who follows it.
+
+        A deletion without a `rev` is that of a live value alone: stored rows stay.
+        """
         name = deletion.name
         if name not in self._states:
             assert deletion.rev is not None, "what is only stored is deleted by a commit"
             return self.remove_history(name, deletion.rev)
         self._begin_commit((deletion,))
+        state = self._states[name]
+        self.rows -= state.rows
         if deletion.rev is not None:
             self.rev = deletion.rev
+            self.rows -= self.archive.remove(name)
         self.tick += 1
-        state = self._states[name]
-        self.rows -= state.rows + self.archive.remove(name)
         self.replaced_bytes += memory_of(state.latest)
         self.latest_bytes -= state.memory
         if self.topics:

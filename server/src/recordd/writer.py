@@ -30,6 +30,7 @@ from recordd.backend import (
 )
 from recordd.deletion import delete_record, forget_record
 from recordd.hub import Hub
+from recordd.records import RecordState
 from recordd.topics import Delivery
 from recordd.trimming import trim_record
 from recordd.turns import Turns
@@ -243,24 +244,31 @@ class Writer:
 
     async def _commit_trim(self, trim: Trim) -> None:
         state = self._hub.find(trim.name)
-        if state is None:
+        is_stored = trim.name in self._hub.archive
+        if state is not None:
+            is_stored = is_stored or (state.rule.persist and self._backend is not None)
+            await self._turns.run(self._hub.topics.match(state))
+        elif not is_stored:
             refusal = f"record {trim.name!r} does not exist"
             trim.settle(RequestError(Reason.NOT_FOUND, refusal))
             return
-        await self._turns.run(self._hub.topics.match(state))
+        trimmed = Trimmed(deleted=0, more=False)
         try:
-            if state.rule.persist and self._backend is not None:
+            if is_stored and self._backend is not None:
                 trimmed = await trim_record(self._hub, self._backend, trim.name, trim.newer_than_ms)
-            else:
-                if state.latest.ts > trim.newer_than_ms:
-                    forget_record(self._hub, trim.name)
-                trimmed = Trimmed(deleted=0, more=False)
+            # A value that is not stored has no other behind it.
+            if state is not None and state.latest.rev is None and not trimmed.more:
+                self._forget_if_newer(state, trim.newer_than_ms)
         except FatalBackendError:
             raise
         except RequestError as error:
             trim.settle(error)
         else:
             trim.settle(trimmed)
+
+    def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
+        if state.latest.ts > than_ms:
+            forget_record(self._hub, state.name)
 
     async def _commit_deletion(self, deletion: Deletion) -> None:
         state = self._hub.find(deletion.name)

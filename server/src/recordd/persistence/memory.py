@@ -136,8 +136,11 @@ class MemoryBackend:
                 self._drop(doomed)
                 is_empty = not any(row.name == target.name for row in self._log.values())
                 deletion_rev = next_rev if is_empty else None
-                deleted[target.name] = Purged(len(doomed), gone.newest_rev, deletion_rev)
-                next_rev += is_empty
+                renewed_rev = self._renew(target, next_rev)
+                deleted[target.name] = Purged(
+                    len(doomed), gone.newest_rev, deletion_rev, renewed_rev
+                )
+                next_rev += is_empty or renewed_rev is not None
             limit -= len(doomed)
             if limit <= 0:
                 return deleted, done
@@ -188,6 +191,14 @@ class MemoryBackend:
             if index < excess
             or (target.older_than_ms is not None and row.ts < target.older_than_ms)
         ]
+
+    def _renew(self, target: CleanupTarget, rev: int) -> int | None:
+        """Commit the target's row again, if it has one and the last before it went."""
+        if target.renewed is None or self._find_outlived(target):
+            return None
+        self._log[rev] = Row(target.name, target.renewed.value, target.renewed.ts, rev)
+        self._rev = rev
+        return rev
 
     def _drop(self, rows: list[Row]) -> None:
         """Take rows away, of which note was taken, but for those who hold a moment."""

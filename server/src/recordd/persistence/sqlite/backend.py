@@ -213,10 +213,7 @@ class SqliteBackend:
             log_rows[-1][0], lambda db: statements.insert_rows(db, new, log_rows)
         )
         self._catalog.add(new)
-        for rev, record, ts, _, _ in log_rows:
-            self._tail.append(record, ts, rev)
-            self._catalog.note_row(record, ts, rev)
-        self._rev = self._given_rev = log_rows[-1][0]
+        self._note_rows([(rev, record, ts) for rev, record, ts, _, _ in log_rows])
         if self._damaged_records:
             healed = {row.name for row in rows if row.kind is RowKind.LATEST}
             self._damaged_records.difference_update(healed)
@@ -320,7 +317,7 @@ class SqliteBackend:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._catalog.find(target.name) or -1, target) for target in targets]
         cleaned = await self._commit(
-            _last_deletion,
+            _newest_rev,
             statements.clean_up,
             known,
             merged_rev=self._tail.merged_rev,
@@ -334,6 +331,11 @@ class SqliteBackend:
             if what.deletion_rev is not None:
                 self._given_rev = max(self._given_rev, what.deletion_rev)
                 self._forget(name, self._tail.merged_rev)
+        for record, target in known:
+            done = cleaned.purged.get(target.name)
+            if target.renewed is not None and done is not None and done.renewed_rev is not None:
+                self._note_rows([(done.renewed_rev, record, target.renewed.ts)])
+                self._damaged_records.discard(target.name)
         return cleaned.purged, cleaned.done
 
     @property
@@ -421,6 +423,13 @@ class SqliteBackend:
         if self._writing is None:
             raise BackendShutdown("the database is not open")
         return self._writing
+
+    def _note_rows(self, rows: Sequence[tuple[int, int, int]]) -> None:
+        """Take note of rows that are committed: of each its rev, record and `ts`."""
+        for rev, record, ts in rows:
+            self._tail.append(record, ts, rev)
+            self._catalog.note_row(record, ts, rev)
+        self._rev = self._given_rev = rows[-1][0]
 
     def _forget(self, name: str, last_rev: int) -> None:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
@@ -516,9 +525,10 @@ class SqliteBackend:
             self._reader_freed.unpark()
 
 
-def _last_deletion(cleaned: statements.CleanedUp) -> int | None:
+def _newest_rev(cleaned: statements.CleanedUp) -> int | None:
     """Return the newest rev that a cleanup gave."""
-    return max((what.deletion_rev or 0 for what in cleaned.purged.values()), default=0) or None
+    given = [max(p.deletion_rev or 0, p.renewed_rev or 0) for p in cleaned.purged.values()]
+    return max(given, default=0) or None
 
 
 def _size_of(path: str) -> int:

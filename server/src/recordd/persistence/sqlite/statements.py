@@ -184,12 +184,18 @@ def clean_up(
                     " purged_rev = max(purged_rev, ?) WHERE id = ?",
                     (len(entries), newest_rev, record),
                 )
-                deletion_rev = None
+                deletion_rev = renewed_rev = None
                 left = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
                 if not left and record not in unmerged:
                     deletion_rev, next_rev = next_rev, next_rev + 1
                     _take_name(db, record, last_rev=merged_rev, deletion_rev=deletion_rev)
-                deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev)
+                elif target.renewed is not None and not _find_doomed(
+                    db, record, target, merged_rev, 1
+                ):
+                    renewed_rev, next_rev = next_rev, next_rev + 1
+                    again = (renewed_rev, record, target.renewed.ts, target.renewed.value.decode())
+                    _insert(db, _INSERT_LOG, [(*again, False)])
+                deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev, renewed_rev)
             limit -= len(entries)
             if limit <= 0:
                 break

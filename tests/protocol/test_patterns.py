@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recordd_protocol.automaton import Automaton, StepCache
 from recordd_protocol.errors import RequestError
-from recordd_protocol.patterns import compile_pattern
+from recordd_protocol.patterns import compile_pattern, compile_patterns
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,22 @@ def test_what_no_name_could_match_is_refused(pattern: str) -> None:
 
 def test_compiled_patterns_are_kept() -> None:
     assert compile_pattern("keep.*") is compile_pattern("keep.*")
+
+
+_NAMES = ["a", "a.b", "a.b.c", "b", "b.c", "c"]
+
+
+@given(
+    st.lists(st.sampled_from(["a.#", "*.c", "b", "#.c", "a.b", "#", "x"]), min_size=1),
+    st.sets(st.sampled_from(_NAMES)),
+    st.sets(st.sampled_from(_NAMES)),
+)
+def test_names_that_are_known_are_selected_as_if_they_were_matched(
+    texts: list[str], names: set[str], known: set[str]
+) -> None:
+    patterns = compile_patterns(texts)
+    matching = frozenset([name for name in known if patterns.matches(name)])
+    informed = patterns.with_known(matching, dict.fromkeys(known))
+    by_name = {name: name for name in names}
+    assert sorted(informed.select(by_name)) == sorted(patterns.select(by_name))
+    assert set(patterns.select(by_name)) == {name for name in names if patterns.matches(name)}

@@ -24,7 +24,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, TypeVar
 
 from recordd_protocol.automaton import Automaton
@@ -107,17 +107,19 @@ def compile_pattern(text: str) -> Pattern:
 class PatternSet:
     """Several patterns at once. Exact names are looked up; only wildcards are matched."""
 
-    __slots__ = ("_exact", "_known", "_matching", "_wild", "key")
+    __slots__ = ("_exact", "_known", "_matching", "_wild", "key", "matches_all")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         unique = {pattern.text: pattern for pattern in patterns}
         self.key: Final = tuple(unique)
         self._exact: Final = {p.text: None for p in unique.values() if p.is_exact}  # in order
         self._wild: Final = [p for p in unique.values() if not p.is_exact]
-        self._matching: Container[str] = ()
-        self._known: Container[str] = ()
+        self.matches_all: Final = any(pattern.matches_all for pattern in self._wild)
+        """Whether one of the patterns is `#`."""
+        self._matching: Set[str] = frozenset()
+        self._known: Mapping[str, object] = {}
 
-    def with_known(self, matching: Container[str], known: Container[str]) -> PatternSet:
+    def with_known(self, matching: Set[str], known: Mapping[str, object]) -> PatternSet:
         """Return the same patterns, which need not be matched against the names in `known` again.
 
         Of these only those in `matching` match.
@@ -131,26 +133,31 @@ class PatternSet:
         """How many patterns have to be matched against every name."""
         return len(self._wild)
 
-    @property
-    def matches_all(self) -> bool:
-        """Whether one of the patterns is `#`."""
-        return any(pattern.matches_all for pattern in self._wild)
-
     def matches(self, name: str) -> bool:
         """Tell whether any pattern covers `name`."""
         if name in self._matching or name in self._exact:
             return True
-        return name not in self._known and any(pattern.matches(name) for pattern in self._wild)
+        if name in self._known:
+            return False
+        # No generator: to make one takes as long as to match.
+        for pattern in self._wild:  # noqa: SIM110
+            if pattern.matches(name):
+                return True
+        return False
 
     def select(self, by_name: Mapping[str, V]) -> list[V]:
         """Return the values whose names match, each once."""
         if self.matches_all:
             return list(by_name.values())
-        names = [name for name in self._exact if name in by_name]
-        if self._wild:
-            taken = set(names)
-            names += [name for name in by_name if name not in taken and self.matches(name)]
-        return [by_name[name] for name in names]
+        if not self._wild:
+            return [by_name[name] for name in self._exact if name in by_name]
+        if not self._known:
+            return [value for name, value in by_name.items() if self.matches(name)]
+        # Of a hundred thousand names all but a few are known: those are not looked at one by one.
+        unknown = set(by_name).difference(self._known)
+        names = {name for name in unknown if self.matches(name)}
+        names.update(self._exact, self._matching)
+        return [by_name[name] for name in names if name in by_name]
 
 
 def compile_patterns(texts: str | Iterable[str]) -> PatternSet:
@@ -193,6 +200,8 @@ def _translate(text: str) -> str:
     if not rest:
         return first
     middle = "".join(f"(?>{_ANY_SEGMENTS}*?{block})" for block in rest[:-1])
+    if not rest[-1]:  # whatever is left ends in a `.`: it is whole segments
+        return f"{first}{middle}.*"
     return f"{first}{middle}{_ANY_SEGMENTS}*{rest[-1]}"
 
 

@@ -26,7 +26,8 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
         find_record(caller, params.name)
     caller.core.hub.check_readable(pattern.matches)
-    yield from caller.core.hub.prepare_snapshot(pattern)
+    if params.snapshot or params.after is not None:
+        yield from caller.core.hub.prepare_snapshot(pattern)
     return Opening(
         pattern=pattern,
         snapshot=params.snapshot,

@@ -86,6 +86,8 @@ QUESTIONS: list[Question] = [
     ("nobody.*", None, None, None, AS_OF),
     ("#", 2, None, None, AS_OF),
     ("#", 3, 1, 1700, 5500),
+    ("#", 1, 5, 1500, 4000),
+    ("*.*0", 2, None, None, AS_OF),
     ("r.*", 2, None, None, 3000),
     ("r.1*", 5, 900, None, AS_OF),
     ("r.17", 1, None, None, AS_OF),
@@ -138,7 +140,17 @@ async def test_a_page_takes_no_more_statements_the_more_records_there_are(
     assert statements < RECORDS / 10
 
 
-async def count_statements(backend: SqliteBackend, pattern: str) -> int:
+async def test_the_newest_of_many_records_are_read_by_a_few_statements(
+    stored: tuple[SqliteBackend, list[Row]],
+) -> None:
+    """Those on disk alone by one, those with rows in the tail by one for a thousand."""
+    backend, _ = stored
+    assert await count_statements(backend, "#", limit=2) < 20
+    await settle(backend)
+    assert await count_statements(backend, "#", limit=2) < 20
+
+
+async def count_statements(backend: SqliteBackend, pattern: str, limit: int | None = None) -> int:
     count = 0
 
     def note(*_: object) -> bool:
@@ -148,7 +160,8 @@ async def count_statements(backend: SqliteBackend, pattern: str) -> int:
 
     for reader in backend._readers:
         await reader.run(_trace, note)
-    await backend.query(compile_patterns(pattern), ask(backend, page=PageLimits(100, 1 << 20)))
+    page = PageLimits(100, 1 << 20)
+    await backend.query(compile_patterns(pattern), ask(backend, limit, page=page))
     for reader in backend._readers:
         await reader.run(_trace, None)
     return count

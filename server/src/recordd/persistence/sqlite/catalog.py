@@ -19,6 +19,9 @@ __all__ = ["Catalog", "Names", "Selection"]
 _SAMPLE: Final = 256
 """Names that are matched to tell about how many do: enough to tell a tenth from a twentieth."""
 
+_BEGINNING: Final = (0, -1)
+"""Every row is behind it."""
+
 _PAGE_ROWS_A_RECORD: Final = 233
 """What a page costs by time, in records that it costs as much to read one by one."""
 
@@ -175,16 +178,20 @@ class Selection:
         matching = sum(map(self._patterns.matches, sample)) / max(1, len(sample))
         return matching * matching * len(names) > _PAGE_ROWS_A_RECORD
 
-    def find_all(self, start: tuple[int, int]) -> dict[int, str]:
-        """Return names by id of those that have rows from a (`ts`, `rev`) on."""
-        found: dict[int, str] = {}
-        for record in self._patterns.select(self._ids.copy()):
-            name = self._names.get(record)
-            if name is not None and self._latest.get(record, start) >= start:
-                found[record] = name
+    def find_all(self, start: tuple[int, int]) -> list[int]:
+        """Return the ids of those that may have rows from a (`ts`, `rev`) on, each once."""
+        found = self._patterns.select(self._ids.copy())
+        if start > _BEGINNING:
+            latest = self._latest
+            found = [record for record in found if latest.get(record, start) >= start]
+        deleted = self._find_deleted(start)
+        return list(dict.fromkeys([*found, *deleted])) if deleted else found
+
+    def _find_deleted(self, start: tuple[int, int]) -> list[int]:
+        found = []
         for deleted in reversed(list(self._deleted.values())):
             if deleted.tick <= self._names.tick:
                 break
             if deleted.latest >= start and self._patterns.matches(deleted.name):
-                found[deleted.record] = deleted.name
+                found.append(deleted.record)
         return found

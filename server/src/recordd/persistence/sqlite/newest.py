@@ -1,14 +1,19 @@
-"""The newest few rows of each of many records.
+"""The newest few rows of each of many records, in time order.
 
-Where a record's rows start is told by its newest ones alone, so each page looks at each
-record that has rows left: one small statement a record, some 9 µs, by one cursor. What a
-page does not need of them is forgotten at once.
+Theory of operation. Where a record's rows start is told by its newest ones alone, so a page
+looks at each record that may have rows left. One statement does so for all of them: for each
+it steps back over the newest few, takes what lies from there on, and keeps the earliest of
+all, as many as a page has room for. That is 1 µs a record, whatever its history, without the
+interpreter lock; a statement for each record would take 10 µs. Records with rows that are
+not on disk yet are looked at apart: which rows are the newest is decided here then.
 """
 
 from __future__ import annotations
 
+import array
 import heapq
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 import apsw
@@ -17,36 +22,70 @@ from recordd.persistence.sqlite.plans import Key, Pace, QueryPlan
 
 __all__ = ["read_newest"]
 
-_CHECK_EVERY: Final = 256
-"""Records between two looks at the deadline: a few ms."""
+_RECORDS_AT_ONCE: Final = 1024
+_KEYS_AT_ONCE: Final = 65_536
+"""Bounds of a statement whose keys are all kept until the next one."""
 
-_NEWEST: Final = (
-    "SELECT ts, rev, record FROM history WHERE record = ?1 AND ts BETWEEN ?2 AND ?3"
-    " AND rev <= ?4 ORDER BY ts DESC, rev DESC LIMIT ?5"
-)
+# To count only what lies behind the page's start comes to the same: it is what is newest.
+# `value` is the record. CROSS JOIN keeps the order of the loops.
+_NEWEST: Final = """
+    SELECT h.ts, h.rev, h.record
+    FROM carray(:records) LEFT JOIN history first ON first.record = value
+      AND (first.ts, first.rev) = (
+        SELECT ts, rev FROM history
+        WHERE record = value AND (ts, rev) > (:ts, :rev) AND ts <= :end AND rev <= :last
+        ORDER BY ts DESC, rev DESC LIMIT 1 OFFSET :limit - 1)
+    CROSS JOIN history h
+    WHERE h.record = value AND h.ts <= :end AND h.rev <= :last
+      AND (h.ts, h.rev) >= (ifnull(first.ts, :ts), ifnull(first.rev, :rev + 1))
+"""
+_EARLIEST: Final = f"{_NEWEST} ORDER BY h.ts, h.rev LIMIT :most"
 
 
 def read_newest(
-    db: apsw.Connection, plan: QueryPlan, records: Iterable[int], limit: int, pace: Pace
+    db: apsw.Connection, plan: QueryPlan, records: Sequence[int], limit: int, pace: Pace
 ) -> list[Key]:
     """Return the keys of a page, and one more, in order: of the newest `limit` of each record."""
-    # One more tells that there is more, whatever else ends the page.
-    return heapq.nsmallest(plan.page.rows + 1, _newest_keys(db, plan, records, limit, pace))
+    most = plan.page.rows + 1  # one more tells that there is more, whatever else ends the page
+    in_tail: dict[int, list[Key]] = {}
+    for key in plan.keys_in_tail(records):
+        in_tail.setdefault(key[2], []).append(key)
+    # In the order of the index: neighbours are on one page of it.
+    alone = sorted([record for record in records if record not in in_tail])
+    keys = _read(db, _EARLIEST, plan, alone, limit=limit, most=most)
+    if not in_tail:
+        return keys
+    return heapq.nsmallest(most, itertools.chain(keys, _merge(db, plan, in_tail, limit, pace)))
 
 
-def _newest_keys(
-    db: apsw.Connection, plan: QueryPlan, records: Iterable[int], limit: int, pace: Pace
+def _merge(
+    db: apsw.Connection, plan: QueryPlan, in_tail: dict[int, list[Key]], limit: int, pace: Pace
 ) -> Iterator[Key]:
-    """Yield what lies behind the page's start, in no order."""
-    cursor, start = db.cursor(), plan.start
-    for number, record in enumerate(records):
-        if not number % _CHECK_EVERY:
-            pace.check()
-        bounds = (record, plan.start_ms, plan.end_ms, plan.last_rev_on_disk, limit)
-        keys = cast("list[Key]", cursor.execute(_NEWEST, bounds).fetchall())
-        if in_tail := plan.tail_keys(record):
-            keys = heapq.nlargest(limit, keys + in_tail)
-        for key in keys:
-            if key[:2] <= start:
-                break  # and so are the older ones
-            yield key
+    """Yield the newest keys of records that have some in the tail, in no order."""
+    records = sorted(in_tail)
+    chunk = max(1, min(_RECORDS_AT_ONCE, _KEYS_AT_ONCE // limit))
+    for start in range(0, len(records), chunk):
+        pace.check()
+        some = records[start : start + chunk]
+        for key in _read(db, _NEWEST, plan, some, limit=limit):
+            in_tail[key[2]].append(key)
+        for record in some:
+            keys = in_tail.pop(record)
+            yield from keys if len(keys) <= limit else heapq.nlargest(limit, keys)
+
+
+def _read(
+    db: apsw.Connection, statement: str, plan: QueryPlan, records: Sequence[int], **more: int
+) -> list[Key]:
+    if not records:
+        return []
+    ts, rev = plan.start
+    bounds = {
+        "records": apsw.carray(array.array("q", records)),
+        "ts": ts,
+        "rev": rev,
+        "end": plan.end_ms,
+        "last": plan.last_rev_on_disk,
+        **more,
+    }
+    return cast("list[Key]", db.execute(statement, bounds).fetchall())

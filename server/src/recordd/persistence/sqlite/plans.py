@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -53,6 +54,17 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
             for ts, rev in entries.get(record, ())
             if self.merged_rev < rev <= self.as_of and self.start_ms <= ts <= self.end_ms
         ]
+
+    def keys_in_tail(self, records: Iterable[int]) -> Iterator[Key]:
+        """Yield the keys of some records that are not on disk and lie behind the page's start."""
+        wanted, start = set(records), self.start
+        for entries in self.tails:
+            known = entries.copy()  # commits add to it meanwhile, on another thread
+            for record in known.keys() & wanted:
+                for ts, rev in known[record]:
+                    is_there = self.merged_rev < rev <= self.as_of and ts <= self.end_ms
+                    if is_there and (ts, rev) > start:
+                        yield ts, rev, record
 
     @property
     def last_rev_on_disk(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar, cast
 
 import apsw
@@ -60,8 +60,8 @@ def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[l
     """Return a page of rows by (`ts`, `rev`), and whether there are more."""
     pace = Pace(timeout_s)
     with db:
-        names, keys = _choose_keys(db, plan, pace)
-        rows, more = _fill_page(_fetch_rows(db, keys, names, pace), plan.page, pace)
+        keys = _choose_keys(db, plan, pace)
+        rows, more = _fill_page(_fetch_rows(db, keys, plan.records, pace), plan.page, pace)
     return rows, more
 
 
@@ -106,25 +106,24 @@ def read_row(db: apsw.Connection, rev: int) -> tuple[int, int, str] | None:
     return found
 
 
-def _choose_keys(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> tuple[Names, Iterator[Key]]:
+def _choose_keys(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> Iterator[Key]:
     """Return the keys from where the page starts, read the way that is cheapest."""
     limit = plan.limit_per_record
     if limit is None and plan.records.is_wide():
         pace.begin()
-        return plan.records, read_by_time(db, plan, pace)
+        return read_by_time(db, plan, pace)
     found = plan.records.find_all(plan.start)
     if limit is not None and (limit <= _FEW_ROWS or len(found) > _MANY_RECORDS):
-        return found, iter(read_newest(db, plan, found, limit, pace))
-    return found, _merge_records(db, plan, found, pace)
+        return iter(read_newest(db, plan, found, limit, pace))
+    return _merge_records(db, plan, found, pace)
 
 
 def _merge_records(
-    db: apsw.Connection, plan: QueryPlan, records: Iterable[int], pace: Pace
+    db: apsw.Connection, plan: QueryPlan, records: Sequence[int], pace: Pace
 ) -> Iterator[Key]:
     """Yield the keys of some records in ascending order, from where the page starts."""
-    found = list(records)
-    chunk = max(16, min(plan.page.rows, 2 * plan.page.rows // max(1, len(found))))
-    return heapq.merge(*(_keys_of(db, plan, record, chunk, pace) for record in found))
+    chunk = max(16, min(plan.page.rows, 2 * plan.page.rows // max(1, len(records))))
+    return heapq.merge(*(_keys_of(db, plan, record, chunk, pace) for record in records))
 
 
 def _fill_page(rows: Iterator[Row], limits: PageLimits, pace: Pace) -> tuple[list[Row], bool]:

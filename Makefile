@@ -45,6 +45,7 @@ test: $(STAMP)  ## the test suite
 
 slow: $(STAMP)  ## the rest of it: daemons on full disks, under floods, over damaged and odd files
 	$(BIN)/python -m pytest $(SLOW)
+	RECORDD_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 600 tests/server/test_subscription_model.py
 
 kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py

@@ -34,7 +34,7 @@ from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import Pattern, compile_pattern
 from tests.core_in_memory import CoreInMemory, configure, running_core
 
-EXAMPLES = int(os.environ.get("RECORDD_EXAMPLES", "600"))
+EXAMPLES = int(os.environ.get("RECORDD_EXAMPLES", "150"))
 NAMES = ("a", "b", "x.a", "x.b", "t.a", "x.t")
 RULES = [{"name": "t.*", "persist": False}, {"name": "x.t", "persist": False}]
 PATTERNS = ("#", "a", "x.*", "t.a", "nobody")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import apsw
 
-from recordd.backend import BackendOptions
+from recordd.backend import BackendOptions, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
+from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.rows import row
 
 PAGE_BYTES = 4096
+_PAGE = PageLimits(rows=10_000, bytes=1 << 24)
 
 DAMAGE = b'"\x01{' * 30
 """Neither JSON nor a row."""
@@ -121,3 +123,16 @@ def spoil(path: Path, page: int) -> None:
     image[where + 2000] ^= 1
     image[where + 2040] ^= 2
     path.write_bytes(image)
+
+
+async def ask(backend: SqliteBackend, pattern: str, **bounds: Any) -> list[int | None]:
+    """Return the revs of all pages of a query of the present."""
+    found: list[int | None] = []
+    after, moment = None, backend.take_moment(1 << 40)
+    while True:
+        params = QueryParams(moment=moment, page=_PAGE, after=after, **bounds)
+        page = await backend.query(compile_patterns(pattern), params)
+        found += [row.rev for row in page.rows]
+        after = page.next
+        if after is None:
+            return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -13,11 +14,14 @@ from recordd.backend import (
     DamagedStorage,
     PageLimits,
     QueryParams,
+    ReplayParams,
 )
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.rows import Page
 from tests.server.rows import revs, row
+from tests.server.sqlite_files import ask
 
 ROWS = 40
 DAMAGED_REV = 20
@@ -51,9 +55,9 @@ async def path(tmp_path: Path) -> Path:
     return path
 
 
-async def ask(backend: SqliteBackend, pattern: str, **bounds: int) -> list[int | None]:
-    params = QueryParams(moment=backend.take_moment(ROWS), page=PAGE, **bounds)  # type: ignore[arg-type]
-    return revs((await backend.query(compile_patterns(pattern), params)).rows)
+async def replay(backend: SqliteBackend, after: int) -> Page:
+    params = ReplayParams(moment=backend.take_moment(ROWS), after=after, page=PAGE)
+    return await backend.replay(compile_patterns("#"), params)
 
 
 async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_served(
@@ -90,6 +94,43 @@ async def test_damage_that_sqlite_finds_itself_is_told_too(
         await backend._writer.run(fail)
     assert backend.statistics()["damage_errors"] == 1
     assert "malformed" in caplog.text
+    await backend.close()
+
+
+@pytest.mark.parametrize("limit", [None, 15, 1000])
+async def test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names_it(
+    path: Path, limit: int | None
+) -> None:
+    page = damage(path, value_of(DAMAGED_REV)[:10])
+    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    await backend.initialize()
+    first = [n for n in range(2, ROWS + 1, 2) if n > 10 or limit != 15]
+    bounds: dict[str, Any] = {"moment": backend.take_moment(ROWS), "limit_per_record": limit}
+    found = await backend.query(compile_patterns("a"), QueryParams(page=PAGE, **bounds))
+    assert revs(found.rows) == [n for n in first if n < DAMAGED_REV]
+    named = rf"record 'a', rev {DAMAGED_REV}, ts {DAMAGED_REV * 10}: page {page} of the database"
+    for _ in range(2):
+        with pytest.raises(DamagedStorage, match=named):
+            await backend.query(
+                compile_patterns("a"), QueryParams(page=PAGE, after=found.next, **bounds)
+            )
+    await backend.close()
+
+
+async def test_a_replay_ends_before_the_row_that_is_damaged_and_goes_on_behind_it(
+    path: Path,
+) -> None:
+    page = damage(path, value_of(DAMAGED_REV)[:10])
+    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    await backend.initialize()
+    found = await replay(backend, 0)
+    assert revs(found.rows) == list(range(1, DAMAGED_REV))
+    assert found.next is not None
+    with pytest.raises(DamagedStorage, match=rf"the log behind rev 19: page {page} of"):
+        await replay(backend, DAMAGED_REV - 1)
+    assert revs((await replay(backend, DAMAGED_REV)).rows) == list(range(21, ROWS + 1))
+    with pytest.raises(DamagedStorage, match=rf"rev {DAMAGED_REV}: page {page} of"):
+        await backend.at(DAMAGED_REV, backend.take_moment(ROWS))
     await backend.close()
 
 

@@ -291,14 +291,16 @@ class SqliteBackend:
 
     async def at(self, rev: int, moment: Moment) -> Row | None:
         """Return the row of one commit number; see `PersistenceBackend.at`."""
-        found, tick = await self._read(lambda db: reads.read_row(db, rev))
+        found, tick = await self._read(
+            lambda db: reads.read_with_tick(db, lambda db: reads.read_row(db, rev))
+        )
         if found is None:
             if tick > moment.tick:
                 self._moments.check_log(_EVERYTHING, moment, after=rev - 1, up_to=rev)
             return None
         record, ts, value = found
         name = self._catalog.names_at(moment).get(record)
-        return None if name is None else Row(name, value.encode(), ts, rev)
+        return None if name is None else Row(name, value, ts, rev)
 
     async def delete(self, name: str, rev: int) -> None:
         """Delete a record: its name at once, its rows in slices, by `maintain`."""
@@ -501,12 +503,12 @@ class SqliteBackend:
         """Run on the writing connection; `rev` is the newest that the function gives."""
         return await self._writing_side.commit(rev, lambda db: function(db, *args, **kwargs))
 
-    async def _read(self, function: Callable[[apsw.Connection], T]) -> tuple[T, int]:
+    async def _read(self, function: Callable[[apsw.Connection], tuple[T, int]]) -> tuple[T, int]:
         """Read; return what was found and the tick of it, whose losses are known by then."""
         with trio.move_on_after(self._options.query_timeout_s):
             async with self._reader() as reader:
                 with contextlib.suppress(trio.TooSlowError):
-                    found = await reader.run(reads.read_with_tick, function)
+                    found = await reader.run(function)
                     await self._moments.wait_noted(found[1])
                     return found
         refusal = f"the query took longer than {self._options.query_timeout_s:g} s; ask for less"

@@ -22,6 +22,7 @@ from recordd.backend import DamagedStorage, UnreadableStorage
 __all__ = [
     "INDEX",
     "DamageReport",
+    "check_text",
     "describe_damage",
     "find_cause",
     "naming",
@@ -105,6 +106,21 @@ def take_fault_offset() -> int | None:
     offset: int | None = getattr(_noted, "offset", None)
     _noted.offset = None
     return offset
+
+
+def check_text(value: str, part: str) -> bytes:
+    """Return a stored value as bytes.
+
+    A page of nothing but zeros, which a disk gives for one that it lost, and the end of a file
+    that was cut off pass for sound: their checksum is 0. No JSON has a byte of 0.
+
+    Raises:
+        DamagedStorage: a part of the value was lost.
+    """
+    content = value.encode()
+    if b"\0" in content:
+        raise DamagedStorage(f"its value has zeros where text was: {_ADVICE}", part=part)
+    return content
 
 
 def describe_damage(

@@ -19,7 +19,7 @@ from recordd.backend import (
     LoadedRecord,
     UnreadableStorage,
 )
-from recordd.persistence.sqlite.damage import describe_damage
+from recordd.persistence.sqlite.damage import check_text, describe_damage
 from recordd.persistence.sqlite.mark import Mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd_protocol.rows import Row
@@ -160,7 +160,7 @@ def _load_record(
 ) -> LoadedRecord:
     try:
         return LoadedRecord(_read_row(db, name, entry), rows, purged_rev)
-    except apsw.Error as error:
+    except (apsw.Error, DamagedStorage) as error:
         damage = describe_damage(error, db)
         if damage is None or isinstance(damage, UnreadableStorage):
             raise  # another try may go better
@@ -172,4 +172,4 @@ def _read_row(db: apsw.Connection, name: str, entry: tuple[int, int]) -> Row:
     value = db.execute("SELECT value FROM log WHERE rev = ?", (rev,)).get
     if value is None:
         raise BackendError(f"record {name!r}: the log lacks rev {rev}: restore a backup")
-    return Row(name, value.encode(), ts, rev)
+    return Row(name, check_text(value, f"rev {rev}"), ts, rev)

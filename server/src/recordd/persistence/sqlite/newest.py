@@ -18,6 +18,7 @@ from typing import Final, cast
 
 import apsw
 
+from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.plans import Key, Pace, QueryPlan
 
 __all__ = ["read_newest"]
@@ -88,4 +89,5 @@ def _read(
         "last": plan.last_rev_on_disk,
         **more,
     }
-    return cast("list[Key]", db.execute(statement, bounds).fetchall())
+    with naming(INDEX, db):
+        return cast("list[Key]", db.execute(statement, bounds).fetchall())

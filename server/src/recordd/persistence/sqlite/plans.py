@@ -40,6 +40,8 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: int
     after: tuple[int, int] | None
     page: PageLimits
+    is_careful: bool = False
+    """Whether to come as close to a damaged page as can be; it costs a statement a row."""
 
     @property
     def start(self) -> tuple[int, int]:

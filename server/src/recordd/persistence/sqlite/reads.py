@@ -13,11 +13,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import apsw
+import msgspec
 
+from recordd.backend import DamagedStorage
 from recordd.pages import PageLimits, PageRoom
+from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
 from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan
 from recordd.persistence.sqlite.schema import Meta
@@ -30,6 +33,9 @@ T = TypeVar("T")
 
 _VALUES_AT_ONCE = 32
 """Values fetched by one statement: 32 of the largest are 32 MiB."""
+
+_CAREFUL_CHUNK = 16
+"""Entries of the index read by one statement before a damaged page."""
 
 _FEW_ROWS = 256
 _MANY_RECORDS = 1000
@@ -51,59 +57,133 @@ def read_with_tick(db: apsw.Connection, function: Callable[[apsw.Connection], T]
     Both in one transaction: rows that went in a later tick were there.
     """
     with db:
-        tick = db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get or 0
+        tick = _read_tick(db)
         found = function(db)
-    return found, cast("int", tick)
+    return found, tick
 
 
-def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[list[Row], bool]:
-    """Return a page of rows by (`ts`, `rev`), and whether there are more."""
+def _read_tick(db: apsw.Connection) -> int:
+    return cast("int", db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get or 0)
+
+
+def read_page(
+    db: apsw.Connection, plan: QueryPlan, timeout_s: float
+) -> tuple[tuple[list[Row], bool], int]:
+    """Return a page of rows by (`ts`, `rev`), whether there are more, and the tick.
+
+    A page ends before the first row that cannot be read; the one that begins with it is
+    refused.
+    """
+    page: list[Row] = []
+    try:
+        return read_with_tick(db, lambda db: _read_page(db, plan, timeout_s, page))
+    except (apsw.Error, DamagedStorage) as error:
+        if describe_damage(error, db) is None:
+            raise
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+    return _read_page_carefully(db, msgspec.structs.replace(plan, is_careful=True), timeout_s)
+
+
+def _read_page_carefully(
+    db: apsw.Connection, plan: QueryPlan, timeout_s: float
+) -> tuple[tuple[list[Row], bool], int]:
+    """Read in small steps, up to what cannot be read; nothing is read behind that.
+
+    SQLite ends the transaction with the error: what came behind it would be of another moment.
+    """
+    page: list[Row] = []
+    tick = 0
+
+    def read(db: apsw.Connection) -> bool:
+        nonlocal tick
+        tick = _read_tick(db)
+        return _read_page(db, plan, timeout_s, page)[1]
+
+    try:
+        with db:
+            more = read(db)
+    except (apsw.Error, DamagedStorage) as error:
+        if not page or describe_damage(error, db) is None:
+            raise
+        more = True
+    return (page, more), tick
+
+
+def _read_page(
+    db: apsw.Connection, plan: QueryPlan, timeout_s: float, page: list[Row]
+) -> tuple[list[Row], bool]:
+    """Fill a page; return it, and whether there are more rows."""
     pace = Pace(timeout_s)
-    with db:
-        keys = _choose_keys(db, plan, pace)
-        rows, more = _fill_page(_fetch_rows(db, keys, plan.records, pace), plan.page, pace)
-    return rows, more
+    keys = _choose_keys(db, plan, pace)
+    fetch = _fetch_one_by_one if plan.is_careful else _fetch_rows
+    return page, _fill_page(page, fetch(db, keys, plan.records, pace), plan.page, pace)
 
 
 def read_replay(
     db: apsw.Connection, plan: ReplayPlan, timeout_s: float
-) -> tuple[list[Row], int | None]:
-    """Return a page of rows by `rev`, and the rev to go on after, None at the end.
+) -> tuple[tuple[list[Row], int | None], int]:
+    """Return a page of rows by `rev`, the rev to go on after, None at the end, and the tick.
 
-    Looks at no more than `max_scanned` rows, whether they match or not.
+    Looks at no more than `max_scanned` rows, whether they match or not. A page ends before the
+    first row that cannot be read; the one that begins with it is refused.
     """
-    pace = Pace(timeout_s)
-    rows: list[Row] = []
-    room = PageRoom(plan.page)
-    seen = plan.after
-    scanned = 0
-    with db:
+    stretch, tick = _Stretch(plan), 0
+    try:
+        with db:
+            tick = _read_tick(db)
+            following = stretch.read(db, Pace(timeout_s))
+    except (apsw.Error, DamagedStorage) as error:
+        damage = describe_damage(error, db)
+        if damage is None:
+            raise
+        if stretch.seen == plan.after:
+            raise damage.of(f"the log behind rev {plan.after}") from error
+        following = stretch.seen
+    return (stretch.rows, following), tick
+
+
+class _Stretch:
+    """Rows of the log, as far as they are read."""
+
+    def __init__(self, plan: ReplayPlan) -> None:
+        self.rows: Final[list[Row]] = []
+        self.seen = plan.after
+        self._plan: Final = plan
+        self._room: Final = PageRoom(plan.page)
+
+    def read(self, db: apsw.Connection, pace: Pace) -> int | None:
+        """Read a page; return the rev to go on after, None at the end."""
+        plan = self._plan
+        # Not "rev > after": that looks at the page of `after` too, which may be damaged.
         log = db.execute(
-            "SELECT rev, record, ts, value, late FROM log WHERE rev > ? AND rev <= ? ORDER BY rev",
-            (plan.after, plan.as_of),
+            "SELECT rev, record, ts, value, late FROM log WHERE rev >= ? AND rev <= ? ORDER BY rev",
+            (plan.after + 1, plan.as_of),
         )
-        for rev, record, ts, value, late in log:
-            scanned += 1
+        for scanned, (rev, record, ts, value, late) in enumerate(log, start=1):
             if scanned % 256 == 0:
                 pace.check()
             name = plan.names.get(record)
             if name is not None:
-                row = Row(name, value.encode(), ts, rev, RowKind.LATE if late else RowKind.LATEST)
-                if not room.take(row):
-                    return rows, seen
-                rows.append(row)
-            seen = rev
+                kind = RowKind.LATE if late else RowKind.LATEST
+                row = Row(name, check_text(value, f"rev {rev}"), ts, rev, kind)
+                if not self._room.take(row):
+                    return self.seen
+                self.rows.append(row)
+            self.seen = rev
             if scanned >= plan.max_scanned:
-                return rows, seen
-    return rows, None
+                return self.seen
+        return None
 
 
-def read_row(db: apsw.Connection, rev: int) -> tuple[int, int, str] | None:
+def read_row(db: apsw.Connection, rev: int) -> tuple[int, int, bytes] | None:
     """Return the record id, `ts` and value of a commit number."""
-    found: tuple[int, int, str] | None = db.execute(
-        "SELECT record, ts, value FROM log WHERE rev = ?", (rev,)
-    ).get
-    return found
+    with naming(f"rev {rev}", db):
+        found = db.execute("SELECT record, ts, value FROM log WHERE rev = ?", (rev,)).get
+    if found is None:
+        return None
+    record, ts, value = cast("tuple[int, int, str]", found)
+    return record, ts, check_text(value, f"rev {rev}")
 
 
 def _choose_keys(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> Iterator[Key]:
@@ -123,20 +203,21 @@ def _merge_records(
 ) -> Iterator[Key]:
     """Yield the keys of some records in ascending order, from where the page starts."""
     chunk = max(16, min(plan.page.rows, 2 * plan.page.rows // max(1, len(records))))
+    if plan.is_careful:
+        chunk = _CAREFUL_CHUNK
     return heapq.merge(*(_keys_of(db, plan, record, chunk, pace) for record in records))
 
 
-def _fill_page(rows: Iterator[Row], limits: PageLimits, pace: Pace) -> tuple[list[Row], bool]:
-    """Return as many rows as a page holds, or as its time allows, and whether there are more."""
-    page: list[Row] = []
+def _fill_page(page: list[Row], rows: Iterator[Row], limits: PageLimits, pace: Pace) -> bool:
+    """Take as many rows as a page holds, or as its time allows; return whether there are more."""
     room = PageRoom(limits)
     for row in rows:
         if not room.take(row) or (page and pace.is_over()):
-            return page, True
+            return True
         page.append(row)
         pace.found_row()
     assert page or not pace.was_cut, "what was found is there: all is one transaction"
-    return page, pace.was_cut
+    return pace.was_cut
 
 
 def _keys_of(
@@ -144,7 +225,8 @@ def _keys_of(
 ) -> Iterator[Key]:
     """Yield a record's keys in ascending order, from where the page starts."""
     tail = sorted([key[:2] for key in plan.tail_keys(record)])
-    start = _find_start(db, plan, record, tail, pace)
+    with naming(f"{INDEX} of record {plan.records.get(record)!r}", db):
+        start = _find_start(db, plan, record, tail, pace)
     for ts, rev in heapq.merge(
         _entries_on_disk(db, plan, record, start, chunk, pace),
         (entry for entry in tail if entry > start),
@@ -185,7 +267,8 @@ def _entries_on_disk(
         pace.check()
         bounds = (record, *after, plan.end_ms, plan.last_rev_on_disk, chunk)
         # No cursor may stay open here: to close one looks at all that are.
-        entries = cast("list[tuple[int, int]]", db.execute(_ASCENDING, bounds).fetchall())
+        with naming(f"{INDEX} of record {plan.records.get(record)!r} from ts {after[0]} on", db):
+            entries = cast("list[tuple[int, int]]", db.execute(_ASCENDING, bounds).fetchall())
         yield from entries
         if len(entries) < chunk:
             return
@@ -205,7 +288,21 @@ def _fetch_rows(
         for ts, rev, record in group:
             value, name = values.get(rev), names.get(record)
             if value is not None and name is not None:
-                yield Row(name, value.encode(), ts, rev)
+                yield Row(name, check_text(value, f"rev {rev}"), ts, rev)
+
+
+def _fetch_one_by_one(
+    db: apsw.Connection, keys: Iterator[Key], names: Names, pace: Pace
+) -> Iterator[Row]:
+    """Yield the rows of keys; of one that cannot be read say which it is."""
+    for ts, rev, record in keys:
+        pace.check()
+        name = names.get(record)
+        part = f"record {name!r}, rev {rev}, ts {ts}"
+        with naming(part, db):
+            value = db.execute("SELECT value FROM log WHERE rev = ?", (rev,)).get
+        if value is not None and name is not None:
+            yield Row(name, check_text(value, part), ts, rev)
 
 
 def _within(entries: Iterable[tuple[int, int]], pace: Pace) -> Iterator[tuple[int, int]]:

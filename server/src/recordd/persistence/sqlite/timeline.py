@@ -15,12 +15,16 @@ from typing import Final, cast
 
 import apsw
 
+from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.plans import Key, Pace, QueryPlan
 
 __all__ = ["read_by_time"]
 
 _STRETCH: Final = 4096
 """Entries read by one statement: some 3 ms."""
+
+_CAREFUL_STRETCH: Final = 64
+"""The same before a damaged page, with which all of a stretch is refused."""
 
 _TIMELINE: Final = (
     "SELECT ts, rev, record FROM history INDEXED BY timeline"
@@ -51,11 +55,13 @@ def _read_stretch(
     db: apsw.Connection, plan: QueryPlan, start: tuple[int, int]
 ) -> tuple[list[Key], tuple[int, int]]:
     """Return the keys behind `start` in order, and where they end, `_END` where no more come."""
-    bounds = (*start, plan.end_ms, plan.last_rev_on_disk, _STRETCH)
-    on_disk = cast("list[Key]", db.execute(_TIMELINE, bounds).fetchall())
-    end = on_disk[-1][:2] if len(on_disk) == _STRETCH else _END
-    in_tail = heapq.nsmallest(_STRETCH, _tail_keys(plan, start, end))
-    if len(in_tail) == _STRETCH:
+    size = _CAREFUL_STRETCH if plan.is_careful else _STRETCH
+    bounds = (*start, plan.end_ms, plan.last_rev_on_disk, size)
+    with naming(f"{INDEX} from ts {start[0]} on", db):
+        on_disk = cast("list[Key]", db.execute(_TIMELINE, bounds).fetchall())
+    end = on_disk[-1][:2] if len(on_disk) == size else _END
+    in_tail = heapq.nsmallest(size, _tail_keys(plan, start, end))
+    if len(in_tail) == size:
         end = in_tail[-1][:2]
         on_disk = [key for key in on_disk if key[:2] <= end]
     return sorted(on_disk + in_tail), end

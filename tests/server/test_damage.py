@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pytest
 from recordd.backend import (
     BackendOptions,
     DamagedStorage,
+    FatalBackendError,
     PageLimits,
+    PersistenceError,
     QueryParams,
     ReplayParams,
 )
@@ -20,8 +24,8 @@ from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page
-from tests.server.rows import revs, row
-from tests.server.sqlite_files import ask
+from tests.server.rows import revs, row, settle
+from tests.server.sqlite_files import PAGE_BYTES, ask, make
 
 ROWS = 40
 DAMAGED_REV = 20
@@ -77,6 +81,69 @@ async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_ser
     assert (statistics["damaged_pages"], statistics["damage_errors"]) == (1, 3)
     await backend.store([row(ROWS + 1)])
     await backend.close()
+
+
+async def read_all(backend: SqliteBackend) -> None:
+    """Ask for every row in every way; each is right or refused."""
+    for n in range(1, ROWS + 1):
+        with contextlib.suppress(DamagedStorage):
+            found = await backend.at(n, backend.take_moment(ROWS))
+            assert found is not None
+            assert found.value == value_of(n)
+    for pattern in ("a", "b"):
+        with contextlib.suppress(DamagedStorage):
+            rows = await ask(backend, pattern)
+            assert rows == [n for n in range(1, ROWS + 1) if "ab"[n % 2] == pattern]
+    with contextlib.suppress(DamagedStorage):
+        assert revs((await replay(backend, 0)).rows)[-1:] != [ROWS]
+
+
+async def test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(
+    tmp_path: Path,
+) -> None:
+    path, value = tmp_path / "a.db", b'"%s"' % (b"x" * 9000)
+    backend = make(path)
+    await backend.initialize()
+    await backend.store([row(1, value=value), row(2, value=b"2"), row(3, "other", value=value)])
+    await settle(backend)
+    await backend.close()
+    image = path.read_bytes()
+    first = image.index(b"\0\0\0\0" + b"x" * 500)  # the last page of a value has none behind it
+    path.write_bytes(image[:first] + bytes(PAGE_BYTES) + image[first + PAGE_BYTES :])
+    backend = make(path)
+    loaded = await backend.initialize()
+    assert [record.damage is None for record in loaded.records] == [True, True]
+    with pytest.raises(DamagedStorage, match=r"record 'a', rev 1, .*zeros where text was"):
+        await ask(backend, "a")
+    with pytest.raises(DamagedStorage, match="rev 1: its value has zeros"):
+        await replay(backend, 0)
+    with pytest.raises(DamagedStorage, match="rev 1: its value has zeros"):
+        await backend.at(1, backend.take_moment(3))
+    assert await ask(backend, "other") == [3]
+    await backend.close()
+
+
+@pytest.mark.parametrize("left", [1, 100, 2000, 4095])
+async def test_a_file_that_is_cut_off_within_its_last_page_gives_no_wrong_answer(
+    path: Path, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.truncate(path, path.stat().st_size - PAGE_BYTES + left)
+    backend = make(path)
+    await backend.initialize()
+    assert "ends within page" in caplog.text
+    await read_all(backend)
+    await backend.close()
+
+
+async def test_a_file_that_is_cut_off_under_the_running_daemon_stops_it(path: Path) -> None:
+    backend = make(path)
+    await backend.initialize()
+    await backend.check()
+    os.truncate(path, path.stat().st_size - PAGE_BYTES - 1)
+    with pytest.raises(FatalBackendError, match="cut off under the running daemon"):
+        await backend.check()
+    with contextlib.suppress(PersistenceError):
+        await backend.close()
 
 
 async def test_damage_that_sqlite_finds_itself_is_told_too(

@@ -93,7 +93,9 @@ class DamagedStorage(BackendError):
         self._text: Final = message
 
     def of(self, part: str) -> DamagedStorage:
-        """Return it with a closer word for what was read."""
+        """Return it with a word for what was read; the first one, which is the closest, stays."""
+        if self.part:
+            return self
         return type(self)(self._text, page=self.page, part=part)
 
 

@@ -50,7 +50,7 @@ class StartMender:
         """Whether every page was looked at."""
         self._has_left = False
         mark = read_mark(database)
-        self._is_told: Final = mark is not None and mark.is_suspect
+        self._is_told = mark is not None and mark.is_suspect
         self._was_elsewhere: Final = mark is None or (
             not mark.is_clean and not _size_of(f"{os.path.realpath(database)}-wal")
         )
@@ -78,11 +78,15 @@ class StartMender:
     def mend_first(self) -> None:
         """Mend before the file is opened, where that is due.
 
-        A page that nothing points to, and that cannot be read, keeps nobody out.
+        A page that nothing points to, and that cannot be read, keeps nobody out. A last page
+        that is cut off is filled up, so that its checksum tells: SQLite takes what is missing
+        for zeros, and the checksums' VFS does not look at a short read.
 
         Raises:
             FileError: the file cannot be read or written, and there is a reason to look at it.
         """
+        if _fill_last_page(self._database):
+            self._is_told = True
         if not self.is_due():
             return
         try:
@@ -209,6 +213,25 @@ def restamp(database: str, faults: Sequence[PageFault]) -> list[str]:
             file.write(fault.page, stamp(file.read(fault.page)))
         file.sync()
     return [f"{len(faults)} pages: stale checksums made anew; what they hold fits together"]
+
+
+def _fill_last_page(database: str) -> bool:
+    """Give the last page its length again; return whether it had lost some of it.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    if not _size_of(database):
+        return False
+    with telling(database):
+        with PageFile(database) as file:
+            missing = -file.size_bytes % file.page_bytes
+            if not missing or file.size_bytes < file.page_bytes:
+                return False
+            size_bytes = file.size_bytes + missing
+        logger.error("%s: ends within page %d", database, size_bytes // file.page_bytes)
+        os.truncate(database, size_bytes)
+    return True
 
 
 def _size_of(path: str) -> int:

@@ -151,6 +151,8 @@ class WritingSide:
 
     def _keep_up(self, db: apsw.Connection) -> None:
         assert self._mark is not None, "made by `take_up`"
+        assert self._watch is not None, "made by `take_up`"
+        self._watch.check_size(db)
         self._note_damage(self._mark)
         self._mark.sync()
         if self.reserve.is_out:

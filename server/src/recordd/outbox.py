@@ -84,6 +84,12 @@ class _Turn(enum.Enum):
     RUNNING = enum.auto()
 
 
+# To look a member up takes as long as to send an event otherwise does.
+_IDLE: Final = _Turn.IDLE
+_FLUSHING: Final = _Turn.FLUSHING
+_RUNNING: Final = _Turn.RUNNING
+
+
 class Outbox:
     """Whole messages on their way out."""
 
@@ -107,11 +113,13 @@ class Outbox:
         self._sending_since = math.inf
         self._due: Final = trio.lowlevel.ParkingLot()
         self._changed: Final = trio.lowlevel.ParkingLot()
+        self._is_awaited = False
+        """Whether a task may be parked at `_changed`: to ask the lot itself takes a call."""
 
     @property
     def is_sending(self) -> bool:
         """Whether a task is in the middle of sending."""
-        return self._turn is _Turn.FLUSHING or self._turn is _Turn.RUNNING
+        return self._turn is _FLUSHING or self._turn is _RUNNING
 
     @property
     def is_over(self) -> bool:
@@ -143,19 +151,22 @@ class Outbox:
         if not self._is_closed:
             self._messages.append(message)
             self._size += len(message)
-            if self._turn is _Turn.IDLE and not self._is_held:
+            if self._turn is _IDLE and not self._is_held:
                 self._pass_turn()
 
     def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
         """Do as `put_updates` if there is room; return whether there was."""
-        limits = self._limits
+        limits, waiting = self._limits, self._waiting
         if (
             self._updates + self._updates_in_transit + updates > limits.updates
             or self._size + self._size_in_transit + size > limits.update_bytes
-            or (self._waiting.size > self._waiting.max_bytes and self.is_behind)
+            or (waiting.size > waiting.max_bytes and self.is_behind)
         ):
             return False
-        self.put_updates(messages, updates, size)
+        if not self._is_closed:  # as `put_updates`, which would be a call more for each event
+            self._messages += messages
+            self._size += size
+            self._updates += updates
         return True
 
     def put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> None:
@@ -176,7 +187,7 @@ class Outbox:
     def release(self) -> None:
         """End `hold` without sending, as before anything that may wait."""
         self._is_held = False
-        if self._turn is _Turn.IDLE:
+        if self._turn is _IDLE:
             self._pass_turn()
         else:
             self._report()
@@ -187,15 +198,18 @@ class Outbox:
             self._report()
             return  # whoever holds or sends goes on with this
         messages, self._messages = self._messages, []
-        self._messages = self._send_nowait(messages)
-        self._has_rest = bool(self._messages)
-        if self._has_rest:
-            self._size = sum(map(len, self._messages))
-        else:
-            self._size = self._updates = 0
-            if self._changed:
-                self._changed.unpark_all()
-        self._pass_turn()
+        if rest := self._send_nowait(messages):
+            self._messages = rest
+            self._has_rest = True
+            self._size = sum(map(len, rest))
+            self._pass_turn()
+            return
+        self._has_rest = False
+        self._size = self._updates = 0
+        if self._is_awaited:
+            self._tell_change()
+        if self._reported or self._turn is not _IDLE:
+            self._pass_turn()
 
     async def flush(self) -> None:
         """End `hold` and send what is there, unless another task is at it.
@@ -203,8 +217,9 @@ class Outbox:
         Cancelled, an unknown part was sent: the outbox is closed and empty.
         """
         self._is_held = False
+        self.flush_nowait()
         if self._messages and not self.is_sending:
-            await self._send_all(_Turn.FLUSHING)
+            await self._send_all(_FLUSHING)
 
     async def run(self) -> None:
         """Send what is due, until the outbox is closed and empty; one task's work.
@@ -213,14 +228,14 @@ class Outbox:
         """
         while not (self._is_closed and self.is_empty):
             if self._turn is _Turn.DUE:
-                await self._send_all(_Turn.RUNNING)
+                await self._send_all(_RUNNING)
             else:
                 await self._due.park()
 
     async def wait_under(self) -> None:
         """Wait until no more than the limit waits to be sent, or nothing can be put any more."""
         while self.is_over and not self._is_closed:
-            await self._changed.park()
+            await self._wait_change()
 
     async def wait_room(self) -> None:
         """Wait until half of what updates may take is free."""
@@ -229,12 +244,12 @@ class Outbox:
             self._updates + self._updates_in_transit > limits.updates // 2
             or self._size + self._size_in_transit > limits.update_bytes // 2
         ):
-            await self._changed.park()
+            await self._wait_change()
 
     async def wait_empty(self) -> None:
         """Wait until nothing waits to be sent."""
         while not self.is_empty and not self._is_closed:
-            await self._changed.park()
+            await self._wait_change()
 
     def stuck_for_s(self) -> float:
         """Return for how long the peer has taken nothing of what is being sent."""
@@ -246,7 +261,7 @@ class Outbox:
         self._is_held = False
         if not self.is_sending:
             self._pass_turn()
-        self._changed.unpark_all()
+        self._tell_change()
 
     def discard(self) -> None:
         """Close, and drop what is left: the peer will not take it."""
@@ -299,8 +314,17 @@ class Outbox:
         self._size_in_transit = self._updates_in_transit = 0
         self._sending_since = math.inf
         self._pass_turn()
-        if self._changed:
-            self._changed.unpark_all()
+        if self._is_awaited:
+            self._tell_change()
+
+    async def _wait_change(self) -> None:
+        self._is_awaited = True
+        await self._changed.park()
+
+    def _tell_change(self) -> None:
+        """Let those look again who wait for less to be here."""
+        self._is_awaited = False
+        self._changed.unpark_all()
 
     def forget(self) -> None:
         """Report that it holds nothing any more: its connection is gone."""

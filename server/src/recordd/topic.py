@@ -90,16 +90,13 @@ class Topic:
         shared: dict[object, Burst] = {}
         are_many = len(rows) > _FEW_ROWS
         for follower in list(self.live):
-            if are_many and not follower.has_room(len(rows)):
-                continue  # before they are encoded for nothing
             encoder = follower.encoder
-            if follower.unreported:
+            burst = None if follower.unreported else shared.get(encoder.share_key)
+            if burst is None:
+                if are_many and not follower.has_room(len(rows)):
+                    continue  # before they are encoded for nothing
                 burst = Burst(encoder.encode(rows, follower.unreported), len(rows))
-            else:
-                key = encoder.share_key
-                found = shared.get(key)
-                if found is None:
-                    found = shared[key] = Burst(encoder.encode(rows), len(rows))
-                burst = found
+                if not follower.unreported:
+                    shared[encoder.share_key] = burst
             if (outbox := follower.push(rows, burst)) is not None:
                 touched[outbox] = None

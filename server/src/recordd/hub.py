@@ -93,7 +93,7 @@ class Hub:
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""
         self._states: Final[dict[str, RecordState]] = {}
-        self._damaged: Final[dict[str, DamagedStorage]] = {}
+        self.damaged: Final[dict[str, DamagedStorage]] = {}
         """Records whose latest value cannot be read: it is refused until there is another."""
         self.archive: Final = Archive()
         self._reset_tick = -1
@@ -141,7 +141,7 @@ class Hub:
         Raises:
             RequestError: `unavailable`, with the record, the page and what to do.
         """
-        for name, damage in self._damaged.items():
+        for name, damage in self.damaged.items():
             if names(name):
                 text = f"the latest value of record {name!r} cannot be read ({damage.message})"
                 raise RequestError(Reason.UNAVAILABLE, f"{text}; 'recordctl set' gives a new one")
@@ -353,7 +353,7 @@ class Hub:
         if self.topics:
             self.topics.publish(Delivery(self.topics, (deletion,), (state,)))
         del self._states[name], self._changes[name]
-        self._damaged.pop(name, None)
+        self.damaged.pop(name, None)
         self._transients -= state.latest.rev is None
         state.is_deleted = True
         self._views.departures += 1
@@ -466,7 +466,7 @@ class Hub:
             state.take(row)
             self.latest_bytes += state.memory - memory
             if state.latest is row:
-                self._damaged.pop(row.name, None)
+                self.damaged.pop(row.name, None)
                 self.replaced_bytes += memory_of(previous)
                 state.changed = self.tick
                 self._changes.move_to_end(row.name)
@@ -475,7 +475,7 @@ class Hub:
         state = self._add(record.latest, record.rows)
         state.purged_rev = record.purged_rev
         if record.damage is not None:
-            self._damaged[state.name] = record.damage
+            self.damaged[state.name] = record.damage
             self.latest_bytes -= state.memory
             state.forget_buffered()
 

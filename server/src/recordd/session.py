@@ -97,7 +97,7 @@ class Session:
         self.outbox: Final = outbox
         dialects = core.dialects[framing]
         self._last_resort: Final = dialects[-1]
-        self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects]
+        self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects[:-1]]
         self._subscriptions: Final = Subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
@@ -166,7 +166,7 @@ class Session:
         for claims, decode in self._dialects:
             if claims(message):
                 return decode(message)
-        raise AssertionError("the last dialect claims everything")
+        return self._last_resort.decode(message)
 
     def _note_no_call(self, item: Malformed | bytes) -> None:
         if isinstance(item, bytes):
@@ -212,7 +212,8 @@ class Session:
             self._caller.max_reply_bytes = call.max_reply_bytes
         result = binding.handle(self._caller, params)
         if type(result) is Row:
-            self._send(call.answer(result))
+            if (reply := call.answer(result)) is not None:
+                self.outbox.put(reply)
             return None
         if type(result) is GeneratorType:
             return self._begin_work(call, Work(result))

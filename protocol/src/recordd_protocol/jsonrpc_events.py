@@ -28,6 +28,13 @@ _FLAGS: Final = {
 class JsonRpcEvents:
     """An `EventEncoder`. It keeps no state: the rows of others with its id are its own."""
 
+    __slots__ = (
+        "_framing",
+        "_head",
+        "_max_message_bytes",
+        "share_key",
+    )
+
     def __init__(self, subscription_id: str, framing: Framing, max_message_bytes: int) -> None:
         self._head: Final = _HEAD % msgspec.json.encode(subscription_id)
         self._framing: Final = framing

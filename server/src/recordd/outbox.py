@@ -93,6 +93,26 @@ _RUNNING: Final = _Turn.RUNNING
 class Outbox:
     """Whole messages on their way out."""
 
+    __slots__ = (
+        "_changed",
+        "_due",
+        "_has_rest",
+        "_is_awaited",
+        "_is_closed",
+        "_is_held",
+        "_limits",
+        "_messages",
+        "_reported",
+        "_sender",
+        "_sending_since",
+        "_size",
+        "_size_in_transit",
+        "_turn",
+        "_updates",
+        "_updates_in_transit",
+        "_waiting",
+    )
+
     def __init__(
         self, limits: OutboxLimits, sender: Sender, waiting: Waiting | None = None
     ) -> None:

@@ -84,6 +84,32 @@ class _Base(msgspec.Struct, frozen=True):
 class Subscription:
     """A `Follower` of one topic, sending to one outbox."""
 
+    __slots__ = (
+        "_accounted",
+        "_after",
+        "_as_of",
+        "_base",
+        "_captured",
+        "_counters",
+        "_every",
+        "_exact_until",
+        "_held",
+        "_hub",
+        "_missed",
+        "_next",
+        "_on_behind",
+        "_outbox",
+        "_phase",
+        "_rev",
+        "_tick",
+        "_transients_accounted",
+        "_transients_until",
+        "encoder",
+        "is_resync",
+        "topic",
+        "unreported",
+    )
+
     def __init__(
         self,
         hub: Hub,

@@ -114,6 +114,8 @@ async def refuse_unix(stream: trio.SocketStream, core: Core, reason: str) -> Non
 class _LineSender:
     """A `Sender`: each message is a line, or several whole ones."""
 
+    __slots__ = ("_stream",)
+
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream: Final = stream
 

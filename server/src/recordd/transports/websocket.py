@@ -180,6 +180,12 @@ class _FrameSender:
     would encode each message anew, and let others run for each.
     """
 
+    __slots__ = (
+        "_connection",
+        "_has_begun",
+        "_stream",
+    )
+
     def __init__(
         self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
     ) -> None:

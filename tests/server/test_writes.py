@@ -27,7 +27,10 @@ def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> W
 
 
 def plan(hub: Hub, *writes: Write, storing: bool = True) -> Plan:
-    return Plan(writes, hub, now_ms=NOW, storing=storing)
+    made = Plan(writes, hub, now_ms=NOW, storing=storing)
+    for _ in made.make():
+        pass
+    return made
 
 
 def test_rows_get_consecutive_revs_across_the_batch() -> None:

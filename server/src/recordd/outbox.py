@@ -142,6 +142,11 @@ class Outbox:
         return self._turn is _FLUSHING or self._turn is _RUNNING
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be put any more: the peer is gone, or is to go."""
+        return self._is_closed
+
+    @property
     def is_over(self) -> bool:
         """Whether more than the limit waits to be sent."""
         return self._size + self._size_in_transit > self._limits.bytes

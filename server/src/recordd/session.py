@@ -27,7 +27,7 @@ from recordd.outbox import Outbox, OutboxLimits, Sender
 from recordd.subscription import Opening
 from recordd.subscriptions import Subscriptions
 from recordd.turns import TURN_S, Work
-from recordd.writes import WriteRequest
+from recordd.writes import Write, WriteRequest
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -240,6 +240,8 @@ class Session:
                 await waiting
 
     def _take_result(self, call: Call, result: object) -> Awaitable[None] | None:
+        if isinstance(result, Write):
+            return self._queue_write(call, result)
         if isinstance(result, Listing):
             return self._begin_listing(call, result)
         if isinstance(result, Opening):
@@ -284,7 +286,7 @@ class Session:
             self._refuse(call, error, TABLE[call.method])
 
     def _begin_subscription(self, call: Call, opening: Opening) -> Awaitable[None] | None:
-        if not call.wants_answer:  # nobody would know its id
+        if not call.wants_answer or self.outbox.is_closed:  # nobody would know its id
             self._send(call.answer(None))
             return None
         if self._subscriptions.is_opening:
@@ -295,7 +297,7 @@ class Session:
         return None
 
     async def _begin_subscription_later(self, call: Call, opening: Opening) -> None:
-        while self._subscriptions.is_opening:
+        while self._subscriptions.is_opening and not self.outbox.is_closed:
             await self._subscriptions.wait_opened()
             await self.core.turns.run(self.core.hub.prepare_snapshot(opening.pattern))
         try:
@@ -304,20 +306,25 @@ class Session:
             self._refuse(call, error, TABLE[call.method])
 
     def _begin_write(self, call: Call, binding: Binding, params: Any) -> Awaitable[None] | None:
-        request = cast("WriteRequest", binding.handle(self._caller, params))
+        request = binding.handle(self._caller, params)
+        if type(request) is GeneratorType:
+            return self._begin_work(call, Work(request))
+        return self._queue_write(call, cast("WriteRequest", request))
+
+    def _queue_write(self, call: Call, request: WriteRequest) -> Awaitable[None] | None:
         request.deliver = functools.partial(self._settle_write, call)
         try:
             self.core.queue.put_nowait(request)
         except trio.WouldBlock:
-            return self._begin_write_later(call, binding, request)
+            return self._queue_write_later(call, request)
         self._pending_writes += 1
         return None
 
-    async def _begin_write_later(self, call: Call, binding: Binding, request: WriteRequest) -> None:
+    async def _queue_write_later(self, call: Call, request: WriteRequest) -> None:
         try:
             await self.core.queue.put(request)
         except RequestError as error:
-            self._refuse(call, error, binding)
+            self._refuse(call, error, TABLE[call.method])
         else:
             # The writer has not settled it yet: `put` returns without letting others run.
             self._pending_writes += 1

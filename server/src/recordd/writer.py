@@ -195,6 +195,7 @@ class Writer:
     async def _commit_writes(self, writes: list[Write]) -> None:
         storing = self._backend is not None
         plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
+        await self._turns.run(plan.make())
         for write, refusal in plan.refused:
             write.settle(refusal)
         rows = [row for planned in plan.planned for row in planned.rows]

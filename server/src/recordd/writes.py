@@ -7,7 +7,7 @@ plan and then applies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from recordd.hub import Hub
@@ -41,6 +41,9 @@ class Condition(NamedTuple):
     if_rev: int
     where: str = ""
 
+
+_ROWS_A_STEP: Final = 32
+"""Planned between two steps: some 4 µs each."""
 
 _BODY_BYTES: Final = 80
 """What a row's body has beside its name and its value, about."""
@@ -129,7 +132,7 @@ class Planned:
 
 
 class Plan:
-    """What a batch of writes will do, if it commits."""
+    """What a batch of writes will do, if it commits; nothing before `make` has come to its end."""
 
     def __init__(self, writes: Iterable[Write], hub: Hub, *, now_ms: int, storing: bool) -> None:
         self.planned: Final[list[Planned]] = []
@@ -141,13 +144,16 @@ class Plan:
         self._latest: dict[str, Row] = {}
         self._created = 0
         self._grown = 0
-        writes = list(writes)
+        self._writes: Final = list(writes)
         # Twice: a row's value is kept as it is, and in the row as answers show it.
-        most = 2 * sum([write.size_bytes for write in writes])
+        most = 2 * sum([write.size_bytes for write in self._writes])
         self._is_tight: Final = hub.latest_bytes + most > hub.max_latest_bytes
-        for write in writes:
+
+    def make(self) -> Iterator[None]:
+        """Plan one write after the other, in steps; the hub is not to change meanwhile."""
+        for write in self._writes:
             try:
-                self.planned.append(self._plan(write))
+                yield from self._plan(write)
             except RequestError as error:
                 self.refused.append((write, error))
 
@@ -155,13 +161,17 @@ class Plan:
         """Return the rows that are persisted, in `rev` order."""
         return [row for planned in self.planned for row in planned.rows if row.rev is not None]
 
-    def _plan(self, write: Write) -> Planned:
+    def _plan(self, write: Write) -> Iterator[None]:
         for condition in write.conditions:
             self._check_condition(condition)
         self._check_room(write.items)
         if self._is_tight:
             self._check_memory(write.items)
-        return Planned(write, [self._plan_row(*item) for item in write.items])
+        rows: list[Row] = []
+        for start in range(0, len(write.items), _ROWS_A_STEP):
+            rows += [self._plan_row(*item) for item in write.items[start : start + _ROWS_A_STEP]]
+            yield
+        self.planned.append(Planned(write, rows))
 
     def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
         latest = self._find_latest(name)

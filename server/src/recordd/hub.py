@@ -43,6 +43,9 @@ _MAX_MATCHES: Final = 8192
 """Deleted names that are matched for one follower, in some 3 ms, at worst in 80: who missed more
 of them starts afresh unless he follows one record by its name."""
 
+_MANY_CHANGES: Final = 8192
+"""Past so many, which were looked at in some 3 ms, all records that match are: in steps, before."""
+
 
 class Tombstone:
     """A deletion, and the tick of it; there may be many, so it is small."""
@@ -199,6 +202,12 @@ class Hub:
             return iter(())
         return self._views.prepare(PatternSet([pattern]), LAST_CHANGE, self.tick)
 
+    def prepare_gap(self, pattern: Pattern, after: int) -> Iterator[None]:
+        """Do in steps what `newest_gap` would take long for."""
+        if pattern.matches_all or self._purged_rev <= after:
+            return iter(())
+        return self.prepare_match(PatternSet([pattern]))
+
     def reset_produced(self) -> Iterator[None]:
         """Count from zero, in steps, what each record was given; nothing came, nothing to do."""
         tick = self.tick
@@ -242,13 +251,7 @@ class Hub:
         """
         if tick < self._forgotten_tick:
             return None
-        changes: list[Change] = []
-        for state in self._states_to_look_at(topic):
-            if state.changed <= tick:
-                break
-            if topic.pattern.matches_all or self.topics.follows(topic, state):
-                changes.append(state)
-        changes.reverse()
+        changes: list[Change] = list(self._changed_after(tick, topic))
         deletions = self._deletions_after(tick, topic)
         if deletions is None:
             return None
@@ -284,7 +287,9 @@ class Hub:
         0 where it lacks none: every row that was committed after `after` is still there.
         """
         newest = max(self._forgotten_rev, self._newest_deletion(pattern, after))
-        if self._purged_rev > max(after, newest):
+        if pattern.matches_all:  # it may be of a record that is deleted: then so since
+            newest = max(newest, self._purged_rev)
+        elif self._purged_rev > max(after, newest):
             purged = (state.purged_rev for state in self.match(PatternSet([pattern])))
             newest = max(newest, max(purged, default=0))
             newest = max(newest, self.archive.newest_purge(pattern, max(after, newest)))
@@ -494,6 +499,20 @@ class Hub:
         self.tick += 1
         state.changed = self.tick
         self._changes.move_to_end(state.name)
+
+    def _changed_after(self, tick: int, topic: Topic) -> list[RecordState]:
+        """Return the records that match and have changed after `tick`, oldest change first."""
+        if not topic.pattern.is_exact and self.tick - tick > _MANY_CHANGES:
+            states = self.snapshot(topic)  # which was prepared in steps
+            return states[bisect.bisect_right(states, tick, key=LAST_CHANGE) :]
+        changed: list[RecordState] = []
+        for state in self._states_to_look_at(topic):
+            if state.changed <= tick:
+                break
+            if topic.pattern.matches_all or self.topics.follows(topic, state):
+                changed.append(state)
+        changed.reverse()
+        return changed
 
     def _states_to_look_at(self, topic: Topic) -> Iterable[RecordState]:
         """Return the records that may match, newest change first."""

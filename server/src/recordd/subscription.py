@@ -161,6 +161,18 @@ class Subscription:
         return self._phase is _Phase.READING
 
     @property
+    def is_looking(self) -> bool:
+        """Whether it is to look for what has changed: see `Hub.prepare_snapshot`."""
+        if self._phase is _Phase.REPLAYING:
+            return self._tick is None
+        return self._phase is _Phase.CONFLATING and self._next == len(self._captured)
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether storage may lack what it is to read: it is to start afresh."""
+        return bool(self._hub.newest_gap(self.topic.pattern, self._rev))
+
+    @property
     def is_behind(self) -> bool:
         """Whether it has to be fed: it is neither live nor closed."""
         return self._phase not in (_Phase.LIVE, _Phase.CLOSED)
@@ -204,10 +216,13 @@ class Subscription:
     def feed_nowait(self) -> bool:
         """Send what memory holds and the outbox has room for; return whether it came further.
 
-        Afterwards it is live, or `is_reading`, or waits for room.
+        Afterwards it is live, or `is_reading`, or waits for room. Where the peer is gone there
+        would be room for everything.
         """
         has_come_further = False
-        while self._phase in _FEEDERS and _FEEDERS[self._phase](self):
+        while not self._outbox.is_closed and self._phase in _FEEDERS:
+            if not _FEEDERS[self._phase](self):
+                break
             has_come_further = True
         self._outbox.flush_nowait()
         return has_come_further
@@ -219,7 +234,7 @@ class Subscription:
         """
         if not self.is_reading:
             return None  # closed meanwhile
-        if self._hub.newest_gap(self.topic.pattern, self._rev):
+        if self.has_gap:
             return self.start_afresh()
         rows = page.rows[: max(1, self._count_fitting(page.rows))]
         self._put(rows)

@@ -53,7 +53,7 @@ class Subscriptions:
 
     async def wait_opened(self) -> None:
         """Wait until no opening burst waits for room."""
-        while self.is_opening:
+        while self.is_opening and not self._outbox.is_closed:
             await self._opened.park()
 
     def open(self, opening: Opening, call: Call) -> tuple[Subscribed, Subscription]:
@@ -118,16 +118,17 @@ class Subscriptions:
             self._nursery.start_soon(self._feed_all, self._feeding)
 
     async def _feed_all(self, scope: trio.CancelScope) -> None:
-        """Feed those that are behind, in turn, while there is room; then end."""
+        """Feed those that are behind, in turn, while there is room and a peer; then end."""
         with scope:
-            while self._behind:
+            while self._behind and not self._outbox.is_closed:
                 async with trio.open_nursery() as readers:
                     await self._feed_in_turn(readers)
                     readers.cancel_scope.cancel()
         self._feeding = None
+        self._opened.unpark_all()
 
     async def _feed_in_turn(self, readers: trio.Nursery) -> None:
-        while self._behind:
+        while self._behind and not self._outbox.is_closed:
             await self._outbox.wait_room()
             if (subscription := self._choose()) is not None:
                 await self._feed(subscription, readers)
@@ -155,6 +156,8 @@ class Subscriptions:
             await self._more.wait()
 
     async def _feed(self, subscription: Subscription, readers: trio.Nursery) -> None:
+        if subscription.is_looking:
+            await self._prepare(subscription)
         has_come_further = subscription.feed_nowait()
         if subscription.is_reading:
             self._behind[subscription] = math.inf  # until it has been read for
@@ -196,6 +199,7 @@ class Subscriptions:
     async def _read_storage(self, subscription: Subscription) -> None:
         handler = self._core.extensions.get(QueryHandler)
         if handler is None:
+            await self._prepare(subscription)
             return subscription.start_afresh()
         page = handler.replay(
             Replay(
@@ -207,4 +211,11 @@ class Subscriptions:
         found = await page if isinstance(page, Awaitable) else page
         # A row that was deleted while the page was read: the hub knows of it then.
         await self._core.hub.wait_purged()
+        if subscription.has_gap:
+            await self._prepare(subscription)
         return subscription.take_page(found)
+
+    async def _prepare(self, subscription: Subscription) -> None:
+        """Match in turns what is followed, so that to look at all of it is quick."""
+        hub = self._core.hub
+        await self._core.turns.run(hub.prepare_snapshot(subscription.topic.pattern))

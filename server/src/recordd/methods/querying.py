@@ -14,7 +14,7 @@ from recordd.extension_points import HistoryQuery, QueryHandler
 from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import At, Query, Replay
-from recordd_protocol.patterns import PatternSet, compile_patterns
+from recordd_protocol.patterns import PatternSet, compile_pattern, compile_patterns
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["HANDLERS"]
@@ -59,9 +59,12 @@ def _query_history(caller: Caller, query: HistoryQuery) -> Steps[object]:
     return result
 
 
-def replay_log(caller: Caller, params: Replay) -> Page | Awaitable[Page]:
+def replay_log(caller: Caller, params: Replay) -> Steps[object]:
     """Return rows in commit order."""
-    return _query_handler(caller).replay(params)
+    handler, pattern = _query_handler(caller), compile_pattern(params.name)
+    after = params.after if isinstance(params.after, int) else -1
+    yield from caller.core.hub.prepare_gap(pattern, after)
+    return handler.replay(params)
 
 
 def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:

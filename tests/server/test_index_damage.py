@@ -1,4 +1,4 @@
-"""Damage to what is derived from the log: a start makes it anew, also where only a query meets it.
+"""Damage to what can be made anew: a start does it, also where only a query met the damage.
 
 Two bits of a page are changed, so that no one bit explains it.
 """
@@ -14,6 +14,7 @@ import pytest
 from recordd.backend import (
     BackendOptions,
     DamagedStorage,
+    LoadedRecord,
     PageLimits,
     PassingBackendError,
     ReplayParams,
@@ -24,7 +25,7 @@ from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.mark import read_mark
 from recordd_protocol.patterns import compile_patterns
 from tests.server.rows import row, settle
-from tests.server.sqlite_files import PAGE_BYTES, ask, epoch_of, leaves_of, quiet, spoil
+from tests.server.sqlite_files import PAGE_BYTES, ask, epoch_of, leaves_of, log_of, quiet, spoil
 
 ROWS = 1000
 RECORDS = 400
@@ -32,7 +33,12 @@ PAGE = PageLimits(rows=10_000, bytes=1 << 24)
 LARGE_BYTES = (64 << 20) + PAGE_BYTES
 """Past it a start does not look at every page without a reason."""
 
-TREES = ["history", "timeline", "sqlite_autoindex_record_1", "sqlite_autoindex_deletion_1"]
+TREES = {
+    "history": "index",
+    "timeline": "index",
+    "sqlite_autoindex_record_1": "list of names of the table record",
+    "sqlite_autoindex_deletion_1": "list of names of the table deletion",
+}
 
 
 def make(path: Path) -> SqliteBackend:
@@ -72,7 +78,7 @@ async def test_a_start_makes_a_damaged_index_anew_and_leaves_a_sound_file(
     spoil(path, leaves[len(leaves) // 2])
     backend = make(path)
     loaded = await backend.initialize()
-    assert "the index was damaged and is made anew" in caplog.text
+    assert f"the {TREES[tree]} was damaged and is made anew; no row is lost" in caplog.text
     assert (loaded.epoch, loaded.rev) == (epoch, ROWS + 100)
     assert await ask(backend, "record.*") == rows_left()
     new = ROWS + 101
@@ -81,6 +87,40 @@ async def test_a_start_makes_a_damaged_index_anew_and_leaves_a_sound_file(
     await settle(backend)
     await backend.close()
     assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
+
+
+def show(record: LoadedRecord) -> tuple[object, ...]:
+    latest = record.latest
+    return latest.name, latest.value, latest.ts, latest.rev, record.rows
+
+
+@pytest.mark.parametrize("table", ["record", "deletion"])
+async def test_a_damaged_table_of_names_is_made_anew_and_followers_start_afresh(
+    path: Path, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = make(path)
+    before = await backend.initialize()
+    rev = before.rev + 1
+    await backend.delete(name_of(399), rev)  # its rows are there still
+    await backend.close()
+    leaves, epoch = leaves_of(path, table), epoch_of(path)
+    spoil(path, leaves[len(leaves) // 2])
+    backend = make(path)
+    loaded = await backend.initialize()
+    assert f"the table {table} was damaged and is made anew; no row is lost, but" in caplog.text
+    assert (loaded.epoch, loaded.rev) == (epoch, rev)
+    if table == "deletion":
+        assert (loaded.deleted_rev, loaded.deletions) == (rev, [])
+    else:
+        assert {record.purged_rev for record in loaded.records} == {rev}
+    left = [record for record in before.records if record.latest.name != name_of(399)]
+    assert list(map(show, loaded.records)) == list(map(show, left))
+    assert await ask(backend, "record.*") == [n for n in rows_left() if n % RECORDS != 399]
+    await backend.store([row(rev + 1, name_of(5)), row(rev + 2, "new")])
+    await settle(backend)
+    await backend.close()
+    assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
+    assert len(log_of(path)) == len(rows_left()) - ROWS // RECORDS + 2
 
 
 @pytest.mark.parametrize("how", ["noted", "closed"])

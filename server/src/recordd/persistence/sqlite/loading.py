@@ -19,7 +19,7 @@ from recordd.backend import (
     LoadedRecord,
     UnreadableStorage,
 )
-from recordd.persistence.sqlite.damage import check_text, describe_damage
+from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.mark import Mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd_protocol.rows import Row
@@ -30,6 +30,9 @@ __all__ = ["FoundState", "load"]
 _NEWEST: Final = (
     "SELECT ts, rev FROM history WHERE record = ? AND rev <= ? ORDER BY ts DESC, rev DESC LIMIT 1"
 )
+
+
+_RECORDS: Final = "the start needs the table record, the names of records"
 
 
 class FoundState(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,21 +63,24 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         BackendError: when the index names a row that the log does not have.
         apsw.Error: anything else cannot be read.
     """
-    meta = dict(db.execute("SELECT key, value FROM meta"))
+    with naming("the start needs the table meta, its epoch and how far it is indexed", db):
+        meta = dict(db.execute("SELECT key, value FROM meta"))
     merged_rev = meta.get(Meta.MERGED_REV, 0)
     unmerged = _find_unmerged(db, merged_rev, mark)
     latest, rows = _find_latest(db, merged_rev, unmerged)
     ids: dict[str, int] = {}
     purged: dict[int, int] = {}
-    for record, name, purged_rev in cast(
-        "list[tuple[int, str, int]]",
-        db.execute("SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL").fetchall(),
-    ):
+    with naming(_RECORDS, db):
+        query = "SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL"
+        named = cast("list[tuple[int, str, int]]", db.execute(query).fetchall())
+        purge_rev = db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get
+    for record, name, purged_rev in named:
         ids[name] = record
         purged[record] = purged_rev
     # A record without rows is as good as deleted: nothing tells of it but what it lost.
     lost = [(name, purged[record]) for name, record in ids.items() if record not in latest]
-    deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
+    with naming("the start needs the table deletion, the names of what was deleted", db):
+        deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
     deleted_rev = meta.get(Meta.DELETED_REV, 0)
     last_rev = unmerged[-1][2] if unmerged else merged_rev
     return FoundState(
@@ -99,7 +105,7 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         latest=latest,
         next_id=(db.execute("SELECT max(id) FROM record").get or 0) + 1,
         merged_rev=merged_rev,
-        purge_rev=db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get,
+        purge_rev=purge_rev,
         tick=meta.get(Meta.TICK, 0),
         unmerged=unmerged,
     )
@@ -111,12 +117,14 @@ def _find_latest(
     """Return the latest (`ts`, `rev`) and the number of rows of each record that has any."""
     latest: dict[int, tuple[int, int]] = {}
     rows: dict[int, int] = {}
-    counts = db.execute("SELECT id, row_count FROM record WHERE name IS NOT NULL").fetchall()
-    for record, count in cast("list[tuple[int, int]]", counts):
-        rows[record] = count
-        entry = db.execute(_NEWEST, (record, merged_rev)).get
-        if entry is not None:
-            latest[record] = entry
+    with naming(_RECORDS, db):
+        counts = db.execute("SELECT id, row_count FROM record WHERE name IS NOT NULL").fetchall()
+    with naming(f"the start needs {INDEX}", db):
+        for record, count in cast("list[tuple[int, int]]", counts):
+            rows[record] = count
+            entry = db.execute(_NEWEST, (record, merged_rev)).get
+            if entry is not None:
+                latest[record] = entry
     for record, ts, rev in unmerged:
         if record in rows:
             rows[record] += 1
@@ -130,9 +138,11 @@ def _find_unmerged(
     """Return (record id, `ts`, `rev`) of the rows that the index lacks, by `rev`."""
     query = "SELECT record, ts, rev FROM log WHERE rev > ? ORDER BY rev"
     try:
-        return cast("list[tuple[int, int, int]]", db.execute(query, (merged_rev,)).fetchall())
-    except apsw.Error as error:
-        if mark is None or not _is_damage(error, db) or not _is_all_merged(db, merged_rev, mark):
+        with naming(f"the start needs all rows of the log behind rev {merged_rev}", db):
+            return cast("list[tuple[int, int, int]]", db.execute(query, (merged_rev,)).fetchall())
+    except DamagedStorage as damage:
+        is_passing = isinstance(damage, UnreadableStorage)
+        if mark is None or is_passing or not _is_all_merged(db, merged_rev, mark):
             raise
         return []
 
@@ -148,11 +158,6 @@ def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:
     deleted.add(meta.get(Meta.GIVEN_REV, 0))
     above = range(merged_rev + 1, mark.rev + 1)
     return len(above) <= len(deleted) and deleted.issuperset(above)
-
-
-def _is_damage(error: apsw.Error, db: apsw.Connection) -> bool:
-    damage = describe_damage(error, db)
-    return damage is not None and not isinstance(damage, UnreadableStorage)
 
 
 def _load_record(

@@ -1,25 +1,28 @@
-"""The index made anew from the log, where a start finds it damaged.
+"""What can be made anew, where a start finds it damaged.
 
-`history` and its `timeline` are derived, and so are the lists of names that SQLite keeps for
-`record` and `deletion`: they hold nothing that the tables do not. New trees are made and take
-the place of the old ones in the schema. To drop the old ones would follow page numbers that
-are damaged, and give away pages that others use; the pages are left as they are, until the
-file is written anew without them, which is done at once where it is not too large.
+`history` and its `timeline` are derived from the log, and so are the lists of names that SQLite
+keeps for `record` and `deletion`: they hold nothing that the tables do not. The table `record`
+can be made anew from its list of names: counts are counted, and where rows were deleted that is
+taken to be everywhere, so that followers start afresh. So they do without the table `deletion`.
+New trees are made and take the place of the old ones in the schema. To drop the old ones would
+follow page numbers that are damaged, and give away pages that others use; their pages are left
+as they are, until the file is written anew without them, at once where it is not too large.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import struct
-from typing import Final
+from typing import Final, cast
 
 import apsw
 
 from recordd.backend import UnreadableStorage
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
-from recordd.persistence.sqlite.damage import INDEX, describe_damage
+from recordd.persistence.sqlite.damage import describe_damage
 from recordd.persistence.sqlite.diagnosis import diagnose_pages
 from recordd.persistence.sqlite.mending import find_missing
 from recordd.persistence.sqlite.pages import PageFile, stamp
@@ -29,21 +32,42 @@ __all__ = ["IndexMender"]
 
 logger: Final = logging.getLogger(__name__)
 
+
+class _Part(enum.Enum):
+    """What can be made anew; in this order."""
+
+    RECORDS = "the table record"
+    RECORD_NAMES = "the list of names of the table record"
+    DELETIONS = "the table deletion"
+    DELETION_NAMES = "the list of names of the table deletion"
+    HISTORY = "the index"
+
+
 _LOOKS: Final = {
-    "history": (
+    _Part.RECORDS: ("SELECT count(*) FROM record NOT INDEXED",),
+    _Part.RECORD_NAMES: ("SELECT count(name) FROM record INDEXED BY sqlite_autoindex_record_1",),
+    _Part.DELETIONS: ("SELECT count(*) FROM deletion NOT INDEXED",),
+    _Part.DELETION_NAMES: (
+        "SELECT count(name) FROM deletion INDEXED BY sqlite_autoindex_deletion_1",
+    ),
+    _Part.HISTORY: (
         "SELECT count(*) FROM history NOT INDEXED",
         "SELECT sum(rev) FROM history INDEXED BY timeline",
     ),
-    "record": ("SELECT count(name) FROM record INDEXED BY sqlite_autoindex_record_1",),
-    "deletion": ("SELECT count(name) FROM deletion INDEXED BY sqlite_autoindex_deletion_1",),
 }
-"""Statements that read every page of the trees that are derived from a table or the log."""
+"""Statements that read every page of a tree."""
 
-_FILL: Final = """
-    INSERT INTO history (record, ts, rev) SELECT record, ts, rev FROM log ORDER BY record, ts, rev;
-    UPDATE record SET row_count = (SELECT count(*) FROM history WHERE history.record = record.id);
+_FILL: Final = (
+    "INSERT INTO history (record, ts, rev) SELECT record, ts, rev FROM log ORDER BY record, ts, rev"
+)
+_COUNT: Final = """
+    UPDATE record SET row_count = (SELECT count(*) FROM history
+      WHERE history.record = record.id AND history.rev <= :merged_rev)
 """
-_SET_MERGED: Final = (
+_RESTRICT: Final = """
+    UPDATE record SET purged_rev = :rev, deleted_at_rev = CASE WHEN name IS NULL THEN :rev END
+"""
+_SET_META: Final = (
     "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = max(value, ?2)"
 )
 
@@ -84,26 +108,32 @@ class IndexMender:
             return False
         watch_progress(db, self._progress, "seconds of indexing")
         try:
-            damaged = [table for table in _LOOKS if _is_damaged(db, table)]
+            damaged = [part for part in _Part if _is_damaged(db, part)]
             if not damaged:
                 return False
             self.is_lost = True
             with db:
-                for table in damaged:
-                    _make_anew(db, table)
-                if find_missing(self._path, structure.summarize(db)) is not None:
+                _make_anew(db, damaged)
+                found = structure.summarize(db)
+                if find_missing(self._path, found) is not None:
                     raise _CommitsMissing
+                _restrict(db, damaged, found.rev)
             self.is_lost, self._is_done = False, True
-            logger.error(
-                "%s: the index was damaged and is made anew from the log; nothing is lost",
-                self._path,
-            )
+            self._tell(damaged)
             self._give_back(db)
         except _CommitsMissing:
             return False
         finally:
             db.set_progress_handler(None)
         return True
+
+    def _tell(self, damaged: list[_Part]) -> None:
+        text = "%s: %s was damaged and is made anew; no row is lost"
+        for part in damaged:
+            if part in (_Part.RECORDS, _Part.DELETIONS):
+                logger.error(text + ", but followers start afresh", self._path, part.value)
+            else:
+                logger.error(text, self._path, part.value)
 
     def _give_back(self, db: apsw.Connection) -> None:
         """Write the file anew, without the pages that are nobody's now, which may be damaged."""
@@ -119,7 +149,7 @@ class IndexMender:
                 why = str(error)
         else:
             why = f"{size_bytes} bytes are too many to be written anew at a start"
-        logger.warning("%s: the old index's pages stay until 'recordd repair': %s", self._path, why)
+        logger.warning("%s: the old pages stay until 'recordd repair': %s", self._path, why)
 
     def _clear_orphans(self, db: apsw.Connection) -> None:
         """Make the checksums of pages right that are nobody's: VACUUM reads them, too.
@@ -149,41 +179,65 @@ def _find_free_pages(file: PageFile) -> set[int]:
     return free
 
 
-def _is_damaged(db: apsw.Connection, table: str) -> bool:
-    """Tell whether a page of what is derived cannot be read.
+def _is_damaged(db: apsw.Connection, part: _Part) -> bool:
+    """Tell whether a page cannot be read.
 
     Raises:
         apsw.Error: for another reason.
     """
     try:
-        for look in _LOOKS[table]:
+        for look in _LOOKS[part]:
             db.execute(look).fetchall()
     except apsw.Error as error:
         damage = describe_damage(error, db)
         if damage is None or isinstance(damage, UnreadableStorage):
             raise
-        logger.error("%s", damage.of(INDEX))
+        logger.error("%s", damage.of(part.value))
         return True
     return False
 
 
-def _make_anew(db: apsw.Connection, table: str) -> None:
-    if table != "history":
-        _replace_name_list(db, table)
-        return
-    _empty_index(db)
-    db.execute(_FILL)
-    merged_rev = db.execute("SELECT max(rev) FROM log").get or 0
-    db.execute(_SET_MERGED, (Meta.MERGED_REV, merged_rev))
+def _make_anew(db: apsw.Connection, damaged: list[_Part]) -> None:
+    """Make trees anew from those that are whole."""
+    if _Part.RECORDS in damaged:
+        names = db.execute(
+            "SELECT id, name FROM record INDEXED BY sqlite_autoindex_record_1"
+        ).fetchall()
+        _empty(db, "record")
+        db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", names)
+    elif _Part.RECORD_NAMES in damaged:
+        _replace_name_list(db, "record")
+    if _Part.DELETIONS in damaged:
+        _empty(db, "deletion")
+    elif _Part.DELETION_NAMES in damaged:
+        _replace_name_list(db, "deletion")
+    if _Part.HISTORY in damaged:
+        _empty(db, "history")
+        db.execute(_FILL)
+        merged_rev = db.execute("SELECT max(rev) FROM log").get or 0
+        db.execute(_SET_META, (Meta.MERGED_REV, merged_rev))
 
 
-def _empty_index(db: apsw.Connection) -> None:
+def _restrict(db: apsw.Connection, damaged: list[_Part], rev: int) -> None:
+    """Write what is certain in the place of what is not known; `rev` is the newest given."""
+    merged_rev = db.execute("SELECT value FROM meta WHERE key = ?", (Meta.MERGED_REV,)).get or 0
+    if _Part.RECORDS in damaged:
+        db.execute(_RESTRICT, {"rev": rev})
+    if _Part.RECORDS in damaged or _Part.HISTORY in damaged:
+        db.execute(_COUNT, {"merged_rev": merged_rev})
+    if _Part.DELETIONS in damaged:
+        db.execute(_SET_META, (Meta.DELETED_REV, rev))
+
+
+def _empty(db: apsw.Connection, table: str) -> None:
     """Put new and empty trees in the place of the old ones."""
-    found = db.execute("SELECT sql FROM sqlite_schema WHERE tbl_name = 'history' ORDER BY rowid")
-    statements = [sql for (sql,) in found if sql]
-    _change_schema(db, "DELETE FROM sqlite_schema WHERE tbl_name = 'history'")
-    for sql in statements:
-        db.execute(sql)
+    found = db.execute(
+        "SELECT sql FROM sqlite_schema WHERE tbl_name = ? ORDER BY rowid", (table,)
+    ).fetchall()
+    _change_schema(db, f"DELETE FROM sqlite_schema WHERE tbl_name = '{table}'")
+    for (sql,) in cast("list[tuple[str | None]]", found):
+        if sql:
+            db.execute(sql)
 
 
 def _replace_name_list(db: apsw.Connection, table: str) -> None:

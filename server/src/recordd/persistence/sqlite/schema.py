@@ -15,6 +15,7 @@ from typing import Final
 import apsw
 
 from recordd.backend import BackendError, refusal_of
+from recordd.persistence.sqlite.damage import naming
 from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 
 __all__ = [
@@ -170,8 +171,10 @@ def read_version(db: apsw.Connection, path: str) -> int:
     """
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     try:
-        version = int(db.pragma("user_version"))
-        application = int(db.pragma("application_id"))
+        with naming("the start needs the list of tables", db):
+            version = int(db.pragma("user_version"))
+            application = int(db.pragma("application_id"))
+            db.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018 - reads
     except apsw.NotADBError:
         raise BackendError(f"{path}: not an SQLite database") from None
     _check_version(path, version, application)

@@ -8,8 +8,10 @@ SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-s
     soak-moments soak-followers soak-values soak-dearest soak-floods
 SLOW := $(addprefix tests/process/test_,$(addsuffix .py, \
     clock \
+    controls \
     dearest \
     disk_full \
+    early_signals \
     floods \
     memory_bound \
     odd_files \

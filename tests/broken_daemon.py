@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
+from recordd.backend import Loaded
 from recordd.cli import main
+from recordd.hub import Hub
 from recordd.methods import writing
 from recordd.persistence.sqlite import commands, statements
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.database_lock import DatabaseLock
+from recordd.persistence.sqlite.files import Partial
 from recordd_protocol import aimx, jsonrpc, values
 from tests.daemon_process import DaemonProcess
 
@@ -81,6 +85,32 @@ def lock_names() -> None:
     commands.is_file_locked = lambda path: False  # type: ignore[attr-defined]
 
 
+def leave_partials() -> None:
+    """Leave behind what a command that failed has made."""
+    Partial.__exit__ = lambda self, *_: None  # type: ignore[method-assign]
+
+
+def forget_names() -> None:
+    """Know after a restart that records were deleted, and not which."""
+    restore = Hub.restore
+
+    def restore_less(self: Hub, loaded: Loaded) -> None:
+        rev = max([rev for _, rev in loaded.deletions], default=loaded.deleted_rev)
+        restore(self, msgspec.structs.replace(loaded, deletions=[], deleted_rev=rev))
+
+    Hub.restore = restore_less  # type: ignore[method-assign]
+
+
+def forget_deletions() -> None:
+    """Know after a restart of no deletion."""
+    restore = Hub.restore
+
+    def restore_less(self: Hub, loaded: Loaded) -> None:
+        restore(self, msgspec.structs.replace(loaded, deletions=[]))
+
+    Hub.restore = restore_less  # type: ignore[method-assign]
+
+
 VARIANTS: dict[str, Callable[[], None]] = {
     "round-numbers": round_numbers,
     "take-anything": take_anything,
@@ -88,6 +118,9 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "answer-before-commit": answer_before_commit,
     "leave-at-once": leave_at_once,
     "lock-names": lock_names,
+    "leave-partials": leave_partials,
+    "forget-names": forget_names,
+    "forget-deletions": forget_deletions,
 }
 
 

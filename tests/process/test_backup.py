@@ -15,24 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartDaemon
-from tests.daemon_process import DaemonProcess
+from tests.daemon_process import RECORDD, DaemonProcess
 from tests.server.sqlite_files import DAMAGE, fill, flip, overwrite, vacuum_by_stock_sqlite
 from tests.small_disk import SmallDisk
 from tests.wire import Wire
 
 
 def recordd(
-    *arguments: str | Path, database: Path, enter: Sequence[str] = ()
+    *arguments: str | Path,
+    database: Path,
+    enter: Sequence[str] = (),
+    program: Sequence[str] = RECORDD,
 ) -> subprocess.CompletedProcess[str]:
-    command = [
-        *enter,
-        sys.executable,
-        "-m",
-        "recordd",
-        *map(str, arguments),
-        "--database",
-        str(database),
-    ]
+    command = [*enter, *program, *map(str, arguments), "--database", str(database)]
     return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
 
 
@@ -140,7 +135,6 @@ async def test_a_full_disk_ends_each_command_with_nothing_lost(
     damaged[9 * 4096 + 500 : 9 * 4096 + 600] = bytes(100)
     (small_disk.outside / "damaged.db").write_bytes(damaged)
     small_disk.fill()
-    before = {path.name: path.read_bytes() for path in small_disk.outside.iterdir()}
     inside = small_disk.inside
     for arguments, database in (
         (("backup", inside / "b.db"), large),
@@ -148,13 +142,21 @@ async def test_a_full_disk_ends_each_command_with_nothing_lost(
         (("compact",), inside / "a.db"),
         (("repair",), inside / "damaged.db"),
     ):
-        done = recordd(*arguments, database=database, enter=small_disk.enter)
-        assert done.returncode == 75, (arguments, done)
-        assert "disk is full" in done.stderr or "No space" in done.stderr
-        after = {path.name: path.read_bytes() for path in small_disk.outside.iterdir()}
-        assert {name: after.get(name) for name in before} == before
-        own = (".lock", "-wal", "-shm")
-        assert all(name.endswith(own) for name in after.keys() - before.keys())
+        end_on_full_disk(small_disk, *arguments, database=database)
+
+
+def end_on_full_disk(
+    disk: SmallDisk, *arguments: str | Path, database: Path, program: Sequence[str] = RECORDD
+) -> None:
+    """Run a command that finds no room, and see that it has changed nothing."""
+    before = {path.name: path.read_bytes() for path in disk.outside.iterdir()}
+    done = recordd(*arguments, database=database, enter=disk.enter, program=program)
+    assert done.returncode == 75, (arguments, done)
+    assert "disk is full" in done.stderr or "No space" in done.stderr
+    after = {path.name: path.read_bytes() for path in disk.outside.iterdir()}
+    assert {name: after.get(name) for name in before} == before
+    own = (".lock", "-wal", "-shm")
+    assert all(name.endswith(own) for name in after.keys() - before.keys())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

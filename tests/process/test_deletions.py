@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 
 from tests.conftest import StartDaemon
+from tests.daemon_process import DaemonProcess
 from tests.wire import Wire
 
 
 def test_a_killed_daemon_makes_only_followers_of_a_deleted_record_start_afresh(
     start_daemon: StartDaemon,
 ) -> None:
-    daemon = start_daemon()
+    check_who_starts_afresh(start_daemon())
+
+
+def check_who_starts_afresh(daemon: DaemonProcess) -> None:
+    """Delete a record, kill the daemon, and resume with many patterns."""
     with Wire(daemon.socket_path) as wire:
         epoch = wire.call("hello", client="t")["epoch"]
         for n in range(3):

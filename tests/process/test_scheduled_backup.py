@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recordd.persistence.scheduled_backup import find_backups, rotate
+import pytest
+
+from recordd.persistence.scheduled_backup import BackupPolicy, ScheduledBackup, find_backups, rotate
 from recordd.persistence.sqlite.check import Verdict, check_file
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
-from tests.server.sqlite_files import quiet
+from tests.server.sqlite_files import fill_and_kill, quiet
 from tests.wire import Wire
 
 
@@ -83,3 +85,44 @@ def test_rotation_removes_nothing_but_its_own(tmp_path: Path) -> None:
     assert find_backups(str(tmp_path)) == [names[1], names[4]]
     assert (tmp_path / "recordd.db").exists()
     assert (tmp_path / "recordd-2020-01-09T000000Z.db").is_symlink()
+
+
+class RotatesAnyway(ScheduledBackup):
+    """Makes room for a backup that was not made."""
+
+    async def _back_up(self) -> None:
+        await super()._back_up()
+        rotate(self._policy.folder, self._policy.keep, "")
+
+
+async def check_that_a_failure_removes_nothing(kind: type[ScheduledBackup], folder: Path) -> None:
+    """Let a backup of no database fail where there are more backups than are kept."""
+    kept = folder / "kept"
+    kept.mkdir()
+    for day in range(1, 4):
+        (kept / f"recordd-2020-01-0{day}T000000Z.db").write_text("")
+    before = sorted(os.listdir(kept))
+    backup = kind(BackupPolicy(str(folder / "none.db"), str(kept), 1000, 2))
+    await backup._back_up()
+    assert "no such file" in (backup.statistics().last_error or "")
+    assert sorted(os.listdir(kept)) == before
+
+
+async def test_a_backup_that_fails_removes_nothing(tmp_path: Path) -> None:
+    await check_that_a_failure_removes_nothing(ScheduledBackup, tmp_path)
+
+
+async def test_the_suite_flags_a_rotation_after_a_failure(tmp_path: Path) -> None:
+    """Negative control: a broken backup every day, and the last good one is gone."""
+    with pytest.raises(AssertionError):
+        await check_that_a_failure_removes_nothing(RotatesAnyway, tmp_path)
+
+
+async def test_a_backup_that_lacks_commits_counts_as_failed_and_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    await fill_and_kill(tmp_path / "a.db")
+    os.unlink(tmp_path / "a.db-wal")
+    backup = ScheduledBackup(BackupPolicy(str(tmp_path / "a.db"), str(kept), 1000, 2))
+    await backup._back_up()
+    assert "1901 to 2000 are missing" in (backup.statistics().last_error or "")
+    assert len(find_backups(str(kept))) == 1

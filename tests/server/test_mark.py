@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,62 @@ def test_a_file_that_lacks_a_commit_of_its_mark_never_counts_as_whole(
     mark = Mark("e", mark_rev, is_clean, is_durable, "b")
     standing = judge(mark, epoch="e", rev=rev, had_mark=True, boot_id=boot_id)
     assert (standing is Standing.WHOLE) == (rev >= mark_rev)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are brought to disk, in order."""
+    fsync, found = os.fsync, []
+
+    def note_and_sync(descriptor: int) -> None:
+        found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_and_sync)
+    return found
+
+
+def test_a_noted_rev_is_brought_to_disk_by_sync_and_once(database: str, synced: list[str]) -> None:
+    file = MarkFile(database, MARK)
+    synced.clear()
+    file.note(9)
+    assert synced == [], "an fsync for each commit would double what it costs"
+    file.sync()
+    file.sync()
+    assert synced == [mark_path(database)]
+    file.release()
+
+
+def test_a_noted_rev_is_brought_to_disk_within_a_second_of_commits(
+    database: str, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    file = MarkFile(database, MARK)
+    synced.clear()
+    file.note(9)
+    assert synced == []
+    now_s += 1.0
+    file.note(10)
+    assert synced == [mark_path(database)]
+    file.release()
+
+
+def test_a_mark_that_had_no_room_is_written_when_there_is_some(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, pwrite = MarkFile(database, MARK), os.pwrite
+
+    def find_no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", find_no_room)
+    file.note(9)
+    file.sync()
+    assert read_mark(database) == MARK
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    file.sync()
+    found = read_mark(database)
+    assert found is not None
+    assert found.rev == 9
+    file.release()

@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
-from recordd.backend import BackendOptions
+from recordd.backend import BackendError, BackendOptions
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import SCHEMA_VERSION
@@ -21,6 +22,8 @@ from recordd_protocol.rows import Row, RowKind
 from tests.server.rows import ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
+
+Prepare = Callable[[apsw.Connection, str, str], None]
 
 UNDO = {
     3: ["DROP INDEX timeline"],
@@ -83,14 +86,32 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path, version: int)
 async def test_a_kill_at_any_statement_of_a_migration_leaves_one_version_or_the_next(
     tmp_path: Path, version: int
 ) -> None:
-    old = tmp_path / "old.db"
+    await kill_and_check(tmp_path, version, schema.prepare)
+
+
+async def test_the_suite_flags_a_migration_that_is_no_transaction(tmp_path: Path) -> None:
+    """Negative control: killed in between, its next start finds half of a version."""
+    with pytest.raises(BackendError, match=r"exists|duplicate"):
+        await kill_and_check(tmp_path, 1, prepare_in_pieces)
+
+
+def prepare_in_pieces(db: apsw.Connection, path: str, synchronous: str) -> None:
+    """Bring a file up to date statement by statement, each committed by itself."""
+    for number in range(schema.read_version(db, path), SCHEMA_VERSION):
+        db.execute(schema._MIGRATIONS[number])
+        db.pragma("user_version", number + 1)
+
+
+async def kill_and_check(folder: Path, version: int, prepare: Prepare) -> None:
+    """Kill a migration at each statement; some of the files left are opened."""
+    old = folder / "old.db"
     await make_old(old, version)
     open_vfs()
     found = set()
     for statements in range(1, 40):
-        path = tmp_path / f"{statements}.db"
+        path = folder / f"{statements}.db"
         shutil.copy(old, path)
-        is_done = _migrate_and_die(path, statements)
+        is_done = _migrate_and_die(path, statements, prepare)
         db = apsw.Connection(str(path), vfs=VFS)
         found.add(int(db.pragma("user_version")))
         db.close()
@@ -101,19 +122,19 @@ async def test_a_kill_at_any_statement_of_a_migration_leaves_one_version_or_the_
     assert found == set(range(version, SCHEMA_VERSION + 1))
 
 
-def _migrate_and_die(path: Path, statements: int) -> bool:
+def _migrate_and_die(path: Path, statements: int, prepare: Prepare) -> bool:
     """Migrate in a process that kills itself before so many statements; tell whether it lived."""
     child = os.fork()
     if not child:
         try:
-            _migrate(path, statements)
+            _migrate(path, statements, prepare)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFEXITED(status)
 
 
-def _migrate(path: Path, statements: int) -> None:
+def _migrate(path: Path, statements: int, prepare: Prepare) -> None:
     left = statements
 
     def count(*_: object) -> bool:
@@ -125,4 +146,4 @@ def _migrate(path: Path, statements: int) -> None:
 
     db = apsw.Connection(str(path), vfs=VFS)
     db.exec_trace = count
-    schema.prepare(db, str(path), "full")
+    prepare(db, str(path), "full")

@@ -128,3 +128,20 @@ async def test_a_wal_counts_up_to_its_first_damaged_frame(tmp_path: Path) -> Non
     assert pages_in_wal(str(path)) == set()
     wal.write_bytes(b"no WAL at all, but longer than the header of one would be")
     assert pages_in_wal(str(path)) == set()
+
+
+async def test_a_page_with_a_byte_that_belongs_to_nothing_is_not_plausible(tmp_path: Path) -> None:
+    """SQLite counts the bytes between cells that are too few for a free block."""
+    await fill(tmp_path / "a.db", 300)
+    looked_at = 0
+    with PageFile(str(tmp_path / "a.db")) as file:
+        count = file.page_count
+        for number in range(2, count + 1):
+            page = file.read(number)
+            if page[0] not in (2, 5, 10, 13):
+                continue
+            looked_at += 1
+            for fragments in {page[7] ^ 1, page[7] ^ 4, page[7] ^ 128}:
+                changed = page[:7] + bytes([fragments]) + page[8:]
+                assert not is_plausible(changed, number=number, page_count=count), number
+    assert looked_at > 5

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
@@ -11,9 +15,16 @@ import msgspec
 import pytest
 
 from recordd.backend import BackendError, BackendOptions, FatalBackendError, Loaded
-from recordd.persistence.sqlite import schema
+from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.backend import SqliteBackend
-from recordd.persistence.sqlite.mark import Mark, mark_path, read_mark, write_mark
+from recordd.persistence.sqlite.mark import (
+    Mark,
+    MarkFile,
+    Standing,
+    mark_path,
+    read_mark,
+    write_mark,
+)
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import VFS
 from tests.server.rows import row
@@ -23,6 +34,17 @@ ROWS = 3
 
 def make(path: Path, *, accept_loss: bool = False) -> SqliteBackend:
     return SqliteBackend(BackendOptions(database=str(path), accept_loss=accept_loss))
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteBackend]:
+    """A backend that is closed also when a test fails; its threads would outlive that."""
+    backend = make(path)
+    try:
+        await backend.initialize()
+        yield backend
+    finally:
+        await backend.close()
 
 
 async def start(path: Path, *, accept_loss: bool = False) -> Loaded:
@@ -145,3 +167,99 @@ def test_a_watch_knows_a_file_that_is_gone_or_replaced(tmp_path: Path, ending: s
     (tmp_path / f"a.db{ending}").unlink()
     with pytest.raises(FatalBackendError, match="removed"):
         watch.check()
+
+
+async def test_a_look_at_the_storage_brings_the_mark_to_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    async with opened(path) as backend:
+        await backend.check()
+        await backend.store([row(ROWS + 1)])
+        monkeypatch.setattr(
+            os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        )
+        await backend.check()
+        await backend.check()
+        assert synced == [mark_path(str(path))]
+
+
+async def test_a_stop_is_not_clean_while_another_program_keeps_the_wal(path: Path) -> None:
+    read = f"""if True:
+        import sqlite3
+        input()
+        db = sqlite3.connect({str(path)!r})
+        print(db.execute("SELECT count(*) FROM log").fetchone(), flush=True)  # and hold it open
+        input()
+    """
+    command = [sys.executable, "-c", read]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        async with opened(path) as backend:
+            await backend.store([row(ROWS + 1)])
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            reader.stdin.write(b"\n")
+            reader.stdin.flush()
+            assert reader.stdout.readline() == b"(%d,)\n" % (ROWS + 1)
+        mark = mark_of(path)
+        assert (mark.rev, mark.is_clean) == (ROWS + 1, False)
+        reader.communicate(b"\n")
+    await start(path)
+    assert mark_of(path).is_clean
+
+
+async def check_that_a_lost_file_is_noticed(path: Path, ending: str) -> None:
+    async with opened(path) as backend:
+        await backend.store([row(ROWS + 1)])
+        shutil.copy(f"{path}{ending}", f"{path}.copy")
+        os.replace(f"{path}.copy", f"{path}{ending}")
+        for call in (backend.check, lambda: backend.store([row(ROWS + 2)])):
+            with pytest.raises(FatalBackendError, match="replaced"):
+                await call()
+    assert (mark_of(path).rev, mark_of(path).is_clean) == (ROWS + 1, False)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal"])
+async def test_nothing_is_committed_to_a_file_that_was_replaced(path: Path, ending: str) -> None:
+    await check_that_a_lost_file_is_noticed(path, ending)
+
+
+@pytest.mark.parametrize("ending", ["", "-wal"])
+async def test_the_suite_flags_a_backend_that_does_not_look_at_its_files(
+    path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: what is committed is gone with the process."""
+    monkeypatch.setattr(FileWatch, "check", lambda self: None)
+    with pytest.raises(pytest.fail.Exception):
+        await check_that_a_lost_file_is_noticed(path, ending)
+
+
+async def check_that_lost_commits_are_refused(path: Path) -> None:
+    """A file from before the last commits is put in the place of the one that has them."""
+    before = path.read_bytes()
+    async with opened(path) as backend:
+        await backend.store([row(ROWS + 1), row(ROWS + 2)])
+    path.write_bytes(before)
+    with pytest.raises(BackendError, match=f"missing, rev {ROWS + 1} to {ROWS + 2}"):
+        await start(path)
+
+
+async def test_a_file_from_before_the_last_commits_is_refused(path: Path) -> None:
+    await check_that_lost_commits_are_refused(path)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda patch: patch.setattr(standing, "judge", lambda *_, **__: Standing.WHOLE),
+        lambda patch: patch.setattr(MarkFile, "note", lambda self, rev: None),
+    ],
+    ids=["a mark that nobody looks at", "a mark that knows of no commit"],
+)
+async def test_the_suite_flags_a_backend_that_starts_without_its_commits(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Negative control."""
+    fault(monkeypatch)
+    with pytest.raises(pytest.fail.Exception):
+        await check_that_lost_commits_are_refused(path)

@@ -176,7 +176,8 @@ async def test_a_crash_in_the_middle_of_a_merge_loses_and_doubles_nothing(tmp_pa
     await fill(path, rows=100)
     db = apsw.Connection(str(path), vfs=VFS)
     entries = db.execute("SELECT record, ts, rev FROM log ORDER BY record, ts, rev").fetchall()
-    statements.merge_slice(db, entries[:60], None)  # type: ignore[arg-type]
+    with db:
+        statements.merge_slice(db, entries[:60], None)  # type: ignore[arg-type]
     db.close()
     backend = make(path)
     loaded = await backend.initialize()
@@ -216,14 +217,16 @@ async def test_a_reader_waits_until_what_it_saw_go_is_known(tmp_path: Path) -> N
     await settle(backend)
     params = ask(backend, as_of=8)
     assert backend._writer is not None
-    cleaned = await backend._writer.run(
-        statements.clean_up,
-        [(1, CleanupTarget("a", 40, None, True))],
-        merged_rev=8,
-        unmerged=set(),
-        limit=10,
-        next_rev=9,
-    )
+    target = CleanupTarget("a", 40, None, True)
+
+    def clean_up(db: apsw.Connection) -> statements.CleanedUp:
+        with db:
+            cleaned = statements.clean_up(
+                db, [(1, target)], merged_rev=8, unmerged=set(), limit=10, next_rev=9
+            )
+        return cleaned  # noqa: RET504 - mypy takes a transaction for one that swallows
+
+    cleaned = await backend._writer.run(clean_up)
     outcomes: list[Reason | None] = []
 
     async def read() -> None:

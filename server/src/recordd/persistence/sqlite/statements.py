@@ -1,4 +1,4 @@
-"""What the writing connection does to the file. Each function is one transaction.
+"""What the writing connection does to the file, each function in a transaction of its caller.
 
 All run on the connection's thread. Many rows go in by one statement of many VALUES: every
 step of a statement gives the interpreter lock away and has to get it back, which on a
@@ -64,10 +64,9 @@ def insert_rows(
     db: apsw.Connection, records: Sequence[tuple[int, str]], rows: Sequence[LogRow]
 ) -> None:
     """Append rows to the log, and the records that are new with them."""
-    with db:
-        if records:
-            db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", records)
-        _insert(db, _INSERT_LOG, rows)
+    if records:
+        db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", records)
+    _insert(db, _INSERT_LOG, rows)
 
 
 def read_time(db: apsw.Connection) -> int | None:
@@ -78,8 +77,7 @@ def read_time(db: apsw.Connection) -> int | None:
 
 def remember_time(db: apsw.Connection, time_ms: int) -> None:
     """Remember a time."""
-    with db:
-        db.execute(_SET_META, (Meta.RETENTION_TIME, time_ms))
+    db.execute(_SET_META, (Meta.RETENTION_TIME, time_ms))
 
 
 def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> None:
@@ -88,15 +86,14 @@ def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> No
     Both move in one transaction: after a crash in the middle of a run its first slices
     are there, but count for nothing, since all of it lies above the mark.
     """
-    with db:
-        with naming(INDEX, db):
-            _insert(db, _INSERT_HISTORY, entries)
-        if last is not None:
-            db.executemany(
-                "UPDATE record SET row_count = row_count + ? WHERE id = ?",
-                [(count, record) for record, count in last.counts.items()],
-            )
-            db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
+    with naming(INDEX, db):
+        _insert(db, _INSERT_HISTORY, entries)
+    if last is not None:
+        db.executemany(
+            "UPDATE record SET row_count = row_count + ? WHERE id = ?",
+            [(count, record) for record, count in last.counts.items()],
+        )
+        db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
 
 
 def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> int:
@@ -107,10 +104,8 @@ def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_re
     Returns:
         The tick of it: see `recordd.moments`.
     """
-    with db:
-        _take_name(db, record, last_rev=last_rev, deletion_rev=deletion_rev)
-        tick = _count_tick(db)
-    return tick  # noqa: RET504 - mypy takes a transaction for one that swallows
+    _take_name(db, record, last_rev=last_rev, deletion_rev=deletion_rev)
+    return _count_tick(db)
 
 
 def purge_slice(
@@ -121,38 +116,31 @@ def purge_slice(
     Records in `keep` stay: some reader still shows them. A record counts as a row, since
     many may have none any more.
     """
-    with db:
-        found = db.execute(
-            "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT ?",
-            (merged_rev, limit + len(keep)),
-        ).fetchall()
-        doomed = [record for (record,) in cast("list[tuple[int]]", found) if record not in keep]
-        for record in doomed:
-            rows = db.execute(
-                "SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (record, limit)
-            )
-            entries = cast("list[tuple[int, int]]", rows.fetchall())
-            _delete_rows(db, record, entries)
-            if len(entries) >= limit:
-                break
-            db.execute("DELETE FROM record WHERE id = ?", (record,))
-            limit -= len(entries) + 1
-            if limit <= 0:
-                break
+    found = db.execute(
+        "SELECT id FROM record WHERE name IS NULL AND deleted_at_rev <= ? LIMIT ?",
+        (merged_rev, limit + len(keep)),
+    ).fetchall()
+    doomed = [record for (record,) in cast("list[tuple[int]]", found) if record not in keep]
+    for record in doomed:
+        rows = db.execute("SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (record, limit))
+        entries = cast("list[tuple[int, int]]", rows.fetchall())
+        _delete_rows(db, record, entries)
+        if len(entries) >= limit:
+            break
+        db.execute("DELETE FROM record WHERE id = ?", (record,))
+        limit -= len(entries) + 1
+        if limit <= 0:
+            break
     return bool(doomed)
 
 
 def forget_deletions(db: apsw.Connection, keep: int) -> int:
     """Forget the names of all but the newest deletions; return how many are left."""
-    with db:
-        oldest = db.execute(
-            "SELECT rev FROM deletion ORDER BY rev DESC LIMIT 1 OFFSET ?", (keep,)
-        ).get
-        if oldest is not None:
-            db.execute("DELETE FROM deletion WHERE rev <= ?", (oldest,))
-            db.execute(_SET_META, (Meta.DELETED_REV, oldest))
-        left = cast("int", db.execute("SELECT count(*) FROM deletion").get)
-    return left  # noqa: RET504 - mypy takes a transaction for one that swallows
+    oldest = db.execute("SELECT rev FROM deletion ORDER BY rev DESC LIMIT 1 OFFSET ?", (keep,)).get
+    if oldest is not None:
+        db.execute("DELETE FROM deletion WHERE rev <= ?", (oldest,))
+        db.execute(_SET_META, (Meta.DELETED_REV, oldest))
+    return cast("int", db.execute("SELECT count(*) FROM deletion").get)
 
 
 def clean_up(
@@ -171,36 +159,33 @@ def clean_up(
     deleted: dict[str, Purged] = {}
     gone: list[Gone] = []
     done = 0
-    with db:
-        for record, target in targets:
-            entries = _find_doomed(db, record, target, merged_rev, limit)
-            if entries:
-                _delete_rows(db, record, entries)
-                revs = [rev for _, rev in entries]
-                newest_rev = max(revs)
-                gone.append(Gone(target.name, entries[-1], min(revs), newest_rev))
-                db.execute(
-                    "UPDATE record SET row_count = row_count - ?,"
-                    " purged_rev = max(purged_rev, ?) WHERE id = ?",
-                    (len(entries), newest_rev, record),
-                )
-                deletion_rev = renewed_rev = None
-                left = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
-                if not left and record not in unmerged:
-                    deletion_rev, next_rev = next_rev, next_rev + 1
-                    _take_name(db, record, last_rev=merged_rev, deletion_rev=deletion_rev)
-                elif target.renewed is not None and not _find_doomed(
-                    db, record, target, merged_rev, 1
-                ):
-                    renewed_rev, next_rev = next_rev, next_rev + 1
-                    again = (renewed_rev, record, target.renewed.ts, target.renewed.value.decode())
-                    _insert(db, _INSERT_LOG, [(*again, False)])
-                deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev, renewed_rev)
-            limit -= len(entries)
-            if limit <= 0:
-                break
-            done += 1
-        tick = _count_tick(db) if gone else None
+    for record, target in targets:
+        entries = _find_doomed(db, record, target, merged_rev, limit)
+        if entries:
+            _delete_rows(db, record, entries)
+            revs = [rev for _, rev in entries]
+            newest_rev = max(revs)
+            gone.append(Gone(target.name, entries[-1], min(revs), newest_rev))
+            db.execute(
+                "UPDATE record SET row_count = row_count - ?,"
+                " purged_rev = max(purged_rev, ?) WHERE id = ?",
+                (len(entries), newest_rev, record),
+            )
+            deletion_rev = renewed_rev = None
+            left = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
+            if not left and record not in unmerged:
+                deletion_rev, next_rev = next_rev, next_rev + 1
+                _take_name(db, record, last_rev=merged_rev, deletion_rev=deletion_rev)
+            elif target.renewed is not None and not _find_doomed(db, record, target, merged_rev, 1):
+                renewed_rev, next_rev = next_rev, next_rev + 1
+                again = (renewed_rev, record, target.renewed.ts, target.renewed.value.decode())
+                _insert(db, _INSERT_LOG, [(*again, False)])
+            deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev, renewed_rev)
+        limit -= len(entries)
+        if limit <= 0:
+            break
+        done += 1
+    tick = _count_tick(db) if gone else None
     return CleanedUp(deleted, done, gone, tick)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
 import trio
@@ -24,6 +24,7 @@ from recordd.persistence.sqlite.worker import SqliteWorker
 
 __all__ = ["FindRev", "WritingSide"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 FindRev = Callable[[T], int | None]
 """Finds in the result of a commit the newest rev that it gave."""
@@ -111,7 +112,7 @@ class WritingSide:
 
     async def check(self) -> None:
         """Look that the files are in their places; bring the mark and the reserve up to date."""
-        await self._run(None, self._keep_up)
+        await self._on_thread(self._keep_up)
 
     def close(self) -> None:
         """Say in the mark whether all is in one file now: then no -wal is left.
@@ -125,9 +126,17 @@ class WritingSide:
             self.reserve.stop()
 
     async def _run(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
+        return await self._on_thread(self._commit_on_thread, rev, call)
+
+    async def _on_thread(
+        self,
+        function: Callable[Concatenate[apsw.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         try:
             with trio.CancelScope(shield=True):
-                result = await self._worker.run(self._commit_on_thread, rev, call)
+                result = await self._worker.run(function, *args, **kwargs)
         except FatalBackendError:
             self._is_whole = False
             raise
@@ -142,7 +151,8 @@ class WritingSide:
         """Commit, see that it went into the files that are there, and mark it."""
         assert self._watch is not None, "made by `take_up`"
         assert self._mark is not None, "made by `take_up`"
-        result = call(db)
+        with db:
+            result = call(db)
         self._watch.check()
         given = rev(result) if callable(rev) else rev
         if given is not None:
@@ -150,8 +160,8 @@ class WritingSide:
         return result
 
     def _keep_up(self, db: apsw.Connection) -> None:
-        assert self._mark is not None, "made by `take_up`"
         assert self._watch is not None, "made by `take_up`"
+        assert self._mark is not None, "made by `take_up`"
         self._watch.check_size(db)
         self._note_damage(self._mark)
         self._mark.sync()

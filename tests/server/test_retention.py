@@ -256,3 +256,23 @@ async def test_a_time_that_cannot_be_remembered_keeps_no_row(tmp_path: Path) -> 
         await look(retention)
     assert counts(hub) == {"a": 721}
     assert retention.statistics().last_error is None
+
+
+class AskingBackend(MemoryBackend):
+    """Has somebody ask for a run of retention while one is under way."""
+
+    retention: Retention | None = None
+
+    async def cleanup(self, *args: Any, **kwargs: Any) -> Any:
+        if self.retention is not None and not self.retention.statistics().runs:
+            self.retention.request_run()
+        return await super().cleanup(*args, **kwargs)
+
+
+async def test_a_run_that_is_asked_for_during_another_comes_behind_it() -> None:
+    backend = AskingBackend(BackendOptions(database=""))
+    hub, backend.retention = await make(backend)
+    await run(backend.retention)
+    assert backend.retention.statistics().runs == 2
+    assert not await backend.retention.housekeep(True)
+    assert counts(hub) == {"a": 1, "b": 1}

@@ -80,6 +80,7 @@ class Retention(RetentionReporter):
         self._turns: Final = Turns()
         self._targets: list[CleanupTarget] | None = None
         self._is_due = False
+        self._is_due_again = False
         self._due_rev = 0
         self._runs = 0
         self._started_at_ms: int | None = None
@@ -99,9 +100,12 @@ class Retention(RetentionReporter):
                 await trio.sleep(interval_ms / looks / 1000)
 
     def request_run(self) -> None:
-        """Have the writer do a run, over what is there now."""
-        self._is_due = True
-        self._due_rev = self._hub.rev
+        """Have the writer do a run, over what is there now; behind one that is under way."""
+        if self._targets is None:
+            self._is_due = True
+            self._due_rev = self._hub.rev
+        else:
+            self._is_due_again = True
         self._queue.wake()
 
     async def housekeep(self, idle: bool) -> bool:
@@ -114,8 +118,9 @@ class Retention(RetentionReporter):
         except PersistenceError as error:
             if self._is_due:
                 self._finish(str(error))
-                # Due still: on a full disk nothing else makes room before the next run.
-                self._is_due = isinstance(error, PassingBackendError)
+                if isinstance(error, PassingBackendError):
+                    # Due still: on a full disk nothing else makes room before the next run.
+                    self._is_due = True
             raise  # the writer decides what an error of the storage means
         return self._is_due or self._is_time_due
 
@@ -239,7 +244,8 @@ class Retention(RetentionReporter):
             self._hub.remove(deletion_of(name, rev))
 
     def _finish(self, error: str | None) -> None:
-        self._is_due = False
+        self._is_due, self._is_due_again = self._is_due_again, False
+        self._due_rev = self._hub.rev
         self._targets = None
         self._runs += 1
         self._finished_at_ms = self._wall.wall_ms()

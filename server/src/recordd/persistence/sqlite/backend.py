@@ -110,8 +110,9 @@ class SqliteBackend:
         try:
             return await self._start(path, mender, reserve)
         except DiskFull:
-            if not reserve.release():
+            if not reserve.size_bytes:
                 raise
+            reserve.release(0)  # what folding the WAL in takes is held again by `take_up`
             await self._close_connections()
             return await self._start(path, mender, reserve)
 
@@ -329,14 +330,16 @@ class SqliteBackend:
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._catalog.find(target.name) or -1, target) for target in targets]
-        cleaned = await self._commit(
-            _newest_rev,
-            statements.clean_up,
-            known,
-            merged_rev=self._tail.merged_rev,
-            unmerged={record for record, _ in known if self._tail.has(record)},
-            limit=min(limit, self._writing_side.slice_rows),
-            next_rev=next_rev,
+        cleaned = await self._writing_side.in_slices(
+            lambda slice_rows: self._commit(
+                _newest_rev,
+                statements.clean_up,
+                known,
+                merged_rev=self._tail.merged_rev,
+                unmerged={record for record, _ in known if self._tail.has(record)},
+                limit=min(limit, slice_rows),
+                next_rev=next_rev,
+            )
         )
         if cleaned.tick is not None:
             self._moments.note_purge(cleaned.gone, cleaned.tick)
@@ -368,7 +371,7 @@ class SqliteBackend:
         if tail.is_merging:
             await self._merge_slice()
             # Writes must not outrun the merge: past a second tail they wait for it.
-            while tail.is_merging and len(tail) >= self._options.tail_rows:
+            while tail.is_merging and len(tail) >= self._max_tail_rows:
                 await self._merge_slice()
             return True
         return self._purge_rev is not None and await self._purge_slice()
@@ -454,29 +457,42 @@ class SqliteBackend:
     async def _purge_slice(self) -> bool:
         """Purge some of what no reader shows any more; the rest waits for a later housekeeping."""
         shown = self._catalog.forget_deleted(self._moments.oldest_tick)
-        slice_rows = self._writing_side.slice_rows
-        found = await self._write(statements.purge_slice, self.indexed_rev, slice_rows, keep=shown)
-        if self._deletions > MAX_DELETIONS + slice_rows:  # seldom: it counts all of them
+        found = await self._writing_side.in_slices(
+            lambda slice_rows: self._write(
+                statements.purge_slice, self.indexed_rev, slice_rows, keep=shown
+            )
+        )
+        # Seldom: it counts all of them.
+        if self._deletions > MAX_DELETIONS + self._writing_side.slice_rows:
             self._deletions = await self._write(statements.forget_deletions, MAX_DELETIONS)
         if not found and not shown:
             self._purge_rev = None
         return found
 
     def _is_merge_due(self, up_to_rev: int) -> bool:
-        if len(self._tail) >= self._options.tail_rows:
+        if len(self._tail) >= self._max_tail_rows:
             return True
         return self._tail.merged_rev < max(up_to_rev, self._purge_rev or 0)
 
+    @property
+    def _max_tail_rows(self) -> int:
+        """How many rows may gather: what they take in the index must fit on a full disk too."""
+        return min(self._options.tail_rows, self._writing_side.max_unmerged_rows)
+
     async def _merge_slice(self) -> None:
-        entries, last = self._tail.next_slice(self._writing_side.slice_rows)
         try:
-            await self._write(statements.merge_slice, entries, last)
+            self._merges += await self._writing_side.in_slices(self._merge_rows)
         except PersistenceError as fault:
             self._merge_fault = fault
             raise
         self._merge_fault = None
+
+    async def _merge_rows(self, slice_rows: int) -> bool:
+        """Merge so many rows of the run; return whether they were its last."""
+        entries, last = self._tail.next_slice(slice_rows)
+        await self._write(statements.merge_slice, entries, last)
         self._tail.drop_slice(len(entries))
-        self._merges += last is not None
+        return last is not None
 
     def _check_tail(self) -> None:
         """Take no more rows than memory has room for, where they cannot be merged.

@@ -1,14 +1,21 @@
 """The writing side of a file: one connection, and what stands beside the file.
 
 A commit counts when it went into the files that have the names still, and the mark beside
-them knows of it. What makes room, or has to go on, may use the reserve on a full disk.
+them knows of it.
+
+Theory of a full disk. At every commit the reserve holds at least what folding the WAL into
+the file would add to it: how much the file will have grown is known before COMMIT, and a
+transaction for whose growth there is no room is rolled back. SQLite may then meet a full
+disk while it writes the WAL, which harms nothing: what is not committed is overwritten, or
+cut off when the WAL is folded in. So a WAL on a full disk can always be folded in, once no
+reader holds it back, and the room that it took is there again for what makes room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
@@ -32,12 +39,14 @@ FindRev = Callable[[T], int | None]
 _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
-_CAREFUL_SLICE_ROWS: Final = 200
-"""The same where the reserve is all the room there is: each row may take a page of the WAL."""
+_ENTRY_BYTES: Final = 64
+"""What an entry of the index, with its timeline, takes of the file at most, on average."""
 
+_ANY_NUMBER: Final = 2**63 - 1
 _CHECKPOINT_PAGES: Final = 1000
 _BUSY_MS: Final = 100
-_SLACK_BYTES: Final = 65_536
+_FOLD_SLACK_BYTES: Final = 65_536
+"""What the file system may need beside for a file that grows: its own maps of blocks."""
 
 
 class WritingSide:
@@ -57,11 +66,31 @@ class WritingSide:
         self._watch: FileWatch | None = None
         self._mark: MarkFile | None = None
         self._is_whole = True
+        self._page_bytes = 0
+        self.slice_rows = _SLICE_ROWS
+        """How many rows housekeeping may handle in one transaction."""
 
     @property
-    def slice_rows(self) -> int:
-        """How many rows housekeeping may handle in one transaction."""
-        return _CAREFUL_SLICE_ROWS if self.reserve.is_out else _SLICE_ROWS
+    def max_unmerged_rows(self) -> int:
+        """How many rows may wait for the index: to merge them, twice as many, the reserve does."""
+        wanted_bytes = self.reserve.wanted_bytes - self.reserve.deleting_bytes
+        return wanted_bytes // (2 * _ENTRY_BYTES) or _ANY_NUMBER
+
+    async def in_slices(self, do_slice: Callable[[int], Awaitable[T]]) -> T:
+        """Do a slice of housekeeping, of so many rows; of fewer where the disk is full.
+
+        Each row may take some pages of the WAL, which is all the room there is then.
+
+        Raises:
+            DiskFull: also for a slice of one row.
+        """
+        while True:
+            try:
+                return await do_slice(self.slice_rows)
+            except DiskFull:
+                if self.slice_rows == 1:
+                    raise
+                self.slice_rows = max(1, self.slice_rows // 4)
 
     def take_up(self, db: apsw.Connection, loaded: Loaded) -> Loaded:
         """Compare the file with its mark; from here on it is ours to change. On the thread.
@@ -79,35 +108,42 @@ class WritingSide:
             synchronous=options.synchronous,
         )
         schema.keep(db)
-        self.reserve.start()
+        self._page_bytes = int(db.pragma("page_size"))
         if self.reserve.wanted_bytes:
             # To fold the WAL in takes as much room again: no more than half the reserve.
-            pages = self.reserve.wanted_bytes // 2 // int(db.pragma("page_size"))
+            pages = self.reserve.wanted_bytes // 2 // self._page_bytes
             db.wal_autocheckpoint(max(1, min(_CHECKPOINT_PAGES, pages)))
+        with contextlib.suppress(DiskFull):  # deleting will find out
+            self.reserve.hold(self._fold_bytes(db))
+        self.reserve.start()
         return loaded
 
     async def store(self, rev: int, call: Callable[[apsw.Connection], None]) -> None:
-        """Commit an ordinary write.
+        """Commit an ordinary write; it leaves room to delete in, whatever the WAL takes.
 
         Raises:
             DiskFull: also while the reserve is out.
         """
         if self.reserve.is_out:
             raise DiskFull("the disk is full: writes go on when reserve_bytes are free again")
-        await self._run(rev, call)
+        left_bytes = self.reserve.deleting_bytes
+        try:
+            return await self._run(rev, call, left_bytes)
+        except DiskFull:
+            if not await self._make_room():
+                raise
+        return await self._run(rev, call, left_bytes)
 
     async def commit(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
         """Commit what must go on when the disk is full; `rev` is the newest it gives.
 
         To the end, also when cancelled: a cancelled COMMIT may have happened.
         """
-        try:
-            return await self._run(rev, call)
-        except DiskFull:
-            if not self.reserve.release():
-                raise
-        with trio.CancelScope(shield=True):
-            await self._worker.run(self._make_room)
+        for make_room in (self._make_room, self._release):
+            try:
+                return await self._run(rev, call)
+            except DiskFull:
+                await make_room()
         return await self._run(rev, call)
 
     async def check(self) -> None:
@@ -125,8 +161,13 @@ class WritingSide:
             self._mark.close(is_clean=self._is_whole and is_folded)
             self.reserve.stop()
 
-    async def _run(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
-        return await self._on_thread(self._commit_on_thread, rev, call)
+    async def _run(
+        self,
+        rev: int | FindRev[T] | None,
+        call: Callable[[apsw.Connection], T],
+        left_bytes: int = 0,
+    ) -> T:
+        return await self._on_thread(self._commit_on_thread, rev, call, left_bytes)
 
     async def _on_thread(
         self,
@@ -147,12 +188,15 @@ class WritingSide:
         db: apsw.Connection,
         rev: int | FindRev[T] | None,
         call: Callable[[apsw.Connection], T],
+        left_bytes: int,
     ) -> T:
         """Commit, see that it went into the files that are there, and mark it."""
         assert self._watch is not None, "made by `take_up`"
         assert self._mark is not None, "made by `take_up`"
         with db:
             result = call(db)
+            if self.reserve.wanted_bytes:
+                self.reserve.hold(self._fold_bytes(db) + left_bytes)
         self._watch.check()
         given = rev(result) if callable(rev) else rev
         if given is not None:
@@ -165,11 +209,14 @@ class WritingSide:
         self._watch.check_size(db)
         self._note_damage(self._mark)
         self._mark.sync()
-        if self.reserve.is_out:
-            self._make_room(db)
-        if self.reserve.size_bytes < self.reserve.wanted_bytes:
-            free_pages = int(db.pragma("freelist_count"))
-            self.reserve.take_back(free_pages * int(db.pragma("page_size")))
+        reserve = self.reserve
+        if reserve.is_out:
+            self._fold(db)
+        self._trim(db)
+        if reserve.is_out or reserve.size_bytes < reserve.wanted_bytes:
+            reserve.take_back(int(db.pragma("freelist_count")) * self._page_bytes)
+        if not reserve.is_out:
+            self.slice_rows = _SLICE_ROWS
 
     def _note_damage(self, mark: MarkFile) -> None:
         """Have the next start look at what cannot be looked at while all goes on."""
@@ -177,24 +224,46 @@ class WritingSide:
             mark.suspect()
             self._damage.is_news = False
 
-    def _make_room(self, db: apsw.Connection) -> None:
-        """Fold the WAL into the file and give its room back, where there is room to.
+    async def _make_room(self) -> bool:
+        """Fold the WAL in; return whether that gave room back."""
+        return await self._on_thread(self._fold)
 
-        Begun without, it would leave the disk full and the WAL as large as it is.
-        """
-        database = self._options.database
-        if not _size_of(f"{database}-wal"):
-            return
-        whole_bytes = int(db.pragma("page_count")) * int(db.pragma("page_size"))
-        growth_bytes = max(0, whole_bytes - _size_of(database))
-        if growth_bytes + _SLACK_BYTES > self.reserve.free_bytes:
-            return
+    async def _release(self) -> bool:
+        """Release the room to delete in, and fold the WAL in; return whether that gave room."""
+        return await self._on_thread(self._release_on_thread)
+
+    def _release_on_thread(self, db: apsw.Connection) -> bool:
+        self.reserve.release(self._fold_bytes(db))
+        return self._fold(db)
+
+    def _fold(self, db: apsw.Connection) -> bool:
+        """Fold the WAL into the file and cut it off; return whether it has become smaller."""
+        wal = f"{self._options.database}-wal"
+        before_bytes = _size_of(wal)
+        if not before_bytes:
+            return False
         db.set_busy_timeout(_BUSY_MS)
         try:
-            with contextlib.suppress(apsw.BusyError, apsw.FullError):  # the next time, then
+            with (
+                self.reserve.lent(self._fold_bytes(db)),
+                contextlib.suppress(apsw.BusyError, apsw.FullError),  # the next time, then
+            ):
                 db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             db.set_busy_timeout(schema.BUSY_MS)
+        self._trim(db)
+        return _size_of(wal) < before_bytes
+
+    def _trim(self, db: apsw.Connection) -> None:
+        """Give back what the reserve held beyond its size, as far as folding takes it no more."""
+        if self.reserve.size_bytes > self.reserve.wanted_bytes:
+            self.reserve.trim(self._fold_bytes(db) + self.reserve.deleting_bytes)
+
+    def _fold_bytes(self, db: apsw.Connection) -> int:
+        """Return the room that folding the WAL in takes, with what is not committed yet."""
+        whole_bytes = int(db.pragma("page_count")) * self._page_bytes
+        growth_bytes = max(0, whole_bytes - _size_of(self._options.database))
+        return growth_bytes + min(growth_bytes, _FOLD_SLACK_BYTES)
 
 
 def _size_of(path: str) -> int:

@@ -77,7 +77,7 @@ soak-full: $(STAMP)  ## a hundred times a full disk, every row compared with the
 	RECORDD_FAULTS=1 RECORDD_FULLS=$${RECORDD_FULLS:-100} $(BIN)/python -m pytest tests/faults/test_full.py
 
 soak-full-disks: $(STAMP)  ## a disk filled, emptied and killed a hundred times
-	RECORDD_FULL_DISKS=100 $(BIN)/python -m pytest tests/process/test_disk_full.py
+	RECORDD_FULL_DISKS=$${RECORDD_FULL_DISKS:-100} $(BIN)/python -m pytest tests/process/test_disk_full.py
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
 	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py

@@ -23,6 +23,7 @@ from tests.faults.failing import Client, Outcome
 from tests.faults.model import Delete, Model, Put, Violation
 from tests.faults.workload import make_request_at_random, read_all
 from tests.small_disk import SmallDisk
+from tests.wire import request as make_request
 
 FULLS = int(os.environ.get("RECORDD_FULLS", "1"))
 SEED = int(os.environ.get("RECORDD_SEED", "1"))
@@ -95,11 +96,20 @@ class FullDiskPlay:
             refused = self._outcome.refused
             await self._client.play(peer, [Delete(name)])
             if self._outcome.refused > refused:
-                raise Violation("a full disk does not let a record be deleted")
+                refusal = f"a record cannot be deleted: {await self._describe(peer)}"
+                raise Violation(refusal)
             if await self._takes_writes(peer, tries=3):
                 return
         if not await self._takes_writes(peer, tries=200):
-            raise Violation(f"no write is taken, all is deleted:\n{self._daemon.log[-2000:]}")
+            raise Violation(f"no write is taken, all is deleted: {await self._describe(peer)}")
+
+    async def _describe(self, peer: Peer) -> str:
+        """Say what is on the disk, and what the daemon says but for each refused write."""
+        await peer.send(make_request("server.stats", 1))
+        storage = (await peer.receive())["result"]["storage"]
+        sizes = {path.name: path.stat().st_size for path in self._disk.outside.iterdir()}
+        lines = [line for line in self._daemon.log.splitlines() if "writes refused" not in line]
+        return "\n".join([f"{self._disk.free_bytes} free, {sizes}", str(storage), *lines[-20:]])
 
     async def _takes_writes(self, peer: Peer, tries: int) -> bool:
         for _ in range(tries):

@@ -25,6 +25,9 @@ from tests.wire import Wire, request
 
 ROUNDS = int(os.environ.get("RECORDD_FULL_DISKS", "1"))
 VALUE = "x" * 1000
+RESERVE_BYTES = 1 << 20
+"""A quarter of the disk."""
+
 MANY = 50
 """Writes that are sent together."""
 
@@ -126,7 +129,7 @@ def test_on_a_full_disk_deleting_makes_room_and_writing_goes_on(
     daemon = on_disk().start()
     with Wire(daemon.socket_path) as wire:
         written = fill_with_rows(wire)
-        assert disk.free_bytes < 65_536
+        assert disk.free_bytes < RESERVE_BYTES // 2
         assert wire.call("record.count")["rows"] == written
         assert "deleted" in wire.call("record.delete", name="r.0")
         write_when_there_is_room(wire)
@@ -213,7 +216,7 @@ def test_a_wal_larger_than_the_room_beside_the_reserve_is_folded_in(
 ) -> None:
     daemon = on_disk().start()
     with Wire(daemon.socket_path) as wire:
-        leave_free(disk, 750_000)
+        leave_free(disk, 1_000_000)
         assert "last_rev" in write_at_once(wire, 650_000)
         disk.fill()
         assert wire.call("record.delete", name="big") == {"deleted": 650_000 // 4096}
@@ -224,16 +227,31 @@ def test_a_write_that_could_not_be_folded_in_is_refused(
     disk: SmallDisk, on_disk: StartOnDisk
 ) -> None:
     """The WAL has room for it, and then nothing could be deleted any more."""
-    daemon = on_disk().start()
+    daemon = on_disk(RECORDD_RESERVE_BYTES="300000").start()
     with Wire(daemon.socket_path) as wire:
-        leave_free(disk, 1_500_000)
+        leave_free(disk, 1_900_000)
         wire.call("record.set", name="small", value=1)
         assert write_at_once(wire, 1_400_000)["error"]["message"] == "the disk is full"
-        assert "last_rev" in write_at_once(wire, 400_000)
+        assert "last_rev" in write_at_once(wire, 700_000)
         disk.fill()
         assert wire.call("record.delete", name="small") == {"deleted": 1}
-        assert wire.call("record.delete", name="big") == {"deleted": 400_000 // 4096}
+        assert wire.call("record.delete", name="big") == {"deleted": 700_000 // 4096}
         write_when_there_is_room(wire)
+
+
+def test_a_disk_that_is_full_again_and_again_leaves_the_reserve_whole(
+    disk: SmallDisk, on_disk: StartOnDisk
+) -> None:
+    """Deleting gives pages of the file free; filling it anew may not let the file grow on."""
+    daemon = on_disk().start()
+    with Wire(daemon.socket_path) as wire:
+        for _ in range(4):
+            fill_with_rows(wire)
+            for name in ("r.0", "r.1"):
+                assert "error" not in wire.call("record.delete", name=name)
+            write_when_there_is_room(wire)
+    assert daemon.stop() == 0
+    assert (disk.outside / "recordd.db-reserve").stat().st_size == RESERVE_BYTES
 
 
 def test_the_reserve_grows_for_a_large_write_and_shrinks_behind_it(

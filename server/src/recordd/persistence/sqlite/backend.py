@@ -210,7 +210,9 @@ class SqliteBackend:
             log_rows += [self._to_log(row, created) for row in rows[start : start + _ROWS_AT_ONCE]]
         new = [(record, name) for name, record in created.items()]
         await self._writing_side.store(
-            log_rows[-1][0], lambda db: statements.insert_rows(db, new, log_rows)
+            log_rows[-1][0],
+            lambda db: statements.insert_rows(db, new, log_rows),
+            unmerged_rows=log_rows[-1][0] - self._tail.merged_rev,
         )
         self._catalog.add(new)
         for start in range(0, len(log_rows), _ROWS_AT_ONCE):

@@ -8,7 +8,8 @@ the file would add to it: how much the file will have grown is known before COMM
 transaction for whose growth there is no room is rolled back. SQLite may then meet a full
 disk while it writes the WAL, which harms nothing: what is not committed is overwritten, or
 cut off when the WAL is folded in. So a WAL on a full disk can always be folded in, once no
-reader holds it back, and the room that it took is there again for what makes room.
+reader holds it back, and the room that it took is there again for what makes room. And no
+ordinary write lets the file grow into the room that the reserve comes back to.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class WritingSide:
         self._mark: MarkFile | None = None
         self._is_whole = True
         self._page_bytes = 0
+        self._whole_bytes = 0  # of the database with its WAL, after the last commit
         self.slice_rows = _SLICE_ROWS
         """How many rows housekeeping may handle in one transaction."""
 
@@ -114,25 +116,29 @@ class WritingSide:
             pages = self.reserve.wanted_bytes // 2 // self._page_bytes
             db.wal_autocheckpoint(max(1, min(_CHECKPOINT_PAGES, pages)))
         with contextlib.suppress(DiskFull):  # deleting will find out
-            self.reserve.hold(self._fold_bytes(db))
+            self._whole_bytes = self._ask_for_room(db, None)
         self.reserve.start()
         return loaded
 
-    async def store(self, rev: int, call: Callable[[apsw.Connection], None]) -> None:
-        """Commit an ordinary write; it leaves room to delete in, whatever the WAL takes.
+    async def store(
+        self, rev: int, call: Callable[[apsw.Connection], None], *, unmerged_rows: int
+    ) -> None:
+        """Commit an ordinary write, behind which so many rows wait for the index.
+
+        It leaves room to delete in, whatever the WAL takes, and lets the file grow only where
+        the reserve can be whole when the WAL is folded in and these rows are indexed.
 
         Raises:
             DiskFull: also while the reserve is out.
         """
         if self.reserve.is_out:
             raise DiskFull("the disk is full: writes go on when reserve_bytes are free again")
-        left_bytes = self.reserve.deleting_bytes
         try:
-            return await self._run(rev, call, left_bytes)
+            return await self._run(rev, call, unmerged_rows)
         except DiskFull:
             if not await self._make_room():
                 raise
-        return await self._run(rev, call, left_bytes)
+        return await self._run(rev, call, unmerged_rows)
 
     async def commit(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
         """Commit what must go on when the disk is full; `rev` is the newest it gives.
@@ -165,9 +171,9 @@ class WritingSide:
         self,
         rev: int | FindRev[T] | None,
         call: Callable[[apsw.Connection], T],
-        left_bytes: int = 0,
+        unmerged_rows: int | None = None,
     ) -> T:
-        return await self._on_thread(self._commit_on_thread, rev, call, left_bytes)
+        return await self._on_thread(self._commit_on_thread, rev, call, unmerged_rows)
 
     async def _on_thread(
         self,
@@ -188,20 +194,51 @@ class WritingSide:
         db: apsw.Connection,
         rev: int | FindRev[T] | None,
         call: Callable[[apsw.Connection], T],
-        left_bytes: int,
+        unmerged_rows: int | None,
     ) -> T:
         """Commit, see that it went into the files that are there, and mark it."""
         assert self._watch is not None, "made by `take_up`"
         assert self._mark is not None, "made by `take_up`"
         with db:
             result = call(db)
-            if self.reserve.wanted_bytes:
-                self.reserve.hold(self._fold_bytes(db) + left_bytes)
+            whole_bytes = self._ask_for_room(db, unmerged_rows)
+        self._whole_bytes = whole_bytes
         self._watch.check()
         given = rev(result) if callable(rev) else rev
         if given is not None:
             self._mark.note(given)
         return result
+
+    def _ask_for_room(self, db: apsw.Connection, unmerged_rows: int | None) -> int:
+        """Hold the room that is needed behind this transaction; return the database's size then.
+
+        Of an ordinary one the number of rows is given that wait for the index.
+
+        Raises:
+            DiskFull: there is no such room.
+        """
+        if not self.reserve.wanted_bytes:
+            return 0
+        whole_bytes = int(db.pragma("page_count")) * self._page_bytes
+        growth_bytes = max(0, whole_bytes - _size_of(self._options.database))
+        needed_bytes = _fold_bytes(growth_bytes)
+        if unmerged_rows is not None:
+            needed_bytes += self.reserve.deleting_bytes
+            if whole_bytes > self._whole_bytes:  # free pages may always be written to
+                taken_bytes = growth_bytes + unmerged_rows * _ENTRY_BYTES
+                self._refuse_to_eat_up(taken_bytes)
+        self.reserve.hold(needed_bytes)
+        return whole_bytes
+
+    def _refuse_to_eat_up(self, taken_bytes: int) -> None:
+        """Keep the database from growing into the room that the reserve comes back to.
+
+        Else it would come back smaller each time the disk was full, and in the end not at all.
+        """
+        wal_bytes = _size_of(f"{self._options.database}-wal")
+        left_bytes = self.reserve.size_bytes + self.reserve.free_bytes + wal_bytes - taken_bytes
+        if left_bytes < self.reserve.wanted_bytes + self.reserve.deleting_bytes:
+            raise DiskFull()
 
     def _keep_up(self, db: apsw.Connection) -> None:
         assert self._watch is not None, "made by `take_up`"
@@ -260,10 +297,14 @@ class WritingSide:
             self.reserve.trim(self._fold_bytes(db) + self.reserve.deleting_bytes)
 
     def _fold_bytes(self, db: apsw.Connection) -> int:
-        """Return the room that folding the WAL in takes, with what is not committed yet."""
+        """Return the room that folding the WAL in takes now."""
         whole_bytes = int(db.pragma("page_count")) * self._page_bytes
-        growth_bytes = max(0, whole_bytes - _size_of(self._options.database))
-        return growth_bytes + min(growth_bytes, _FOLD_SLACK_BYTES)
+        return _fold_bytes(max(0, whole_bytes - _size_of(self._options.database)))
+
+
+def _fold_bytes(growth_bytes: int) -> int:
+    """Return the room that folding takes where the file grows by so much."""
+    return growth_bytes + min(growth_bytes, _FOLD_SLACK_BYTES)
 
 
 def _size_of(path: str) -> int:

@@ -6,6 +6,7 @@ holds the namespace, over any number of daemons' lives.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -45,10 +46,11 @@ class SmallDisk:
         return status.f_bavail * status.f_frsize
 
     def fill(self, name: str = "filler") -> None:
-        """Take all the room that is left."""
+        """Take all the room that is left, also beside a daemon that takes some of it."""
         with (self.outside / name).open("ab") as file:
-            if self.free_bytes:
-                os.posix_fallocate(file.fileno(), file.tell(), self.free_bytes)
+            while free_bytes := self.free_bytes:
+                with contextlib.suppress(OSError):  # it was less, by then
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free_bytes)
 
     def close(self) -> None:
         """End the namespace, and the disk with it."""

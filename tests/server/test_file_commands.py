@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from recordd.backend import BackendError
 from recordd.cli import main
+from recordd.persistence.sqlite import files
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.files import FileError, Partial
@@ -524,3 +526,22 @@ def _pages_of(path: Path, table: str) -> list[int]:
 
 def _leaves_of_log(path: Path) -> list[int]:
     return _pages_of(path, "log")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_in_the_last_step_gives_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else a command would say so of a file that is in its place."""
+    path, copy = tmp_path / "a.db", tmp_path / "b.db"
+    await fill(path, 10)
+    sync = files.sync_folder
+
+    def sync_and_signal(what: str) -> None:
+        sync(what)
+        signal.raise_signal(number)  # to this thread: a command has no other
+
+    monkeypatch.setattr(files, "sync_folder", sync_and_signal)
+    assert main(["backup", "--database", str(path), str(copy)]) == 0
+    assert main(["restore", "--database", str(path), str(copy)]) == 0
+    assert verdict(path) is Verdict.SOUND

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -85,3 +87,21 @@ def test_a_file_that_is_replaced_while_it_is_locked_is_not_locked(
     monkeypatch.setattr(os, "fstat", replace_and_look)
     with pytest.raises(LockTaken):
         take_file_lock(str(file))
+
+
+def test_a_system_without_such_locks_has_others(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = fcntl.fcntl
+
+    def know_no_such_locks(descriptor: int, command: int, argument: bytes | int = 0) -> object:
+        if command in (fcntl.F_OFD_SETLK, fcntl.F_OFD_GETLK):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return control(descriptor, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", know_no_such_locks)
+    held = take_file_lock(str(file))
+    with pytest.raises(LockTaken):
+        take_file_lock(str(file.with_name("b")))
+    assert not is_file_locked(str(file)), "it cannot be asked for"
+    os.close(held)

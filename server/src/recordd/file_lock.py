@@ -7,6 +7,7 @@ itself as well, and whoever comes by another name meets that lock.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -55,7 +56,8 @@ def take_file_lock(path: str) -> int:
     A lock of one byte that belongs to the open file (`F_OFD_SETLK`). Not `flock`, which on
     NFS is a lock of all bytes and would keep SQLite's own out; nor a plain POSIX lock,
     which is lost as soon as the process closes any descriptor of the file. SQLite's are
-    such: the descriptor is to be closed behind the last connection.
+    such: the descriptor is to be closed behind the last connection. A system without such
+    locks (EINVAL: gVisor, WSL 1) has no NFS of its own either, and `flock` does.
 
     Raises:
         LockTaken: another process holds it, or has replaced the file just now.
@@ -65,7 +67,7 @@ def take_file_lock(path: str) -> int:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor  # whoever reads it will refuse it
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _pack_range(descriptor))
+        _lock_file(descriptor)
         if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
             raise BlockingIOError
     except BlockingIOError:
@@ -86,6 +88,10 @@ def is_file_locked(path: str) -> bool:
     try:
         asked = _RANGE.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False  # to ask would be to take it, for a moment
+        raise
     finally:
         os.close(descriptor)
     kind: int = _RANGE.unpack(answer)[0]
@@ -98,6 +104,15 @@ def _open_to_lock(path: str) -> int:
         return os.open(path, os.O_RDWR | _OPEN)
     except PermissionError:
         return os.open(path, os.O_RDONLY | _OPEN)
+
+
+def _lock_file(descriptor: int) -> None:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _pack_range(descriptor))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _pack_range(descriptor: int) -> bytes:

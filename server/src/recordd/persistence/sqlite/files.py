@@ -187,7 +187,7 @@ class Partial:
         """
         with telling(self.target):
             os.fsync(self._descriptor)
-        with telling(self.target), holding_signals():
+        with telling(self.target), holding_signals(is_last=True):
             if replaces:
                 os.replace(self.path, self.target)
             else:
@@ -214,11 +214,18 @@ class Partial:
 
 
 @contextlib.contextmanager
-def holding_signals() -> Iterator[None]:
-    """Have a signal wait that would end the command between an effect and the note of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+def holding_signals(*, is_last: bool = False) -> Iterator[None]:
+    """Have a signal wait that would end the command between an effect and the note of it.
+
+    After the last step of a command it came too late: nothing is given up any more.
+    """
+    ending = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     try:
         yield
+        if is_last:
+            for number in signal.sigpending() & ending:
+                signal.sigwait({number})
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -120,7 +120,7 @@ def put_in_place(
         Where the old one is now, None where there was none.
     """
     aside = None
-    with telling(partial.target), holding_signals():
+    with telling(partial.target), holding_signals(is_last=True):
         if os.path.exists(partial.target):
             aside = set_aside(partial.target, why)
         partial.take_name(replaces=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from recordd_protocol import jsonrpc
 from recordd_protocol.dialect import Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -197,6 +198,16 @@ def test_an_id_comes_back_byte_for_byte(id: str) -> None:
 def test_a_batch_over_the_limit_is_refused_whole() -> None:
     answer = converse("[" + ",".join(["1"] * 101) + "]")
     assert answer["error"]["data"]["reason"] == "too_large"
+    assert len(converse("[" + ",".join(["1"] * 100) + "]")) == 100
+
+
+def test_far_too_many_members_are_refused_before_there_is_an_object_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jsonrpc, "_decode_batch", None)
+    for member in ("1", "{}", '"a,b"', '"\\ud800"'):
+        answer = converse("[" + ",".join([member] * 101) + "]")
+        assert answer["error"]["data"]["reason"] == "too_large", member
 
 
 def test_an_answer_over_the_limit_becomes_too_large() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from recordd import hub as hub_module
 from recordd.backend import Purged
 from recordd.hub import Hub
 from recordd.rules import read_rules
+from recordd_protocol import jsonrpc
+from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import PatternSet, compile_pattern
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row, RowKind, join_rows
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.loop_lag import LoopLag
 from tests.wire import request
@@ -30,12 +33,12 @@ class Calls:
         self.count = 0
         self._function = function
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.count += 1
         ends = time.perf_counter() + 10e-6
         while time.perf_counter() < ends:
             pass
-        return self._function(*args)
+        return self._function(*args, **kwargs)
 
 
 @pytest.fixture
@@ -125,6 +128,26 @@ async def test_what_a_slow_follower_has_missed_is_matched_in_turns(
             missing.discard((await slow.receive())["params"]["name"])
         assert matched.count >= ROWS
         assert lag.most_counted < matched.count // 2
+
+
+@pytest.mark.parametrize("method", ["record.subscribe", "record.query"])
+async def test_of_many_who_ask_for_much_at_once_one_is_answered_in_each_pass(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    await write_many(core.connect(), range(ROWS))
+    peers = [core.connect() for _ in range(20)]
+    for peer in peers:
+        await peer.call("hello", client="t")
+    answers = Calls(JsonRpcEvents.encode_snapshot if method == "record.subscribe" else join_rows)
+    monkeypatch.setattr(JsonRpcEvents, "encode_snapshot", lambda *a, **k: answers(*a, **k))
+    monkeypatch.setattr(jsonrpc, "join_rows", answers)
+    lag = watch(answers)
+    for peer in peers:  # without a pass between
+        os.write(peer.stream.socket.fileno(), request(method, 1, name="#") + b"\n")  # type: ignore[attr-defined]
+    for peer in peers:
+        assert "result" in await peer.receive()
+    assert answers.count >= 20
+    assert lag.most_counted < 10
 
 
 def make_hub() -> Hub:

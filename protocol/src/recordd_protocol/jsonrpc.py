@@ -6,7 +6,9 @@ as it came, so a client's number stays the very number that it sent.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import functools
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -22,6 +24,9 @@ __all__ = ["JsonRpc"]
 
 _MAX_ID_BYTES: Final = 1024
 """An id is echoed in the answer: unbounded, it would let an answer outgrow its limit."""
+
+_MAX_COUNTED: Final = 10_000
+"""Members that are counted before all are read: each is a field of a class."""
 
 _MAX_TEXT_BYTES: Final = 300
 _REFUSAL_BYTES: Final = 512
@@ -197,15 +202,15 @@ def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
     """
     mended = message
     try:
+        _check_count(message, max_calls)
         members = _decode_batch(message)
     except UNREADABLE as error:
         mended = mend(message)
-        members = _decode_mended_batch(mended, error)
+        members = _decode_mended_batch(mended, error, max_calls)
     if not members:
         raise _invalid_request("empty batch")
     if len(members) > max_calls:
-        refusal = f"batch of {len(members)} calls, limit {max_calls}"
-        raise RequestError(Reason.TOO_LARGE, refusal)
+        raise _too_many(max_calls)
     if mended is message:
         return [_read_request(bytes(member)) for member in members]
     requests: list[_Request | Malformed] = []
@@ -218,8 +223,32 @@ def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
     return requests
 
 
-def _decode_mended_batch(mended: bytes, cause: Exception) -> list[msgspec.Raw]:
+def _check_count(message: bytes, max_calls: int) -> None:
+    """Refuse far too many members before there is an object for each: 500,000 took 0.1 s.
+
+    Raises:
+        RequestError: `too_large`; what the decoder raises, for what it cannot read.
+    """
+    is_counted = max_calls <= _MAX_COUNTED and message.count(b",") >= max_calls
+    if is_counted and bytes(_decoder_of_first(max_calls + 1)(message).last):
+        raise _too_many(max_calls)
+
+
+@functools.lru_cache(maxsize=4)
+def _decoder_of_first(count: int) -> Callable[[bytes], Any]:
+    """Return a decoder that passes over what comes behind so many members of an array."""
+    names = [*(f"member_{n}" for n in range(count - 1)), "last"]
+    fields = [(name, msgspec.Raw, msgspec.Raw(b"")) for name in names]
+    return msgspec.json.Decoder(msgspec.defstruct("First", fields, array_like=True)).decode
+
+
+def _too_many(max_calls: int) -> RequestError:
+    return RequestError(Reason.TOO_LARGE, f"a batch of more than {max_calls} calls, the limit")
+
+
+def _decode_mended_batch(mended: bytes, cause: Exception, max_calls: int) -> list[msgspec.Raw]:
     try:
+        _check_count(mended, max_calls)
         members = _decode_batch(mended)
     except UNREADABLE:
         raise _parse_error(cause) from None

@@ -38,6 +38,9 @@ __all__ = ["Session", "open_session"]
 logger: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_LARGE_ROWS: Final = 1024
+"""To render so many takes some 0.5 ms."""
+
 _NO_CALLS: Final = (bytes, Malformed)
 """What a message may come to beside calls."""
 
@@ -220,10 +223,17 @@ class Session:
         return self._take_result(call, result)
 
     def _begin_work(self, call: Call, work: Work[object]) -> Awaitable[None] | None:
-        """Do what takes no more than a turn at once; go on with the rest in turns."""
-        if work.advance():
+        """Do at once what is soon done, answer included; go on with the rest in turns."""
+        if work.begin() and not self._is_large(work.result):
             return self._take_result(call, work.result)
         return self._go_on(call, work)
+
+    def _is_large(self, result: object) -> bool:
+        """Tell whether to answer takes a good part of a turn: a hundred may ask in one pass."""
+        if isinstance(result, Opening):
+            has_values = result.snapshot or result.after is not None
+            return has_values and not result.pattern.is_exact and len(self.core.hub) > _LARGE_ROWS
+        return isinstance(result, Page) and len(result.rows) > _LARGE_ROWS
 
     async def _go_on(self, call: Call, work: Work[object]) -> None:
         try:

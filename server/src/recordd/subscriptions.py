@@ -158,6 +158,8 @@ class Subscriptions:
     async def _feed(self, subscription: Subscription, readers: trio.Nursery) -> None:
         if subscription.is_looking:
             await self._prepare(subscription)
+        if subscription.is_long:
+            await self._core.turns.next()
         has_come_further = subscription.feed_nowait()
         if subscription.is_reading:
             self._behind[subscription] = math.inf  # until it has been read for

@@ -19,6 +19,9 @@ TURN_S: Final = 0.002
 """How long one task may keep the loop to itself: long beside the 20 µs of a pass."""
 
 
+_BEGINNING_S: Final = 0.0005
+"""For how long work goes on that has had no turn: a hundred may begin in one pass."""
+
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work in short steps of 100 µs or so: it yields between them, and returns its result."""
@@ -31,18 +34,26 @@ class Work(Generic[T]):
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps: Final = steps
+        self._is_done = False
+
+    def begin(self) -> bool:
+        """Go on for less than a turn, which it need not wait for; return whether it is done."""
+        return self._advance(min(_BEGINNING_S, TURN_S))
 
     def advance(self) -> bool:
         """Go on for a turn; return whether it is done."""
+        return self._advance(TURN_S)
+
+    def _advance(self, turn_s: float) -> bool:
         clock = time.perf_counter
-        turn_ends = clock() + TURN_S
+        turn_ends = clock() + turn_s
         try:
-            while clock() < turn_ends:
+            while not self._is_done and clock() < turn_ends:
                 next(self._steps)
         except StopIteration as stop:
             self.result = stop.value
-            return True
-        return False
+            self._is_done = True
+        return self._is_done
 
 
 class Turns:

@@ -44,6 +44,7 @@ def test_null_itself_passes_and_so_does_raw_json() -> None:
     assert bytes(encode_value({"a": None})) == b'{"a":null}'
     assert bytes(encode_value(Raw(b" 1.50 "))) == b"1.50"
     assert bytes(encode_value(Raw(b"[1,\r\n2]"))) == b"[1,2]"
+    assert bytes(encode_value(Raw(b"[1,\r2]"))) == b"[1,2]"
     assert bytes(encode_value({"a": Raw(b"[1,\n2]")})) == b'{"a":[1,2]}'
 
 

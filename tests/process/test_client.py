@@ -240,11 +240,11 @@ class SilentServer(threading.Thread):
 
     def run(self) -> None:
         connection, _ = self._listener.accept()
+        self._listener.close()  # at once: who comes again must not get as far as the queue
         connection.recv(1000)
         self.received.set()
         self.hang_up.wait(10)
         connection.close()
-        self._listener.close()
 
 
 @pytest.fixture

@@ -1,0 +1,277 @@
+"""Calls that are given up, late, cut off or interrupted leave the next ones alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from recordd_client import (
+    CallTimeout,
+    ConnectionLost,
+    TooLarge,
+    async_updates,
+    blocking_updates,
+    connect,
+    open_client,
+)
+from tests.client.servers import Server, answer_to
+from tests.client.test_outcomes import WELCOME
+
+StartServer = Callable[..., Server]
+LARGE = "x" * 1_000_000
+
+
+def send(connection: socket.socket, *lines: str) -> None:
+    connection.sendall("".join(line + "\n" for line in lines).encode())
+
+
+def written(line: str, rev: int) -> str:
+    return answer_to(line, result={"rev": rev, "ts": 2})
+
+
+@pytest.mark.parametrize("late", ["result", "error"])
+def test_an_answer_that_comes_late_is_none_to_the_next_call(
+    start_server: StartServer, short_path: Path, late: str
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        lines = connection.makefile()
+        first, second = lines.readline(), lines.readline()
+        error = {"code": -32006, "message": "late"}
+        was = written(first, 1) if late == "result" else answer_to(first, error=error)
+        send(connection, was, written(second, 2))
+
+    start_server(serve)
+    with connect(f"unix://{short_path}/s", timeout_s=0.3) as db:
+        with pytest.raises(CallTimeout):
+            db.set("a", 1)
+        assert db.set("a", 2).rev == 2
+
+
+class Deaf:
+    """Takes nothing behind `hello` on its first connection; answers all on those after it."""
+
+    def __init__(self, limits: tuple[int, int] = (4 << 20, 4 << 20)) -> None:
+        self.is_over = threading.Event()
+        self.has_begun = threading.Event()
+        """Whether something comes behind the first message."""
+        self.taken: list[str] = []
+        self._limits = list(limits)
+
+    def __call__(self, connection: socket.socket) -> None:
+        is_first = not self.taken
+        limit = self._limits.pop(0) if self._limits else 0
+        for line in connection.makefile():
+            method = json.loads(line)["method"]
+            self.taken.append(method)
+            if method == "hello":
+                send(connection, answer_to(line, result=WELCOME | {"max_message_bytes": limit}))
+            else:
+                send(connection, written(line, 1))
+            if is_first:
+                connection.recv(1, socket.MSG_PEEK)
+                self.has_begun.set()
+                self.is_over.wait(10)
+                return
+
+
+@contextlib.contextmanager
+def interrupted_when(event: threading.Event) -> Iterator[None]:
+    """Do what Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def send_signal() -> None:
+        event.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    was = signal.signal(signal.SIGUSR1, interrupt)
+    sending = threading.Thread(target=send_signal)
+    sending.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sending.join()
+        signal.signal(signal.SIGUSR1, was)
+
+
+@pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
+def test_behind_half_a_request_comes_another_connection(
+    start_server: StartServer, short_path: Path, how: str
+) -> None:
+    start_server(deaf := Deaf())
+    timeout_s = 0.2 if how == "timeout" else 10
+    with connect(f"unix://{short_path}/s", timeout_s=timeout_s) as db:
+        with (
+            interrupted_when(deaf.has_begun)
+            if how == "Ctrl-C"
+            else pytest.raises(CallTimeout) as raised
+        ):
+            db.set("a", LARGE)
+        if raised is not None:
+            assert not raised.value.outcome_unknown
+        deaf.is_over.set()
+        assert db.set("a", 1).rev == 1
+    assert deaf.taken == ["hello", "record.set"]
+
+
+def test_another_connection_may_take_less(start_server: StartServer, short_path: Path) -> None:
+    start_server(deaf := Deaf((4 << 20, 2000)))
+    with connect(f"unix://{short_path}/s", timeout_s=0.2) as db:
+        with pytest.raises(CallTimeout):
+            db.set("a", LARGE)
+        deaf.is_over.set()
+        with pytest.raises(TooLarge, match="2000"):
+            db.set("a", "x" * 3000)
+    assert deaf.taken == ["hello", "hello"]
+
+
+async def test_what_was_given_up_before_it_was_sent_is_not_sent(
+    start_server: StartServer, short_path: Path
+) -> None:
+    taken: list[str] = []
+    has_begun, goes_on = threading.Event(), threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        lines = connection.makefile()
+        send(connection, answer_to(lines.readline(), result=WELCOME))
+        connection.recv(1, socket.MSG_PEEK)
+        has_begun.set()
+        goes_on.wait(10)
+        for line in lines:
+            taken.append(json.loads(line)["params"]["name"])
+            send(connection, written(line, 1))
+
+    start_server(serve)
+    async with open_client(f"unix://{short_path}/s") as db:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(db.set, "large", LARGE)
+            await trio.to_thread.run_sync(has_begun.wait, 10)
+            db._connection._timeout_s = 0.05  # type: ignore[misc]
+            with pytest.raises(CallTimeout) as raised:
+                await db.set("given up", 1)
+            assert not raised.value.outcome_unknown
+            db._connection._timeout_s = 10  # type: ignore[misc]
+            goes_on.set()
+        await db.set("small", 1)
+        assert db._connection._link.pending == {}
+    assert taken == ["large", "small"]
+
+
+async def test_of_many_requests_cut_off_those_that_left_do_not_leave_again(
+    start_server: StartServer, short_path: Path
+) -> None:
+    """Half a megabyte of them at once, of which the daemon reads a hundred."""
+    taken: list[list[str]] = []
+
+    def serve(connection: socket.socket) -> None:
+        names: list[str] = []
+        taken.append(names)
+        for line in connection.makefile():
+            names.append(json.loads(line)["params"]["name"])
+            if len(taken) > 1:
+                send(connection, written(line, 1))
+            elif len(names) == 100:
+                return
+
+    outcomes: dict[str, bool | None] = {}
+    start_server(serve)
+    async with open_client(f"unix://{short_path}/s") as db:
+
+        async def write(name: str) -> None:
+            try:
+                await db.set(name, "x" * 800)
+                outcomes[name] = None
+            except ConnectionLost as error:
+                outcomes[name] = error.outcome_unknown
+
+        async with trio.open_nursery() as nursery:
+            for n in range(600):
+                nursery.start_soon(write, f"r.{n}")
+    first, second = (set(names) for names in taken)
+    assert not first & second
+    assert {name for name, unknown in outcomes.items() if unknown is None} == second
+    assert first <= {name for name, unknown in outcomes.items() if unknown}
+    assert False not in outcomes.values()
+
+
+def watch_blocking(url: str, timeout_s: float) -> Any:
+    with connect(url, timeout_s=timeout_s) as db, db.subscribe("#") as updates:
+        return next(updates).value
+
+
+def watch_trio(url: str, timeout_s: float) -> Any:
+    async def watch() -> Any:
+        async with open_client(url, timeout_s=timeout_s) as db, db.subscribe("#") as updates:
+            return (await anext(updates)).value
+
+    return trio.run(watch)
+
+
+SUBSCRIBED = {"subscription": "s", "rev": 0, "epoch": "e", "values": 0}
+EVENT = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "method": "record.event",
+        "params": {"subscription": "s", "name": "a", "value": 7, "ts": 1, "rev": 1},
+    }
+)
+
+
+@pytest.mark.parametrize("watch", [watch_blocking, watch_trio])
+def test_an_event_that_comes_with_the_answer_is_told(
+    start_server: StartServer, short_path: Path, watch: Callable[[str, float], Any]
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        if server.connections > 1:  # the first is the client's own
+            subscribed = answer_to(connection.makefile().readline(), result=SUBSCRIBED)
+            send(connection, f"[{subscribed},{EVENT}]")
+
+    server = start_server(serve)
+    assert watch(f"unix://{short_path}/s", 10) == 7
+
+
+@pytest.mark.parametrize("watch", [watch_blocking, watch_trio])
+@pytest.mark.parametrize("answers", [0, 2])
+def test_after_a_silence_a_follower_asks_and_leaves_who_does_not_answer(
+    start_server: StartServer,
+    short_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    watch: Callable[[str, float], Any],
+    answers: int,
+) -> None:
+    for module in (blocking_updates, async_updates):
+        monkeypatch.setattr(module, "KEEPALIVE_S", 0.05)
+    probes: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        if server.connections == 1:  # the client's own
+            return
+        lines = connection.makefile()
+        send(connection, answer_to(lines.readline(), result=SUBSCRIBED))
+        if server.connections == 2:
+            for line in lines:
+                probes.append(json.loads(line)["method"])
+                if answers:
+                    send(connection, answer_to(line, result=WELCOME))
+                if len(probes) == answers:
+                    break
+            else:
+                return
+        send(connection, EVENT)
+        lines.read()
+
+    server = start_server(serve)
+    assert watch(f"unix://{short_path}/s", 0.2) == 7
+    assert probes == ["hello"] * (answers or 1)
+    assert server.connections == (2 if answers else 3)

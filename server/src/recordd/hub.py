@@ -471,7 +471,8 @@ class Hub:
             state.take(row)
             self.latest_bytes += state.memory - memory
             if state.latest is row:
-                self.damaged.pop(row.name, None)
+                if self.damaged:
+                    self.damaged.pop(row.name, None)
                 self.replaced_bytes += memory_of(previous)
                 state.changed = self.tick
                 self._changes.move_to_end(row.name)

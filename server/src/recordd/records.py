@@ -99,10 +99,13 @@ class RecordState:
             self.latest = row
         elif self.rule.buffer != "spmc_ring":
             return  # a late row is history; only a ring shows every row that came
-        if len(self.buffer) == self.buffer.maxlen:
-            self.memory -= memory_of(self.buffer[0])
-        self.memory += memory_of(row)
-        self.buffer.append(row)
+        buffer = self.buffer
+        if len(buffer) == buffer.maxlen:  # as `memory_of` of both, without the calls
+            oldest = buffer[0]
+            self.memory += len(row.value) + len(row.body) - len(oldest.value) - len(oldest.body)
+        else:
+            self.memory += memory_of(row)
+        buffer.append(row)
         self.buffered += 1
 
     def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:

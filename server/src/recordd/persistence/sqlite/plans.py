@@ -105,6 +105,11 @@ class Pace:
         """Begin the page: from here on its time runs, for what was found out is lost with it."""
         self._full_at = time.monotonic() + _PAGE_S
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the page's time runs: else it ends when it is full."""
+        return self._full_at < math.inf
+
     def found_row(self) -> None:
         """Take note that the page has a row: it may end."""
         self._has_row = True

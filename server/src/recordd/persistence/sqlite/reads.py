@@ -210,12 +210,13 @@ def _merge_records(
 
 def _fill_page(page: list[Row], rows: Iterator[Row], limits: PageLimits, pace: Pace) -> bool:
     """Take as many rows as a page holds, or as its time allows; return whether there are more."""
-    room = PageRoom(limits)
+    take, is_timed = PageRoom(limits).take, pace.is_timed
     for row in rows:
-        if not room.take(row) or (page and pace.is_over()):
+        if not take(row) or (is_timed and page and pace.is_over()):
             return True
+        if not page:
+            pace.found_row()
         page.append(row)
-        pace.found_row()
     assert page or not pace.was_cut, "what was found is there: all is one transaction"
     return pace.was_cut
 
@@ -279,6 +280,7 @@ def _fetch_rows(
     db: apsw.Connection, keys: Iterator[Key], names: Names, pace: Pace
 ) -> Iterator[Row]:
     """Yield the rows of keys; for one that has gone since, the caller refuses the page."""
+    known, name = -1, None
     while group := list(itertools.islice(keys, _VALUES_AT_ONCE)):
         pace.check()
         marks = ",".join("?" * len(group))
@@ -286,9 +288,14 @@ def _fetch_rows(
             db.execute(f"SELECT rev, value FROM log WHERE rev IN ({marks})", [k[1] for k in group])
         )
         for ts, rev, record in group:
-            value, name = values.get(rev), names.get(record)
+            if record != known:
+                known, name = record, names.get(record)
+            value = values.get(rev)
             if value is not None and name is not None:
-                yield Row(name, check_text(value, f"rev {rev}"), ts, rev)
+                content = value.encode()
+                if b"\0" in content:
+                    check_text(value, f"rev {rev}")
+                yield Row(name, content, ts, rev)
 
 
 def _fetch_one_by_one(

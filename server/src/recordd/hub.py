@@ -22,7 +22,7 @@ import trio
 from recordd.archive import Archive
 from recordd.backend import MAX_DELETIONS, DamagedStorage, Loaded, LoadedRecord, Purged
 from recordd.backlog import Backlog
-from recordd.records import RecordState, Unborn, memory_of
+from recordd.records import ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.rules import RuleTable
 from recordd.topic import Topic
 from recordd.topics import Delivery, Named, Topics
@@ -473,7 +473,7 @@ class Hub:
             if state.latest is row:
                 if self.damaged:
                     self.damaged.pop(row.name, None)
-                self.replaced_bytes += memory_of(previous)
+                self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
                 state.changed = self.tick
                 self._changes.move_to_end(row.name)
 

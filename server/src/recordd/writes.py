@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from recordd.hub import Hub
-from recordd.records import ROW_BYTES, memory_of
+from recordd.records import ROW_BYTES, RecordState, memory_of
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
 
@@ -174,12 +174,15 @@ class Plan:
         self.planned.append(Planned(write, rows))
 
     def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
-        latest = self._find_latest(name)
+        state = self._hub.find(name)
+        latest = self._latest.get(name) or (None if state is None else state.latest)
         if ts is None:
             # The record's own clock never runs backwards: a write without ts must become
             # the latest, also when our clock was set back or a client's runs ahead.
             ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
-        rev = self._assign_rev(name)
+        rev = None
+        if self._is_stored(name, state):
+            rev = self._rev = self._rev + 1
         # Later commits have greater revs: at the same ts the newer row is the latest.
         if latest is not None and ts < latest.ts:
             return Row(name, value, ts, rev, RowKind.LATE)
@@ -188,16 +191,9 @@ class Plan:
         row = self._latest[name] = Row(name, value, ts, rev)
         return row
 
-    def _assign_rev(self, name: str) -> int | None:
-        if not self._is_stored(name):
-            return None
-        self._rev += 1
-        return self._rev
-
-    def _is_stored(self, name: str) -> bool:
+    def _is_stored(self, name: str, state: RecordState | None) -> bool:
         if not self._storing:
             return False
-        state = self._hub.find(name)
         rule = self._hub.rules.rule_for(name) if state is None else state.rule
         return rule.persist
 
@@ -209,7 +205,7 @@ class Plan:
 
     def _check_condition(self, condition: Condition) -> None:
         name, if_rev, where = condition
-        if if_rev and not self._is_stored(name):
+        if if_rev and not self._is_stored(name, self._hub.find(name)):
             refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
             raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
         latest = self._find_latest(name)

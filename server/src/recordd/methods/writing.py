@@ -11,6 +11,7 @@ import msgspec
 from recordd.caller import Caller
 from recordd.core import Core
 from recordd.dispatch import Handler
+from recordd.records import RecordState
 from recordd.time_window import check_ts
 from recordd.turns import Steps
 from recordd.writes import Condition, Deletion, Trim, Write
@@ -69,14 +70,14 @@ def set_many(caller: Caller, params: SetMany) -> Steps[Write]:
 def delete_record(caller: Caller, params: Delete) -> Deletion:
     """Delete a record and its history."""
     name = check_name(params.name)
-    _check_writable(caller.core, name)
+    _check_writable(caller.core, name, caller.core.hub.find(name))
     return Deletion(name, lambda rows: Deleted(deleted=rows))
 
 
 def trim_record(caller: Caller, params: TrimParams) -> Trim:
     """Delete rows of a record that are newer than a time."""
     name = check_name(params.name)
-    _check_writable(caller.core, name)
+    _check_writable(caller.core, name, caller.core.hub.find(name))
     if not 0 <= params.newer_than < 2**63:
         raise RequestError(Reason.INVALID_PARAMS, "newer_than: must be between 0 and 2^63 - 1")
     return Trim(name, params.newer_than)
@@ -85,10 +86,10 @@ def trim_record(caller: Caller, params: TrimParams) -> Trim:
 def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> CheckedItem:
     """Return a row fit to be committed; each refusal starts with the parameter's name."""
     settings = core.settings
-    # A record that exists has a name that was checked.
-    if core.hub.find(name) is None:
+    state = core.hub.find(name)
+    if state is None:  # a record that exists has a name that was checked
         check_name(name)
-    _check_writable(core, name)
+    _check_writable(core, name, state)
     checked = check_value(
         bytes(value), max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
     )
@@ -110,8 +111,7 @@ def _check_condition(item: Set | WriteItem, where: str = "") -> Condition:
     return Condition(item.name, item.if_rev, where)
 
 
-def _check_writable(core: Core, name: str) -> None:
-    state = core.hub.find(name)
+def _check_writable(core: Core, name: str, state: RecordState | None) -> None:
     rule = core.hub.rules.rule_for(name) if state is None else state.rule
     if not rule.writable:
         raise RequestError(Reason.DENIED, f"name: record {name!r} is not writable")

@@ -177,16 +177,21 @@ def test_a_client_of_a_daemon_that_tells_no_limit_reads_the_refusal(daemon: Daem
 
 @pytest.mark.parametrize("url", URLS)
 def test_a_client_outlives_its_daemon(daemon: DaemonProcess, url: str) -> None:
-    """The port is kept: a WebSocket's address must be that of the next daemon too."""
+    """The port is kept: a WebSocket's address must be that of the next daemon too.
+
+    A daemon that stops in order waits three seconds for the farewell of a WebSocket's client
+    that does not read.
+    """
+    how = signal.SIGKILL if url == "ws_url" else signal.SIGTERM
     daemon.keep_port()
     address = getattr(daemon, url)
     with connect(address) as db:
         db.set("a", 1)
         assert db.drain("a") == [1]
-        daemon.stop()
+        daemon.stop(how)
         daemon.start()
         assert db.set("a", 2).rev == 2
-        daemon.stop()
+        daemon.stop(how)
         daemon.start()
         with pytest.raises(ConnectionLost, match="drains"):
             db.drain("a")

@@ -45,6 +45,7 @@ from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.need import Need
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.tail import Tail
@@ -212,7 +213,7 @@ class SqliteBackend:
         await self._writing_side.store(
             log_rows[-1][0],
             lambda db: statements.insert_rows(db, new, log_rows),
-            unmerged_rows=log_rows[-1][0] - self._tail.merged_rev,
+            Need.of(log_rows, new, self._tail.merged_rev),
         )
         self._catalog.add(new)
         for start in range(0, len(log_rows), _ROWS_AT_ONCE):

@@ -26,6 +26,7 @@ from recordd.backend import BackendOptions, DiskFull, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
+from recordd.persistence.sqlite.need import ENTRY_BYTES, Need
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker
@@ -39,9 +40,6 @@ FindRev = Callable[[T], int | None]
 
 _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
-
-_ENTRY_BYTES: Final = 64
-"""What an entry of the index, with its timeline, takes of the file at most, on average."""
 
 _ANY_NUMBER: Final = 2**63 - 1
 _CHECKPOINT_PAGES: Final = 1000
@@ -68,7 +66,8 @@ class WritingSide:
         self._mark: MarkFile | None = None
         self._is_whole = True
         self._page_bytes = 0
-        self._whole_bytes = 0  # of the database with its WAL, after the last commit
+        self._whole_bytes = 0  # of the database with its WAL, when it was last looked at
+        self._spare_bytes = 0  # how much it may grow before that is to be looked at again
         self.slice_rows = _SLICE_ROWS
         """How many rows housekeeping may handle in one transaction."""
 
@@ -76,7 +75,7 @@ class WritingSide:
     def max_unmerged_rows(self) -> int:
         """How many rows may wait for the index: to merge them, twice as many, the reserve does."""
         wanted_bytes = self.reserve.wanted_bytes - self.reserve.deleting_bytes
-        return wanted_bytes // (2 * _ENTRY_BYTES) or _ANY_NUMBER
+        return wanted_bytes // (2 * ENTRY_BYTES) or _ANY_NUMBER
 
     async def in_slices(self, do_slice: Callable[[int], Awaitable[T]]) -> T:
         """Do a slice of housekeeping, of so many rows; of fewer where the disk is full.
@@ -120,10 +119,8 @@ class WritingSide:
         self.reserve.start()
         return loaded
 
-    async def store(
-        self, rev: int, call: Callable[[apsw.Connection], None], *, unmerged_rows: int
-    ) -> None:
-        """Commit an ordinary write, behind which so many rows wait for the index.
+    async def store(self, rev: int, call: Callable[[apsw.Connection], None], need: Need) -> None:
+        """Commit an ordinary write.
 
         It leaves room to delete in, whatever the WAL takes, and lets the file grow only where
         the reserve can be whole when the WAL is folded in and these rows are indexed.
@@ -134,11 +131,11 @@ class WritingSide:
         if self.reserve.is_out:
             raise DiskFull("the disk is full: writes go on when reserve_bytes are free again")
         try:
-            return await self._run(rev, call, unmerged_rows)
+            return await self._run(rev, call, need)
         except DiskFull:
             if not await self._make_room():
                 raise
-        return await self._run(rev, call, unmerged_rows)
+        return await self._run(rev, call, need)
 
     async def commit(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
         """Commit what must go on when the disk is full; `rev` is the newest it gives.
@@ -171,9 +168,9 @@ class WritingSide:
         self,
         rev: int | FindRev[T] | None,
         call: Callable[[apsw.Connection], T],
-        unmerged_rows: int | None = None,
+        need: Need | None = None,
     ) -> T:
-        return await self._on_thread(self._commit_on_thread, rev, call, unmerged_rows)
+        return await self._on_thread(self._commit_on_thread, rev, call, need)
 
     async def _on_thread(
         self,
@@ -194,14 +191,14 @@ class WritingSide:
         db: apsw.Connection,
         rev: int | FindRev[T] | None,
         call: Callable[[apsw.Connection], T],
-        unmerged_rows: int | None,
+        need: Need | None,
     ) -> T:
         """Commit, see that it went into the files that are there, and mark it."""
         assert self._watch is not None, "made by `take_up`"
         assert self._mark is not None, "made by `take_up`"
         with db:
             result = call(db)
-            whole_bytes = self._ask_for_room(db, unmerged_rows)
+            whole_bytes = self._ask_for_room(db, need)
         self._whole_bytes = whole_bytes
         self._watch.check()
         given = rev(result) if callable(rev) else rev
@@ -209,36 +206,45 @@ class WritingSide:
             self._mark.note(given)
         return result
 
-    def _ask_for_room(self, db: apsw.Connection, unmerged_rows: int | None) -> int:
+    def _ask_for_room(self, db: apsw.Connection, need: Need | None) -> int:
         """Hold the room that is needed behind this transaction; return the database's size then.
 
-        Of an ordinary one the number of rows is given that wait for the index.
+        Of an ordinary one it is given what it needs. A look takes some 20 µs, so there is none
+        while what it needs at most is well within what the last look found to spare.
 
         Raises:
             DiskFull: there is no such room.
         """
         if not self.reserve.wanted_bytes:
             return 0
-        whole_bytes = int(db.pragma("page_count")) * self._page_bytes
+        if need is not None and need.most_bytes <= self._spare_bytes:
+            self._spare_bytes -= need.most_bytes
+            return self._whole_bytes
+        self._spare_bytes = 0
+        whole_bytes = self._count_bytes(db)
         growth_bytes = max(0, whole_bytes - _size_of(self._options.database))
         needed_bytes = _fold_bytes(growth_bytes)
-        if unmerged_rows is not None:
-            needed_bytes += self.reserve.deleting_bytes
-            if whole_bytes > self._whole_bytes:  # free pages may always be written to
-                taken_bytes = growth_bytes + unmerged_rows * _ENTRY_BYTES
-                self._refuse_to_eat_up(taken_bytes)
+        if need is None:
+            self.reserve.hold(needed_bytes)
+            return whole_bytes
+        needed_bytes += self.reserve.deleting_bytes
+        spare_bytes = self._count_spare(growth_bytes + need.unmerged_rows * ENTRY_BYTES)
+        # Free pages may always be written to.
+        if spare_bytes < 0 and whole_bytes > self._whole_bytes:
+            raise DiskFull()
         self.reserve.hold(needed_bytes)
+        # Half: what is folded takes some room beside, and a row its place in the index.
+        self._spare_bytes = min(spare_bytes, self.reserve.size_bytes - needed_bytes) // 2
         return whole_bytes
 
-    def _refuse_to_eat_up(self, taken_bytes: int) -> None:
-        """Keep the database from growing into the room that the reserve comes back to.
+    def _count_spare(self, taken_bytes: int) -> int:
+        """Return how much the database may grow beyond this, and leave the reserve its room.
 
         Else it would come back smaller each time the disk was full, and in the end not at all.
         """
         wal_bytes = _size_of(f"{self._options.database}-wal")
         left_bytes = self.reserve.size_bytes + self.reserve.free_bytes + wal_bytes - taken_bytes
-        if left_bytes < self.reserve.wanted_bytes + self.reserve.deleting_bytes:
-            raise DiskFull()
+        return left_bytes - self.reserve.wanted_bytes - self.reserve.deleting_bytes
 
     def _keep_up(self, db: apsw.Connection) -> None:
         assert self._watch is not None, "made by `take_up`"
@@ -246,6 +252,7 @@ class WritingSide:
         self._watch.check_size(db)
         self._note_damage(self._mark)
         self._mark.sync()
+        self._look_again(db)  # others fill the disk too
         reserve = self.reserve
         if reserve.is_out:
             self._fold(db)
@@ -277,6 +284,7 @@ class WritingSide:
         """Fold the WAL into the file and cut it off; return whether it has become smaller."""
         wal = f"{self._options.database}-wal"
         before_bytes = _size_of(wal)
+        self._look_again(db)
         if not before_bytes:
             return False
         db.set_busy_timeout(_BUSY_MS)
@@ -296,10 +304,18 @@ class WritingSide:
         if self.reserve.size_bytes > self.reserve.wanted_bytes:
             self.reserve.trim(self._fold_bytes(db) + self.reserve.deleting_bytes)
 
+    def _look_again(self, db: apsw.Connection) -> None:
+        """Have the next write look at what there is; the last looks may be some writes old."""
+        self._spare_bytes = 0
+        self._whole_bytes = self._count_bytes(db)
+
+    def _count_bytes(self, db: apsw.Connection) -> int:
+        """Return what all pages take, those in the WAL and those not committed yet too."""
+        return int(db.pragma("page_count")) * self._page_bytes
+
     def _fold_bytes(self, db: apsw.Connection) -> int:
         """Return the room that folding the WAL in takes now."""
-        whole_bytes = int(db.pragma("page_count")) * self._page_bytes
-        return _fold_bytes(max(0, whole_bytes - _size_of(self._options.database)))
+        return _fold_bytes(max(0, self._count_bytes(db) - _size_of(self._options.database)))
 
 
 def _fold_bytes(growth_bytes: int) -> int:

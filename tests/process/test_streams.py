@@ -42,7 +42,7 @@ def test_the_two_commands_treat_their_streams_alike(name: str) -> None:
     [
         (">/dev/full", 74, "{name}: standard output: No space left on device\n"),
         ("| true", 0, ""),
-        (">&- <&-", 0, ""),
+        (">&- <&-", 74, "{name}: standard output: Bad file descriptor\n"),
         (">/dev/null 2>&- <&-", 0, ""),
     ],
 )
@@ -61,3 +61,13 @@ def test_input_that_is_closed_is_empty(shared_daemon: DaemonProcess) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "not JSON" in err
+
+
+@pytest.mark.parametrize("kind", [(), ("--string",)])
+def test_a_value_that_is_no_text_is_bad_input(
+    shared_daemon: DaemonProcess, kind: tuple[str, ...]
+) -> None:
+    process = start(shared_daemon, (*CTL, "set", *kind, "x", '"\udcff"'), "")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "VALUE" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -101,3 +102,22 @@ async def test_an_exact_name_must_exist_on_lines_when_its_turn_has_come() -> Non
             ("reply", None),
             ("event", "3"),
         ]
+
+
+async def test_long_answers_are_rendered_one_at_a_time() -> None:
+    """Each holds the interpreter's lock while it is copied, thread or not."""
+    small = configure(max_reply_bytes=65_536, max_value_bytes=10_000)
+    async with running_core(configuration=small) as core:
+        peer = core.connect()
+        rows = [{"name": f"r{n}", "value": "x" * 200} for n in range(400)]
+        await peer.call("record.set_many", records=rows)
+        limiter = core.core.one_renders
+        for asked in (
+            b'{"t":"req","id":1,"method":"record.query","params":{"name":"#"}}',
+            b'{"t":"req","id":1,"method":"record.list"}',
+        ):
+            async with limiter:
+                await peer.send(asked)
+                while not limiter.statistics().tasks_waiting:
+                    await trio.lowlevel.checkpoint()
+            assert len(json.dumps(await peer.receive())) > 65_536

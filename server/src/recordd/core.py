@@ -103,6 +103,8 @@ class Core:
         self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
         self.pending_queries = 0
         """Of all connections."""
+        self.one_renders: Final = trio.CapacityLimiter(1)
+        """Long answers, in a thread: each copy of one holds the interpreter lock."""
         self.admission: Final = Admission(self.settings)
         self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")

@@ -288,10 +288,7 @@ class Session:
     async def _send_listing(self, call: Call, listing: Listing) -> None:
         try:
             rows = await listing.build(self.core.turns, call.max_reply_bytes)
-            is_long = len(rows) > self.core.settings.max_reply_bytes
-            self._send(
-                await trio.to_thread.run_sync(call.answer, rows) if is_long else call.answer(rows)
-            )
+            await self._send_result(call, rows)
         except Exception as error:
             self._refuse(call, error, TABLE[call.method])
 
@@ -386,15 +383,18 @@ class Session:
     async def _send_result(self, call: Call, result: object) -> None:
         """Render a result; one that is longer than others may be, in a thread."""
         if self._is_long(call, result):
-            self._send(await trio.to_thread.run_sync(call.answer, result))
+            one_renders = self.core.one_renders
+            self._send(await trio.to_thread.run_sync(call.answer, result, limiter=one_renders))
         else:
             self._send(call.answer(result))
 
     def _is_long(self, call: Call, result: object) -> bool:
         """Tell whether to render an answer would hold the loop up; only AimX has such answers."""
-        if call.max_reply_bytes <= self.core.settings.max_reply_bytes or type(result) is not Page:
-            return False
         most_rows, most_bytes = self.core.settings.page_rows, self.core.settings.max_reply_bytes
+        if type(result) is bytes:
+            return len(result) > most_bytes
+        if call.max_reply_bytes <= most_bytes or type(result) is not Page:
+            return False
         if len(result.rows) > most_rows:
             return True
         return sum([len(row.body) for row in result.rows]) > most_bytes

@@ -134,7 +134,8 @@ class Subscriptions:
                 await self._feed(subscription, readers)
             else:
                 await self._wait_for_turn()
-            await trio.lowlevel.checkpoint()
+            # A step puts as much as there is room for, up to some ms: one of all connections'.
+            await self._core.turns.next()
 
     def _choose(self) -> Subscription | None:
         """Return whose turn it is; None where all that are behind wait for storage.

@@ -149,7 +149,7 @@ def set_record(
     A NAME or text that begins with - goes behind --.
     """
     text = sys.stdin.read() if value == "-" else value
-    raw = msgspec.Raw(msgspec.json.encode(text)) if string else _check_json(text)
+    raw = _quote(text) if string else _check_json(text)
     with _connect(target) as db:
         written = db.set(name, raw, ts=ts, if_rev=if_rev)
     late = ", late: an earlier value than the latest" if written.late else ""
@@ -433,15 +433,23 @@ def _parse_limit(text: str | None, *, default: int | None) -> int | None:
     return int(text)
 
 
+def _quote(text: str) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(text))
+    except UnicodeError as error:
+        raise click.BadParameter(f"not UTF-8 ({error})", param_hint="VALUE") from None
+
+
 def _check_json(text: str) -> msgspec.Raw:
     try:
-        msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        given = text.strip().encode()
+        msgspec.json.decode(given)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise click.BadParameter(
             f"not JSON ({error}); text needs --string, or quotes of its own: '\"text\"'",
             param_hint="VALUE",
         ) from None
-    return msgspec.Raw(text.strip().encode())
+    return msgspec.Raw(given)
 
 
 def _print_tree(tree: dict[str, Any], format: str) -> None:

@@ -15,11 +15,14 @@ __all__ = ["discard_output", "fill_standard_streams"]
 def fill_standard_streams() -> None:
     """Put /dev/null where a standard stream is closed.
 
-    Else the next file or socket would take its number, and get what is printed.
+    Else the next file or socket would take its number, and get what is printed. Standard
+    output stays closed to who writes: what he prints would be lost in silence.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
+    for stream, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest number that is free: this one
     sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)

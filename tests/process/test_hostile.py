@@ -205,8 +205,10 @@ def test_the_same_origin_and_localhost_may_connect(daemon: DaemonProcess) -> Non
         ((frame(BINARY, b"{}"), frame(PING, b"x"), frame(PING, b"y")), 1003),
         ((frame(TEXT, "ü".encode() * (1 << 19) + b"x"),), 1009),
         ((frame(TEXT, b"x" * (2 << 20)),), 1009),
+        ((frame(TEXT, b"\xff\xfe"),), 1007),
+        ((b"\x81\x01x",), 1002),
     ],
-    ids=["binary", "binary and pings", "just over the limit", "far over the limit"],
+    ids=["binary", "binary, pings", "just over the limit", "far over it", "no UTF-8", "unmasked"],
 )
 def test_a_frame_that_cannot_be_served_closes_with_its_code(
     daemon: DaemonProcess, witness: Callable[[], None], frames: tuple[bytes, ...], close_code: int

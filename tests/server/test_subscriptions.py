@@ -406,6 +406,28 @@ async def test_a_reader_that_waits_for_storage_holds_up_no_other(
         assert [event["value"] for event in await events(reader, 6)] == [1, 2] * 3
 
 
+class CountedReads(MemoryBackend):
+    """Counts the rows that were read."""
+
+    rows_read = 0
+
+    async def replay(self, patterns: Any, params: Any) -> Any:
+        page = await super().replay(patterns, params)
+        self.rows_read += len(page.rows)
+        return page
+
+
+async def test_a_reader_with_little_room_has_little_read_for_it() -> None:
+    backend = CountedReads()
+    small = configure(backlog_bytes=0, subscriber_bytes=2000)
+    async with running_core(backend, small) as core:
+        writer, reader = core.connect(), core.connect()
+        await write(writer, *[("a", "x" * 1000)] * 300)
+        await subscribe(reader, "a", after=0, delivery="every")
+        assert [event["rev"] for event in await events(reader, 300)] == list(range(1, 301))
+    assert 300 <= backend.rows_read < 20 * 300
+
+
 async def test_nothing_is_left_in_the_hub_after_random_comings_and_goings(
     core: CoreInMemory,
 ) -> None:

@@ -49,6 +49,9 @@ __all__ = ["Opening", "Subscription"]
 _MANY_UPDATES: Final = 64
 """To put so many takes some 0.2 ms."""
 
+_MIN_PAGE_ROWS: Final = 16
+_MAX_PAGE_ROWS: Final = 1024
+
 _EVENT_BYTES: Final = 128
 """What an event has beside its row, about: it decides how many are put at once."""
 
@@ -109,6 +112,7 @@ class Subscription:
         "_transients_until",
         "encoder",
         "is_resync",
+        "page_rows",
         "topic",
         "unreported",
     )
@@ -151,6 +155,8 @@ class Subscription:
         self._transients_until = hub.tick
         self._transients_accounted = self.topic.transients
         self.is_resync = False
+        self.page_rows = _MAX_PAGE_ROWS
+        """How many rows to ask storage for: with little room, most would be read for nothing."""
         self._choose_start(opening)
 
     @property
@@ -247,6 +253,7 @@ class Subscription:
         if self.has_gap:
             return self.start_afresh()
         rows = page.rows[: max(1, self._count_fitting(page.rows))]
+        self.page_rows = min(max(2 * len(rows), _MIN_PAGE_ROWS), _MAX_PAGE_ROWS)
         self._put(rows)
         self._accounted += sum([row.rev is not None and row.rev > self._base.rev for row in rows])
         if len(rows) < len(page.rows) or page.next is not None:

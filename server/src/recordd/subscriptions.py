@@ -208,7 +208,7 @@ class Subscriptions:
             Replay(
                 after=subscription.after,
                 name=subscription.topic.pattern.text,
-                limit=self._core.settings.subscriber_updates,
+                limit=min(self._core.settings.subscriber_updates, subscription.page_rows),
             )
         )
         found = await page if isinstance(page, Awaitable) else page

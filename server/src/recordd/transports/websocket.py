@@ -35,6 +35,8 @@ logger: Final = logging.getLogger(__name__)
 _CLOSE_NORMAL: Final = 1000
 _CLOSE_GOING_AWAY: Final = 1001
 _CLOSE_UNSUPPORTED: Final = 1003
+_CLOSE_PROTOCOL_ERROR: Final = 1002
+_CLOSE_NO_TEXT: Final = 1007
 _CLOSE_POLICY: Final = 1008
 _CLOSE_TOO_LARGE: Final = 1009
 _DEPARTURES: Final = (
@@ -44,6 +46,9 @@ _DEPARTURES: Final = (
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
+_CLOSE_FRAME: Final = b"\x88"
+"""How the library's begin, which it sends by themselves."""
+
 _CLOSE_S: Final = 3.0
 """How long to wait for a peer's part of the closing handshake."""
 
@@ -85,6 +90,7 @@ async def _converse(
     sender, watched = _FrameSender(connection, stream), _WebSocketConnection()
     fragments = core.settings.max_message_fragments
     stream.on_flood = lambda: watched.refuse_flood(fragments)
+    stream.find_fault = lambda: _find_fault(connection)
     idle_ms = core.settings.idle_timeout_ms
     async with open_session(
         core, "websocket", sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
@@ -120,6 +126,12 @@ class _WebSocketConnection:
         self.refusal = RequestError(Reason.TOO_LARGE, text)
         self.close_code = _CLOSE_POLICY
         self.stop_reading()
+
+
+def _find_fault(connection: trio_websocket.WebSocketConnection) -> int | None:
+    """Return the code for a peer that broke the protocol; None where it did not."""
+    code = None if connection.closed is None else connection.closed.code
+    return code if code in (_CLOSE_PROTOCOL_ERROR, _CLOSE_NO_TEXT) else None
 
 
 async def _ping(
@@ -318,6 +330,8 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self._rest = b""  # of what `send_nowait` has begun: it goes out before anything else
         self.note_progress: Callable[[], None] = lambda: None
         self.on_flood: Callable[[], None] = lambda: None
+        self.find_fault: Callable[[], int | None] = lambda: None
+        self._has_said_close = False
         self.moved_at = trio.current_time()
         """When something came in, or a piece of something large went out."""
 
@@ -368,6 +382,7 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         return [self._rest, *left] if self._rest else left
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._has_said_close = self._has_said_close or data[:1] == _CLOSE_FRAME
         await self.send_parts((data,))
 
     async def send_parts(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -388,4 +403,10 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
+        """Close; who broke the protocol is told so first, which the library leaves out."""
+        code = None if self._has_said_close else self.find_fault()
+        if code is not None:
+            departed = (trio.BrokenResourceError, trio.ClosedResourceError)
+            with trio.move_on_after(_CLOSE_S), contextlib.suppress(*departed):
+                await self.send_all(_CLOSE_FRAME + b"\x02" + code.to_bytes(2, "big"))
         await self._stream.aclose()

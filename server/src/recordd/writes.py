@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from recordd.hub import Hub
 from recordd.records import ROW_BYTES, RecordState, memory_of
+from recordd.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
 
@@ -151,27 +152,38 @@ class Plan:
 
     def make(self) -> Iterator[None]:
         """Plan one write after the other, in steps; the hub is not to change meanwhile."""
-        for write in self._writes:
+        for number, write in enumerate(self._writes, 1):
             try:
-                yield from self._plan(write)
+                self._check(write)
             except RequestError as error:
                 self.refused.append((write, error))
+            else:
+                # Most have one row, for which steps of its own would cost as much as it does.
+                if len(write.items) == 1:
+                    rows = [self._plan_row(*write.items[0])]
+                else:
+                    rows = yield from self._plan_rows(write.items)
+                self.planned.append(Planned(write, rows))
+            if number % _ROWS_A_STEP == 0:
+                yield
 
     def rows_to_store(self) -> list[Row]:
         """Return the rows that are persisted, in `rev` order."""
         return [row for planned in self.planned for row in planned.rows if row.rev is not None]
 
-    def _plan(self, write: Write) -> Iterator[None]:
+    def _check(self, write: Write) -> None:
         for condition in write.conditions:
             self._check_condition(condition)
         self._check_room(write.items)
         if self._is_tight:
             self._check_memory(write.items)
+
+    def _plan_rows(self, items: list[WriteItem]) -> Steps[list[Row]]:
         rows: list[Row] = []
-        for start in range(0, len(write.items), _ROWS_A_STEP):
-            rows += [self._plan_row(*item) for item in write.items[start : start + _ROWS_A_STEP]]
+        for start in range(0, len(items), _ROWS_A_STEP):
+            rows += [self._plan_row(*item) for item in items[start : start + _ROWS_A_STEP]]
             yield
-        self.planned.append(Planned(write, rows))
+        return rows
 
     def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
         state = self._hub.find(name)

@@ -1,4 +1,4 @@
-"""Twenty followers that come, go and resume at random, while 10,000 rows a second are written.
+"""Twenty followers that come, go and resume at random, under up to 10,000 rows a second.
 
 Two seconds here; `make soak` does twenty (RECORDD_SOAK_S).
 """
@@ -25,6 +25,7 @@ ROWS_PER_SECOND = 10_000
 BURST = 100
 GROUPS = 10
 FOLLOWERS = 20
+CATCH_UP_S = 30.0
 
 
 def write_load(path: Path) -> None:
@@ -37,6 +38,8 @@ def write_load(path: Path) -> None:
             for _ in lines:
                 assert "result" in wire.receive()
             time.sleep(max(0.0, started + burst * BURST / ROWS_PER_SECOND - time.monotonic()))
+            if time.monotonic() > started + SECONDS:  # on a machine that cannot keep up
+                break
     print(f"{(burst * BURST) / (time.monotonic() - started):,.0f} rows/s")
 
 
@@ -55,10 +58,13 @@ class Follower:
             with trio.move_on_after(self.chance.uniform(0, 0.6)):
                 await self._follow_once(url, after)
             after = self.revs[-1] or 0 if self.revs else 0
-        with trio.move_on_after(1.5):
-            await self._follow_once(url, after)
+        async with open_client(url) as db:
+            page = await db.query_latest(self.pattern, as_type=msgspec.Raw)
+        newest = max(row.rev or 0 for row in page.rows)
+        with trio.move_on_after(CATCH_UP_S if newest > after else 0):
+            await self._follow_once(url, after, until=newest)
 
-    async def _follow_once(self, url: str, after: int) -> None:
+    async def _follow_once(self, url: str, after: int, until: int | None = None) -> None:
         async with (
             open_client(url) as db,
             db.subscribe(
@@ -71,16 +77,17 @@ class Follower:
         ):
             async for update in updates:
                 self.revs.append(update.rev)
+                if update.rev == until:
+                    return
 
     def _count(self, _: object) -> None:
         self.resyncs += 1
 
 
-@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.timeout(SECONDS + 90)
 async def test_followers_that_come_and_go_miss_nothing_and_get_nothing_twice(
     daemon: DaemonProcess,
 ) -> None:
-    """The time is that of the load, and a second and a half at the end."""
     # A process of its own: in this one it would wait for the interpreter lock.
     load = multiprocessing.get_context("spawn").Process(
         target=write_load, args=(daemon.socket_path,)

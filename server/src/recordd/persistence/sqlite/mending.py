@@ -228,6 +228,8 @@ def _fill_last_page(database: str) -> bool:
             missing = -file.size_bytes % file.page_bytes
             if not missing or file.size_bytes < file.page_bytes:
                 return False
+            if not is_known_header(file.read(1)):
+                return False  # of another program, or too far gone to be sure
             size_bytes = file.size_bytes + missing
         logger.error("%s: ends within page %d", database, size_bytes // file.page_bytes)
         os.truncate(database, size_bytes)

@@ -170,13 +170,13 @@ def read_version(db: apsw.Connection, path: str) -> int:
         BackendError: as `refuse_newer`, for what only SQLite could read.
     """
     db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    try:
-        with naming("the start needs the list of tables", db):
+    with naming("the start needs the list of tables", db):
+        try:
             version = int(db.pragma("user_version"))
             application = int(db.pragma("application_id"))
             db.execute("SELECT count(*) FROM sqlite_schema").get  # noqa: B018 - reads
-    except apsw.NotADBError:
-        raise BackendError(f"{path}: not an SQLite database") from None
+        except apsw.NotADBError:
+            raise BackendError(f"{path}: not an SQLite database") from None
     _check_version(path, version, application)
     return version
 

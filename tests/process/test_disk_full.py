@@ -216,10 +216,10 @@ def test_a_wal_larger_than_the_room_beside_the_reserve_is_folded_in(
 ) -> None:
     daemon = on_disk().start()
     with Wire(daemon.socket_path) as wire:
-        leave_free(disk, 1_000_000)
-        assert "last_rev" in write_at_once(wire, 650_000)
+        leave_free(disk, 1_350_000)
+        assert "last_rev" in write_at_once(wire, 950_000)
         disk.fill()
-        assert wire.call("record.delete", name="big") == {"deleted": 650_000 // 4096}
+        assert wire.call("record.delete", name="big") == {"deleted": 950_000 // 4096}
         write_when_there_is_room(wire)
 
 
@@ -308,6 +308,19 @@ def test_a_daemon_that_ends_with_its_reserve_out_leaves_room_for_the_next_start(
     daemon.start()
     with Wire(daemon.socket_path) as wire:
         assert wire.call("record.delete", name="a") == {"deleted": 1}
+
+
+def test_rows_that_wait_for_the_index_have_room_there_whoever_fills_the_disk(
+    disk: SmallDisk, on_disk: StartOnDisk
+) -> None:
+    settings = {"RECORDD_TAIL_ROWS": "1000000", "RECORDD_RESERVE_BYTES": "400000"}
+    daemon = on_disk(**settings).start()
+    with Wire(daemon.socket_path) as wire:
+        for _ in range(16):
+            rows = [{"name": f"t.{n % 8}", "value": n} for n in range(1000)]
+            assert "last_rev" in wire.call("record.set_many", records=rows)
+        disk.fill()
+        wait_for(wire, lambda stats: stats["storage"]["unmerged_rows"] == 0)
 
 
 @pytest.mark.timeout(60 + 20 * ROUNDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from recordd.persistence.sqlite.files import FileError, set_aside
 from recordd.persistence.sqlite.mark import mark_path
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
+from tests.server.rows import row
 from tests.server.sqlite_files import fill, log_of, make, quiet
 
 Change = Callable[[str], object]
@@ -88,6 +90,26 @@ async def test_a_file_goes_on_under_the_name_it_had_and_no_other(
     assert (await backend.initialize()).rev == 20
     await backend.close()
     assert "another name (hard links)" in caplog.text
+
+
+async def test_a_killed_daemons_file_does_not_start_under_another_name(tmp_path: Path) -> None:
+    """All that the daemon wrote may be in the -wal, also that there was a mark."""
+    path, other = tmp_path / "a.db", tmp_path / "b.db"
+    backend = make(tmp_path / "open.db")
+    await backend.initialize()
+    await backend.store([row(1)])
+    for suffix in ("", "-wal", "-mark"):
+        shutil.copy(f"{tmp_path}/open.db{suffix}", f"{path}{suffix}")
+    await backend.close()
+    other.hardlink_to(path)
+    second = make(other)
+    with pytest.raises(BackendError, match="not in use under this one"):
+        await second.initialize()
+    await second.close()
+    assert log_of(path) == [(1, row(1).value.decode())]
+    backend = make(path)
+    assert (await backend.initialize()).rev == 1
+    await backend.close()
 
 
 def test_names_that_a_command_gave_a_file_do_not_count(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def _look_for_other_names(path: str, standing: Standing) -> None:
     """Tell of other names of the file; refuse where its -wal may stand beside one of them."""
     if (others := describe_other_names(path)) is None:
         return
-    if standing is Standing.UNMATCHED:
+    # That it had a mark may itself be in the -wal beside the other name.
+    if standing in (Standing.UNMATCHED, Standing.UNMARKED):
         way = "it was not in use under this one: start it under its own, or remove that"
         raise BackendError(f"{others}; {way}")
     logger.warning("%s: use none but this one", others)

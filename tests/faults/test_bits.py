@@ -16,6 +16,7 @@ import pytest
 
 from recordd.persistence.sqlite import standing, worker
 from recordd.persistence.sqlite.mark import Standing
+from recordd.persistence.sqlite.mending import StartMender
 from tests.faults.bits import Flipped, Prepared, flip_and_look, prepare_clean, prepare_killed
 from tests.faults.model import Violation
 from tests.faults.workload import DATABASE, WAL
@@ -70,8 +71,10 @@ async def test_a_flipped_bit_in_the_wal_loses_nothing_in_silence(folder: Path) -
 async def test_the_suite_flags_a_database_without_checksums(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Negative control: plain SQLite serves what it finds."""
+    """Negative control: plain SQLite serves what it finds, if nobody has put it right before."""
     prepared = await prepare_clean(folder, SEED)
+    monkeypatch.setattr(StartMender, "mend_first", lambda _: None)
+    monkeypatch.setattr(StartMender, "mend", lambda _: False)
     monkeypatch.setattr(worker, "VFS", "unix")
     _, broken = await flip(prepared, folder, DATABASE, CONTROL_BITS, enough=1)
     assert broken

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import apsw
+import pytest
 
 from recordd.backend import BackendOptions, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -18,6 +19,9 @@ from tests.server.rows import row
 
 PAGE_BYTES = 4096
 _PAGE = PageLimits(rows=10_000, bytes=1 << 24)
+
+FLAGGED = (AssertionError, KeyError, BaseExceptionGroup, pytest.fail.Exception)
+"""What a test raises that fails, maybe out of a nursery."""
 
 DAMAGE = b'"\x01{' * 30
 """Neither JSON nor a row."""

@@ -20,12 +20,13 @@ from recordd.backend import (
     QueryParams,
     ReplayParams,
 )
+from recordd.persistence.sqlite import reads
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Page
+from recordd_protocol.rows import Page, Row
 from tests.server.rows import revs, row, settle
-from tests.server.sqlite_files import PAGE_BYTES, ask, make
+from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, make
 
 ROWS = 40
 DAMAGED_REV = 20
@@ -182,6 +183,30 @@ async def test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names
                 compile_patterns("a"), QueryParams(page=PAGE, after=found.next, **bounds)
             )
     await backend.close()
+
+
+async def test_the_suite_flags_a_reader_that_ends_where_it_cannot_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: it leaves rows out in silence."""
+    read_carefully = reads._read_page_carefully
+
+    def end(*args: Any) -> tuple[tuple[list[Row], bool], int]:
+        (page, _), tick = read_carefully(*args)
+        return (page, False), tick
+
+    monkeypatch.setattr(reads, "_read_page_carefully", end)
+    with pytest.raises(FLAGGED):
+        await test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names_it(path, None)
+
+
+async def test_the_suite_flags_a_reader_that_believes_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: it serves what passes the checksum."""
+    monkeypatch.setattr(reads, "check_text", lambda value, _: value.encode())
+    with pytest.raises(FLAGGED):
+        await test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(tmp_path)
 
 
 async def test_a_replay_ends_before_the_row_that_is_damaged_and_goes_on_behind_it(

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
-from recordd.backend import BackendError
+from recordd.backend import BackendError, LoadedRecord
+from recordd.persistence.sqlite import loading
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.mark import Mark, write_mark
 from recordd.persistence.sqlite.repair import repair
@@ -20,7 +22,7 @@ from recordd.rules import read_rules
 from recordd.settings import Configuration
 from tests.core_in_memory import configure, running_core
 from tests.server.rows import row, settle
-from tests.server.sqlite_files import PAGE_BYTES, epoch_of, log_of, make, quiet
+from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, epoch_of, log_of, make, quiet
 
 ROWS = 60
 FIRST_TS = 10**15
@@ -96,6 +98,37 @@ async def test_a_record_whose_latest_row_is_damaged_is_refused_alone(path: Path)
         assert "subscription" in await peer.call("record.subscribe", name="b.*")
 
 
+async def test_the_suite_flags_a_daemon_that_takes_a_damaged_value_for_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: it starts, and serves `null`."""
+    load_record = loading._load_record
+
+    def load_null(*args: Any) -> LoadedRecord:
+        return msgspec.structs.replace(load_record(*args), damage=None)
+
+    monkeypatch.setattr(loading, "_load_record", load_null)
+    with pytest.raises(FLAGGED):
+        await test_a_record_whose_latest_row_is_damaged_is_refused_alone(path)
+
+
+async def test_the_suite_flags_a_daemon_that_leaves_a_damaged_record_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: what it shows is right, and lacks records."""
+    load = loading.load
+
+    def load_some(*args: Any) -> loading.FoundState:
+        found = load(*args)
+        left = [record for record in found.loaded.records if record.damage is None]
+        loaded = msgspec.structs.replace(found.loaded, records=left)
+        return msgspec.structs.replace(found, loaded=loaded)
+
+    monkeypatch.setattr(loading, "load", load_some)
+    with pytest.raises(FLAGGED):
+        await test_a_record_whose_latest_row_is_damaged_is_refused_alone(path)
+
+
 async def test_what_is_known_of_a_damaged_record_is_shown_and_counted(path: Path) -> None:
     damage(path, value_of(2))
     async with running_core(make(path), configure()) as core:
@@ -140,13 +173,24 @@ async def test_a_plain_write_heals_and_conditions_hold_as_ever(path: Path, buffe
         assert latest(await core.connect().call("record.query", name="#")) == everything
 
 
-async def test_the_newest_page_of_the_log_may_be_damaged_after_a_clean_stop(path: Path) -> None:
-    damage(path, value_of(ROWS))
+async def test_the_newest_page_of_the_log_may_be_damaged_after_a_clean_stop(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = damage(path, value_of(ROWS))
+    image = path.read_bytes()[(page - 1) * PAGE_BYTES : page * PAGE_BYTES]
+    first = min(n for n in range(1, ROWS + 1) if value_of(n).encode() in image)
     async with running_core(make(path), configure()) as core:
         peer = core.connect()
         assert core.core.hub.rev == ROWS
         refusal(await peer.call("record.get", name=f"b.{ROWS % 4}"))
-        refusal(await peer.call("record.set", name="old", value=1))
+        caplog.clear()
+        before = (await peer.call("server.stats"))["storage"]["damage_errors"]
+        for _ in range(2):
+            words = refusal(await peer.call("record.set", name="old", value=1))
+            assert f"the log ends with rev {first} to {ROWS} on page {page}" in words
+            assert "'recordd repair' saves all other rows" in words
+        assert (await peer.call("server.stats"))["storage"]["damage_errors"] == before + 2
+        assert (await peer.call("record.delete", name="sole"))["deleted"] == 1
         assert (await peer.call("record.get", name="old"))["value"] == value_of(2)
 
 

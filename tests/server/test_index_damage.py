@@ -23,9 +23,19 @@ from recordd.backend import (
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.mark import read_mark
+from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd_protocol.patterns import compile_patterns
 from tests.server.rows import row, settle
-from tests.server.sqlite_files import PAGE_BYTES, ask, epoch_of, leaves_of, log_of, quiet, spoil
+from tests.server.sqlite_files import (
+    FLAGGED,
+    PAGE_BYTES,
+    ask,
+    epoch_of,
+    leaves_of,
+    log_of,
+    quiet,
+    spoil,
+)
 
 ROWS = 1000
 RECORDS = 400
@@ -87,6 +97,17 @@ async def test_a_start_makes_a_damaged_index_anew_and_leaves_a_sound_file(
     await settle(backend)
     await backend.close()
     assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
+
+
+async def test_the_suite_flags_a_start_that_never_looks_at_the_index(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Negative control: queries are refused for ever."""
+    monkeypatch.setattr(IndexMender, "mend", lambda *_: False)
+    with pytest.raises((DamagedStorage, *FLAGGED)):
+        await test_damage_that_a_query_meets_is_mended_by_the_next_start_of_a_large_file(
+            path, "closed"
+        )
 
 
 def show(record: LoadedRecord) -> tuple[object, ...]:

@@ -95,6 +95,7 @@ class SqliteBackend:
         self._merges = 0
         self._merge_fault: PersistenceError | None = None  # of the last slice, if it failed
         self._is_index_lost = False
+        self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
 
     async def initialize(self) -> Loaded:
@@ -138,6 +139,7 @@ class SqliteBackend:
         self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
         self._deletions = len(loaded.deletions)
+        self._log_end = found.log_end
         self._tail = Tail(found.merged_rev)
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
@@ -202,6 +204,9 @@ class SqliteBackend:
 
     async def store(self, rows: Sequence[Row]) -> None:
         """Store rows in one transaction; see `PersistenceBackend.store`."""
+        if self._log_end is not None:
+            self._damage.note(self._log_end)
+            raise self._log_end
         self._check_tail()
         created: dict[str, int] = {}
         log_rows: list[statements.LogRow] = []

@@ -46,6 +46,8 @@ class FoundState(msgspec.Struct, frozen=True, kw_only=True):
     purge_rev: int | None
     tick: int
     unmerged: list[tuple[int, int, int]]
+    log_end: DamagedStorage | None
+    """Why no row can be appended to the log."""
 
     @property
     def damaged(self) -> dict[str, DamagedStorage]:
@@ -66,7 +68,7 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
     with naming("the start needs the table meta, its epoch and how far it is indexed", db):
         meta = dict(db.execute("SELECT key, value FROM meta"))
     merged_rev = meta.get(Meta.MERGED_REV, 0)
-    unmerged = _find_unmerged(db, merged_rev, mark)
+    unmerged, log_end = _find_unmerged(db, merged_rev, mark)
     latest, rows = _find_latest(db, merged_rev, unmerged)
     ids: dict[str, int] = {}
     purged: dict[int, int] = {}
@@ -108,6 +110,7 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         purge_rev=purge_rev,
         tick=meta.get(Meta.TICK, 0),
         unmerged=unmerged,
+        log_end=log_end,
     )
 
 
@@ -134,17 +137,51 @@ def _find_latest(
 
 def _find_unmerged(
     db: apsw.Connection, merged_rev: int, mark: Mark | None
-) -> list[tuple[int, int, int]]:
-    """Return (record id, `ts`, `rev`) of the rows that the index lacks, by `rev`."""
+) -> tuple[list[tuple[int, int, int]], DamagedStorage | None]:
+    """Return (record id, `ts`, `rev`) of the rows that the index lacks, by `rev`.
+
+    And why no row can come behind them, where the log's last page is damaged and nothing lacks.
+    """
     query = "SELECT record, ts, rev FROM log WHERE rev > ? ORDER BY rev"
     try:
         with naming(f"the start needs all rows of the log behind rev {merged_rev}", db):
-            return cast("list[tuple[int, int, int]]", db.execute(query, (merged_rev,)).fetchall())
+            found = db.execute(query, (merged_rev,)).fetchall()
     except DamagedStorage as damage:
         is_passing = isinstance(damage, UnreadableStorage)
         if mark is None or is_passing or not _is_all_merged(db, merged_rev, mark):
             raise
-        return []
+        return [], _describe_log_end(db, merged_rev, damage)
+    return cast("list[tuple[int, int, int]]", found), None
+
+
+def _describe_log_end(
+    db: apsw.Connection, merged_rev: int, damage: DamagedStorage
+) -> DamagedStorage:
+    """Say which rows are lost with the page behind which rows are appended."""
+    readable, lost = 0, merged_rev
+    while lost - readable > 1:
+        middle = (readable + lost) // 2
+        if _can_read(db, middle):
+            readable = middle
+        else:
+            lost = middle
+    text = (
+        f"no row can be written: the log ends with rev {lost} to {merged_rev} on page"
+        f" {damage.page}, which fails its checksum; stop the daemon, then 'recordd repair' saves"
+        " all other rows"
+    )
+    return DamagedStorage(text, page=damage.page)
+
+
+def _can_read(db: apsw.Connection, rev: int) -> bool:
+    """Tell whether the row that is there from a `rev` on can be read."""
+    try:
+        db.execute("SELECT rev FROM log WHERE rev >= ? LIMIT 1", (rev,)).fetchall()
+    except apsw.Error as error:
+        if describe_damage(error, db) is None:
+            raise
+        return False
+    return True
 
 
 def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:

@@ -17,6 +17,7 @@ from recordd.backend import BackendError, LoadedRecord
 from recordd.persistence.sqlite import loading
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.mark import Mark, write_mark
+from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.repair import repair
 from recordd.rules import read_rules
 from recordd.settings import Configuration
@@ -192,6 +193,18 @@ async def test_the_newest_page_of_the_log_may_be_damaged_after_a_clean_stop(
         assert (await peer.call("server.stats"))["storage"]["damage_errors"] == before + 2
         assert (await peer.call("record.delete", name="sole"))["deleted"] == 1
         assert (await peer.call("record.get", name="old"))["value"] == value_of(2)
+
+
+async def test_a_file_whose_pages_cannot_be_looked_at_starts_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torn first page that the WAL overrules keeps the mender off, as nothing of ours."""
+    damage(path, value_of(2))
+    monkeypatch.setattr(StartMender, "_is_ours", lambda _: False)
+    async with running_core(make(path), configure()) as core:
+        peer = core.connect()
+        refusal(await peer.call("record.get", name="old"))
+        assert latest(await peer.call("record.query", name="b.*")) == RIGHT
 
 
 async def test_a_large_file_is_mended_where_a_latest_value_is_met(path: Path) -> None:

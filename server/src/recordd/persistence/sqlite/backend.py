@@ -150,6 +150,7 @@ class SqliteBackend:
     ) -> tuple[SqliteWorker, loading.FoundState]:
         """Open the file and read what memory holds, with what can be mended mended before."""
         index = IndexMender(path, mender.report)
+        has_tried = False
         while True:
             try:
                 writer, found = await self._open(path)
@@ -158,7 +159,8 @@ class SqliteBackend:
                 if not is_mended and not await self._reindex(index, met):
                     raise
                 continue
-            if found.damaged and not mender.has_looked:
+            if found.damaged and not has_tried:
+                has_tried = True
                 await writer.close()
                 await trio.to_thread.run_sync(mender.mend)
                 continue

@@ -46,8 +46,7 @@ class StartMender:
         """Look at the file as it was found; the caller has its lock, and no connection open."""
         self._database: Final = database
         self._notified_at = time.monotonic()
-        self.has_looked = False
-        """Whether every page was looked at."""
+        self._has_looked = False
         self._has_left = False
         mark = read_mark(database)
         self._is_told = mark is not None and mark.is_suspect
@@ -104,7 +103,7 @@ class StartMender:
         Raises:
             FileError: the file cannot be read or written.
         """
-        if self.has_looked:
+        if self._has_looked:
             return False
         with telling(self._database):
             if not self._is_ours():
@@ -115,7 +114,7 @@ class StartMender:
             if left and self._may_restamp(diagnosis):
                 done += restamp(self._database, left)
                 left = []
-        self.has_looked, self._has_left = True, bool(left)
+        self._has_looked, self._has_left = True, bool(left)
         for line in done:
             logger.warning("%s: %s", self._database, line)
         if left:

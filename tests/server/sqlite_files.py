@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 import apsw
 import pytest
 
-from recordd.backend import BackendOptions, PageLimits, QueryParams
+from recordd.backend import BackendOptions, Loaded, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd_protocol.patterns import compile_patterns
@@ -140,3 +142,21 @@ async def ask(backend: SqliteBackend, pattern: str, **bounds: Any) -> list[int |
         after = page.next
         if after is None:
             return found
+
+
+@contextlib.asynccontextmanager
+async def closing_all(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Close what a test leaves open that fails: a thread of it would keep the process alive."""
+    opened: list[SqliteBackend] = []
+    initialize = SqliteBackend.initialize
+
+    async def note(backend: SqliteBackend) -> Loaded:
+        opened.append(backend)
+        return await initialize(backend)
+
+    monkeypatch.setattr(SqliteBackend, "initialize", note)
+    try:
+        yield
+    finally:
+        for backend in opened:
+            await backend.close()

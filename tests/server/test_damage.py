@@ -26,7 +26,7 @@ from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
 from tests.server.rows import revs, row, settle
-from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, make
+from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, closing_all, make
 
 ROWS = 40
 DAMAGED_REV = 20
@@ -196,8 +196,11 @@ async def test_the_suite_flags_a_reader_that_ends_where_it_cannot_read(
         return (page, False), tick
 
     monkeypatch.setattr(reads, "_read_page_carefully", end)
-    with pytest.raises(FLAGGED):
-        await test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names_it(path, None)
+    async with closing_all(monkeypatch):
+        with pytest.raises(FLAGGED):
+            await test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names_it(
+                path, None
+            )
 
 
 async def test_the_suite_flags_a_reader_that_believes_zeros(
@@ -205,8 +208,9 @@ async def test_the_suite_flags_a_reader_that_believes_zeros(
 ) -> None:
     """Negative control: it serves what passes the checksum."""
     monkeypatch.setattr(reads, "check_text", lambda value, _: value.encode())
-    with pytest.raises(FLAGGED):
-        await test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(tmp_path)
+    async with closing_all(monkeypatch):
+        with pytest.raises(FLAGGED):
+            await test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(tmp_path)
 
 
 async def test_a_replay_ends_before_the_row_that_is_damaged_and_goes_on_behind_it(

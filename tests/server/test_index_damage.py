@@ -30,6 +30,7 @@ from tests.server.sqlite_files import (
     FLAGGED,
     PAGE_BYTES,
     ask,
+    closing_all,
     epoch_of,
     leaves_of,
     log_of,
@@ -104,10 +105,11 @@ async def test_the_suite_flags_a_start_that_never_looks_at_the_index(
 ) -> None:
     """Negative control: queries are refused for ever."""
     monkeypatch.setattr(IndexMender, "mend", lambda *_: False)
-    with pytest.raises((DamagedStorage, *FLAGGED)):
-        await test_damage_that_a_query_meets_is_mended_by_the_next_start_of_a_large_file(
-            path, "closed"
-        )
+    async with closing_all(monkeypatch):
+        with pytest.raises((DamagedStorage, *FLAGGED)):
+            await test_damage_that_a_query_meets_is_mended_by_the_next_start_of_a_large_file(
+                path, "closed"
+            )
 
 
 def show(record: LoadedRecord) -> tuple[object, ...]:

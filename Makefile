@@ -7,9 +7,11 @@ STAMP := $(VENV)/.installed
 SOAKS := soak-power soak-io soak-bits soak-full soak-full-disks soak-kill soak-sigterm soak-schedules \
     soak-moments soak-followers soak-values soak-dearest soak-floods
 SLOW := $(addprefix tests/process/test_,$(addsuffix .py, \
+    backup \
     clock \
     controls \
     dearest \
+    demo \
     disk_full \
     early_signals \
     floods \

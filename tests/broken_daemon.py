@@ -16,7 +16,7 @@ from recordd.backend import Loaded
 from recordd.cli import main
 from recordd.hub import Hub
 from recordd.methods import writing
-from recordd.persistence.sqlite import commands, statements
+from recordd.persistence.sqlite import commands, standing, statements
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.files import Partial
@@ -80,7 +80,8 @@ def leave_at_once() -> None:
 
 
 def lock_names() -> None:
-    """Lock the name of a database alone."""
+    """Lock the name of a database alone, and know of no other names."""
+    standing.describe_other_names = lambda path: None  # type: ignore[attr-defined]
     DatabaseLock.hold_file = lambda self: None  # type: ignore[method-assign]
     commands.is_file_locked = lambda path: False  # type: ignore[attr-defined]
 

@@ -81,7 +81,7 @@ def leave_at_once() -> None:
 
 def lock_names() -> None:
     """Lock the name of a database alone, and know of no other names."""
-    standing.describe_other_names = lambda path: None  # type: ignore[attr-defined]
+    standing.describe_other_names = lambda database: None  # type: ignore[attr-defined]
     DatabaseLock.hold_file = lambda self: None  # type: ignore[method-assign]
     commands.is_file_locked = lambda path: False  # type: ignore[attr-defined]
 

@@ -10,11 +10,13 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from recordd.persistence.sqlite import statements, worker
+from recordd.persistence.sqlite import worker
+from recordd.persistence.sqlite.writing import WritingSide
 from tests.faults.conftest import IS_WHOLE
 from tests.faults.failing import Fault, Outcome, play_with_fault, prepare
 from tests.faults.model import Violation
@@ -90,7 +92,7 @@ async def test_the_suite_flags_a_daemon_that_ignores_errors(
 ) -> None:
     """Negative controls: a commit's error is swallowed; a failed fsync is taken for passing."""
     if flaw == "swallows":
-        monkeypatch.setattr(statements, "insert_rows", insert_rows_or_not)
+        monkeypatch.setattr(WritingSide, "_commit_on_thread", commit_or_not)
         kind = Kind.WRITE
     else:
         monkeypatch.setattr(worker, "_FATAL", ())
@@ -99,11 +101,9 @@ async def test_the_suite_flags_a_daemon_that_ignores_errors(
     assert [fault async for fault, outcome in runs if isinstance(outcome, Violation)]
 
 
-def insert_rows_or_not(
-    db: apsw.Connection, records: Sequence[tuple[int, str]], rows: Sequence[statements.LogRow]
-) -> None:
+def commit_or_not(side: WritingSide, *args: Any) -> Any:
     with contextlib.suppress(apsw.Error):
-        insert_rows(db, records, rows)
+        return commit(side, *args)
 
 
-insert_rows = statements.insert_rows
+commit = WritingSide._commit_on_thread

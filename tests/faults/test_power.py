@@ -85,6 +85,7 @@ def insert_rows_one_by_one(
     """Do what `statements.insert_rows` does, in a transaction for each row."""
     whole(db, records, [])
     for row in rows:
+        db.execute("COMMIT; BEGIN")
         whole(db, [], [row])
 
 

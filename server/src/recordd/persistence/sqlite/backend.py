@@ -21,11 +21,13 @@ import trio
 
 from recordd.backend import (
     MAX_DELETIONS,
+    BackendError,
     BackendOptions,
     BackendShutdown,
     CleanupTarget,
     DamagedStorage,
     DiskFull,
+    FatalBackendError,
     Loaded,
     PassingBackendError,
     PersistenceError,
@@ -93,7 +95,6 @@ class SqliteBackend:
         self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
-        self._merge_fault: PersistenceError | None = None  # of the last slice, if it failed
         self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
@@ -209,7 +210,7 @@ class SqliteBackend:
         if self._log_end is not None:
             self._damage.note(self._log_end)
             raise self._log_end
-        self._check_tail()
+        await self._bound_tail()
         created: dict[str, int] = {}
         log_rows: list[statements.LogRow] = []
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -490,12 +491,7 @@ class SqliteBackend:
         return min(self._options.tail_rows, self._writing_side.max_unmerged_rows)
 
     async def _merge_slice(self) -> None:
-        try:
-            self._merges += await self._writing_side.in_slices(self._merge_rows)
-        except PersistenceError as fault:
-            self._merge_fault = fault
-            raise
-        self._merge_fault = None
+        self._merges += await self._writing_side.in_slices(self._merge_rows)
 
     async def _merge_rows(self, slice_rows: int) -> bool:
         """Merge so many rows of the run; return whether they were its last."""
@@ -504,22 +500,29 @@ class SqliteBackend:
         self._tail.drop_slice(len(entries))
         return last is not None
 
-    def _check_tail(self) -> None:
-        """Take no more rows than memory has room for, where they cannot be merged.
+    async def _bound_tail(self) -> None:
+        """Merge where a second tail is full: housekeeping rests, or cannot.
 
         Raises:
             RestartNeeded: the next start makes the index anew.
             BackendError: it would not help.
         """
-        fault = self._merge_fault
-        if fault is None or len(self._tail) < self._options.tail_rows:
-            return
+        while self._tail.is_merging and len(self._tail) >= self._options.tail_rows:
+            try:
+                await self._merge_slice()
+            except FatalBackendError:
+                raise
+            except PersistenceError as fault:
+                raise self._refuse_rows(fault) from None
+
+    def _refuse_rows(self, fault: PersistenceError) -> BackendError:
+        """Say what memory has no room for rows for, and what comes of that."""
         text = f"rows cannot be indexed any more: {fault}"
         is_passing = isinstance(fault, UnreadableStorage)
         is_of_index = isinstance(fault, DamagedStorage) and fault.part == INDEX
         if is_of_index and not is_passing and not self._is_index_lost:
-            raise RestartNeeded(f"{text}; the next start makes the index anew")
-        raise PassingBackendError(f"writes wait until they can: {text}")
+            return RestartNeeded(f"{text}; the next start makes the index anew")
+        return PassingBackendError(f"writes wait until they can: {text}")
 
     async def _write(
         self,

@@ -165,6 +165,7 @@ def _show(db: Client, url: str, console: Console) -> None:
         f"{len(imported):,} observations imported in {elapsed_s:.1f} s; in another terminal:\n"
         f"  .venv/bin/recordctl --connect {url} query 'weather.*'\nCtrl-C stops.",
         highlight=False,
+        soft_wrap=True,  # the command is to be copied
     )
     _play_back(db, played_back, console)
 

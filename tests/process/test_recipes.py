@@ -62,7 +62,6 @@ def run_recipe(recipe: str, daemon: DaemonProcess) -> str:
         start = f"import sys; from {module} import main; sys.exit(main())"
         (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
         (tools / name).chmod(0o755)
-    (daemon.folder / "backups").mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "PATH": f"{tools}:{os.environ['PATH']}",

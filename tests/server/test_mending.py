@@ -21,6 +21,7 @@ from recordd.persistence.sqlite.diagnosis import Diagnosis
 from recordd.persistence.sqlite.files import FileError
 from recordd.persistence.sqlite.mark import Mark, write_mark
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.schema import SCHEMA_VERSION
 from recordd.persistence.sqlite.wal import pages_in_wal
 from tests.server.sqlite_files import (
@@ -153,6 +154,24 @@ async def test_damage_is_never_taken_for_a_stale_checksum(tmp_path: Path) -> Non
     overwrite(path, page=1, offset=where, content=b"yyyy")
     assert not StartMender(str(path)).mend()
     assert verdict(path) is Verdict.STALE  # what a person may decide, a daemon does not
+
+
+@pytest.mark.parametrize("is_read_by_stock", [False, True], ids=["compact", "repair"])
+async def test_a_killed_daemons_file_that_a_command_folded_is_no_other_sqlites(
+    tmp_path: Path, is_read_by_stock: bool
+) -> None:
+    path = tmp_path / "a.db"
+    await fill_and_kill(path)
+    if is_read_by_stock:
+        db = sqlite3.connect(path)
+        assert db.execute("SELECT count(*) FROM log").fetchone() == (2000,)
+        db.close()
+        repair(str(path), quiet, is_dry_run=False)
+    else:
+        compact(str(path), quiet)
+    where = path.read_bytes().rindex(b"xxxxxxxxxxxx")
+    overwrite(path, page=1, offset=where, content=b"yyyy")
+    assert not StartMender(str(path)).mend()
 
 
 @pytest.mark.parametrize("fault", ["damage", "flip", "behind", "contradiction"])

@@ -71,3 +71,10 @@ def check_timeout(timeout_s: float) -> float:
     if not timeout_s > 0:  # NaN is not
         raise InvalidValue(f"timeout_s: a positive number of seconds, not {timeout_s}")
     return min(timeout_s, _LONGEST_TIMEOUT_S)
+
+
+def explain(error: Exception) -> str:
+    """Return why nobody could be reached, in a few words."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    is_away = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+    return f"{text}; is recordd running?" if is_away else text

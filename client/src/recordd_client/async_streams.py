@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import trio
 import trio_websocket
 
-from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address
+from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address, explain
 from recordd_client.errors import ConnectionFailed, ConnectionLost
 from recordd_protocol.framing import LineBuffer
 
@@ -174,4 +174,4 @@ def _explain(error: Exception) -> str:
     if isinstance(error, trio_websocket.ConnectionRejected):
         body = (error.body or b"").decode(errors="replace").strip()
         return f"refused with HTTP {error.status_code}: {body}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return explain(error)

@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, Protocol
 
-from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address
+from recordd_client.addresses import MAX_MESSAGE_BYTES, QUEUE_RETRY_S, Address, explain
 from recordd_client.errors import ConnectionFailed, ConnectionLost
 from recordd_protocol.framing import LineBuffer
 
@@ -63,8 +63,7 @@ def open_blocking_stream(address: Address, timeout_s: float) -> BlockingStream:
     except ConnectionLost as error:
         raise ConnectionFailed(f"{address.url}: {error}") from None
     except (OSError, ValueError) as error:  # a path with NUL, a host that no name can be
-        text = getattr(error, "strerror", None) or error
-        raise ConnectionFailed(f"{address.url}: {text}") from None
+        raise ConnectionFailed(f"{address.url}: {explain(error)}") from None
 
 
 def _connect(address: Address, timeout_s: float) -> socket.socket:

@@ -223,7 +223,10 @@ def _as_json(report: Report) -> dict[str, object]:
 _VERDICTS: Final = {
     Verdict.SOUND: "sound",
     Verdict.DAMAGED: "damaged; 'recordd repair' saves what can be read",
-    Verdict.STALE: "sound but for stale checksums; 'recordd repair' mends it without loss",
+    Verdict.STALE: (
+        "sound but for stale checksums, as another SQLite leaves them; 'recordd repair' makes"
+        " them anew. If none wrote the file, a value on those pages may be changed"
+    ),
 }
 
 _Command = Callable[[argparse.Namespace, str, _Progress], int]

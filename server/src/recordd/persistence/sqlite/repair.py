@@ -31,6 +31,7 @@ from recordd.persistence.sqlite.pages import PageFile
 from recordd.persistence.sqlite.restore import locked, put_in_place
 from recordd.persistence.sqlite.salvage import salvage
 from recordd.persistence.sqlite.standing import start_epoch
+from recordd.persistence.sqlite.structure import Summary
 
 __all__ = ["Repair", "compact", "repair"]
 
@@ -101,7 +102,7 @@ def compact(database: str, progress: Progress) -> tuple[int, int]:
             db.execute("VACUUM")
         finally:
             db.close()
-        require_sound(database, progress, may_be_stale=False)
+        _note_whole(database, require_sound(database, progress, may_be_stale=False))
         return before, os.stat(database).st_size
 
 
@@ -118,7 +119,21 @@ def _repair(database: str, progress: Progress) -> Repair:
     if (missing := find_missing(database, found)) is not None:
         losses.append(f"the commits {found.rev + 1} to {missing}, which were answered")
         done.append(f"a new epoch: {_take_epoch(database, missing)}")
+    else:
+        _note_whole(database, found)
     return Repair(done, losses)
+
+
+def _note_whole(database: str, found: Summary) -> None:
+    """Say in the mark that all is in one file, with checksums that are right.
+
+    Else the start would take a page that is changed later for one that another SQLite wrote.
+    """
+    mark = read_mark(database)
+    if mark is None or mark.epoch != found.epoch or mark.rev > found.rev:
+        return
+    if not os.path.exists(f"{database}-wal"):
+        write_mark(database, msgspec.structs.replace(mark, is_clean=True, is_suspect=False))
 
 
 def _fill_up(database: str) -> list[str]:

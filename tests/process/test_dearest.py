@@ -200,7 +200,7 @@ def test_control_a_daemon_without_turns_is_flagged() -> None:
     with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
         daemon = EndlessTurns(Path(folder)).start()
         load(daemon)
-        message = batch("record.count", 1_500_000 // RECORDS, name="site*.#.room%d*")
+        message = batch("record.count", 5_000_000 // RECORDS, name="site*.#.room%d*")
         try:
             waited_s = longest_wait(daemon, lambda: ask(daemon, message), give_up_s=10)
         finally:

@@ -156,6 +156,34 @@ async def test_damage_is_never_taken_for_a_stale_checksum(tmp_path: Path) -> Non
     assert verdict(path) is Verdict.STALE  # what a person may decide, a daemon does not
 
 
+async def test_damage_of_the_first_page_is_no_sign_of_another_sqlite(tmp_path: Path) -> None:
+    """It would make damage elsewhere a stale checksum, and a changed value a right one."""
+    path = tmp_path / "a.db"
+    await fill(path)
+    where = path.read_bytes().rindex(b"xxxxxxxxxxxx")
+    overwrite(path, page=1, offset=where, content=b"yyyy")
+    overwrite(path, page=1, offset=40, content=b"\0\0\1\1")  # a number of the schema
+    assert not StartMender(str(path)).mend()
+
+
+async def test_a_schema_that_names_other_columns_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path)
+    page = path.read_bytes()[:PAGE_BYTES]
+    overwrite(path, page=1, offset=page.rindex(b"deleted_at_rev"), content=b"deleted_at_ref")
+    assert verdict(path) is Verdict.DAMAGED
+
+
+async def test_a_database_without_its_epoch_is_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path)
+    db = apsw.Connection(str(path), vfs="cksmvfs")
+    db.execute("DELETE FROM meta WHERE key = 'epoch'")
+    db.close()
+    with pytest.raises(BackendError, match="no epoch"):
+        await open_and_close(path)
+
+
 @pytest.mark.parametrize("is_read_by_stock", [False, True], ids=["compact", "repair"])
 async def test_a_killed_daemons_file_that_a_command_folded_is_no_other_sqlites(
     tmp_path: Path, is_read_by_stock: bool

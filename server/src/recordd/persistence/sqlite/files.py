@@ -82,6 +82,10 @@ def telling(path: str) -> Iterator[None]:
         raise _translate(path, error) from error
 
 
+_LASTING: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError)
+"""What the file holds is at odds with itself: the next try finds the same."""
+
+
 def _translate(path: str, error: apsw.Error) -> FileError:
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
         return FileError(f"{path}: a page fails its checksum: see recordd check")
@@ -94,7 +98,8 @@ def _translate(path: str, error: apsw.Error) -> FileError:
         return FileError(f"{path}: damaged: {error}: see recordd check")
     if isinstance(error, apsw.CantOpenError):
         return FileError(f"{path}: {error}")
-    return FileError(f"{path}: {type(error).__name__}: {error}", EX_TRY_AGAIN)
+    code = EX_REFUSED if isinstance(error, _LASTING) else EX_TRY_AGAIN
+    return FileError(f"{path}: {type(error).__name__}: {error}", code)
 
 
 def _is_disk_full(path: str) -> bool:

@@ -67,6 +67,10 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
     """
     with naming("the start needs the table meta, its epoch and how far it is indexed", db):
         meta = dict(db.execute("SELECT key, value FROM meta"))
+    if not isinstance(meta.get(Meta.EPOCH), str):
+        raise DamagedStorage(
+            "the table meta has no epoch: see 'recordd check' and 'recordd repair'"
+        )
     merged_rev = meta.get(Meta.MERGED_REV, 0)
     unmerged, log_end = _find_unmerged(db, merged_rev, mark)
     latest, rows = _find_latest(db, merged_rev, unmerged)

@@ -28,6 +28,7 @@ __all__ = ["StartMender", "find_missing", "look_inside", "put_right", "restamp"]
 logger: Final = logging.getLogger(__name__)
 
 _NOTIFY_EVERY_S: Final = 5.0
+_WRITER_VERSION: Final = slice(96, 100)
 
 _SMALL_BYTES: Final = 64 << 20
 """A file up to here is looked at whole at each start: 16,384 pages, some 0.2 s at most."""
@@ -128,12 +129,20 @@ class StartMender:
     def _may_restamp(self, diagnosis: Diagnosis) -> bool:
         if not all(fault.is_stale for fault in diagnosis.faults):
             return False
-        if not self._was_elsewhere and diagnosis.faults[0].page != 1:
+        if not self._was_elsewhere and not self._was_written_elsewhere(diagnosis):
             return False
         found, contradictions = look_inside(self._database, self.report)
         return (
             found is not None and not contradictions and find_missing(self._database, found) is None
         )
+
+    def _was_written_elsewhere(self, diagnosis: Diagnosis) -> bool:
+        """Tell whether the first page says so: each SQLite writes its version there."""
+        if diagnosis.faults[0].page != 1:
+            return False
+        with PageFile(self._database) as file:
+            version = int.from_bytes(file.read(1)[_WRITER_VERSION], "big")
+        return version != apsw.SQLITE_VERSION_NUMBER and version // 1_000_000 == 3
 
     def _is_suspect(self) -> bool:
         """Tell whether something says that the file is not as a daemon left it."""

@@ -121,7 +121,7 @@ class _Salvager:
     def _save_log(self) -> int:
         columns = [name for name in self._columns["log"] if name != "rev"]
         fields = ", ".join(columns)
-        insert = f"INSERT INTO log (rev, {fields}) VALUES (?{', ?' * len(columns)})"
+        insert = f"INSERT OR IGNORE INTO log (rev, {fields}) VALUES (?{', ?' * len(columns)})"
         record, value = 1 + columns.index("record"), 1 + columns.index("value")
         rows = 0
         batch: list[tuple[Any, ...]] = []
@@ -140,7 +140,10 @@ class _Salvager:
                 batch.clear()
                 self._progress("rows saved", rows, 0)
         self._db.executemany(insert, batch)
-        return rows
+        saved = cast("int", self._db.execute("SELECT count(*) FROM log").get)
+        if saved < rows:
+            self._losses.append(f"{rows - saved} rows whose rev another row has too")
+        return saved
 
     def _name_the_nameless(self) -> None:
         """Give records whose names are lost a name that says so."""

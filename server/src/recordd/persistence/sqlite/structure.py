@@ -20,6 +20,18 @@ _REVS: Final = (Meta.DELETED_REV, Meta.GIVEN_REV)
 
 _MAX_FINDINGS: Final = 20
 
+# By the version that brought them. Text of the schema that is damaged names others.
+_COLUMNS: Final = (
+    (1, "SELECT key, value FROM meta"),
+    (1, "SELECT id, name, row_count, deleted_at_rev FROM record"),
+    (1, "SELECT rev, record, ts, value FROM log"),
+    (1, "SELECT record, ts, rev FROM history"),
+    (2, "SELECT late FROM log"),
+    (2, "SELECT purged_rev FROM record"),
+    (3, "SELECT rev, name FROM deletion"),
+    (4, "SELECT ts, rev FROM history INDEXED BY timeline"),
+)
+
 # Each counts what contradicts something else; 0 where all is well.
 _CONTRADICTIONS: Final = (
     (
@@ -120,6 +132,9 @@ def _compare_tables(db: apsw.Connection) -> list[str]:
     if not isinstance(merged_rev, int):
         return [f"meta: {Meta.MERGED_REV} is no number"]
     found = []
+    for version, query in _COLUMNS:
+        if version <= _version_of(db):
+            db.execute(f"{query} LIMIT 0")
     if not isinstance(db.execute("SELECT value FROM meta WHERE key = ?", (Meta.EPOCH,)).get, str):
         found.append("meta: there is no epoch")
     for text, query in _CONTRADICTIONS:

@@ -19,7 +19,8 @@ import trio_websocket
 from recordd import session
 from recordd.core import Core
 from recordd.persistence.memory import MemoryBackend
-from recordd.transports.websocket import serve_websocket
+from recordd.transports.frames import join_frames
+from recordd.transports.websocket import _SharedStream, serve_websocket
 from recordd.writes import Write
 from tests.core_in_memory import configure, running_core
 from tests.schedules import run_with_seed
@@ -125,3 +126,26 @@ def test_the_plays_find_an_outbox_that_forgets(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(session, "Outbox", Forgetful)
     plays = (run_with_seed(seed, play, seed, "every", 0.3) for seed in range(20 * PLAYS))
     assert any(follower.told[-1:] != [ROWS] for follower in plays)
+
+
+async def test_a_send_that_is_given_up_leaves_no_frame_in_part() -> None:
+    """The library gives a ping up: what it was to bring to an end is sent by whoever is next."""
+    ours, theirs = trio.socket.socketpair()
+    async with running_core() as core:
+        stream = _SharedStream(trio.SocketStream(ours), b"", core.core)
+        long, ping = b"x" * 3_000_000, b"\x89\x00"
+        assert stream.send_nowait([long]) == [stream.rest]
+        with trio.move_on_after(0.05) as given_up:
+            await stream.send_all(ping)
+        assert given_up.cancelled_caught
+        assert stream.send_nowait([b"later"]) == [b"later"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_parts, (join_frames([b"next"]),))
+            expected = join_frames([long]) + ping + join_frames([b"next"])
+            received = b""
+            with trio.fail_after(10):
+                while len(received) < len(expected):
+                    received += await theirs.recv(1 << 20)
+        assert received == expected
+    await stream.aclose()
+    theirs.close()

@@ -27,7 +27,7 @@ _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 16 << 20
 
 
-def write_nowait(stream: trio.SocketStream, data: bytes) -> int:
+def write_nowait(stream: trio.SocketStream, data: bytes | memoryview) -> int:
     """Write what the socket takes at once; return how much that was.
 
     That needs no pass of the loop: Trio's own send takes one in any case, which made a lone

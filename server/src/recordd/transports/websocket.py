@@ -212,7 +212,7 @@ class _FrameSender:
         if self._connection.closed is not None:  # nothing may follow a close frame, §5.5.1
             raise trio.BrokenResourceError
         left = self._stream.send_nowait(messages)
-        self._has_begun = self._stream.has_rest
+        self._has_begun = bool(left) and left[0] is self._stream.rest
         return left
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
@@ -224,9 +224,7 @@ class _FrameSender:
             for message in messages[has_begun:]:
                 if self._connection.closed is not None:
                     return False
-                is_long = len(message) > PIECE_BYTES
-                head = encode_head(len(message))
-                await self._stream.send_parts((head, message) if is_long else (head + message,))
+                await self._stream.send_parts((encode_head(len(message)), message))
                 note_progress()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return False
@@ -327,7 +325,8 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self._turns: Final = core.turns
         self._frames: Final = FrameCounter(core.settings.max_message_fragments)
         self._sending: Final = trio.StrictFIFOLock()
-        self._rest = b""  # of what `send_nowait` has begun: it goes out before anything else
+        self.rest = b""
+        """Of frames that are out in part: it goes out before anything else."""
         self.note_progress: Callable[[], None] = lambda: None
         self.on_flood: Callable[[], None] = lambda: None
         self.find_fault: Callable[[], int | None] = lambda: None
@@ -358,43 +357,49 @@ class _SharedStream(trio.abc.HalfCloseableStream):
             pass
         return b""
 
-    @property
-    def has_rest(self) -> bool:
-        """Whether a frame is out in part: nothing else may be sent before its end."""
-        return bool(self._rest)
-
     def send_nowait(self, messages: list[bytes]) -> list[bytes]:
         """Send as frames what the system takes at once; return what is left.
 
         The rest of a frame that is out in part comes first; it is kept here, and whoever
-        sends next begins with it. Not before it is out again.
+        sends next begins with it. Nothing is sent while there is one from before.
 
         Raises:
             trio.BrokenResourceError: the peer will take no more.
         """
-        if self._sending.locked():
+        if self.rest or self._sending.locked():
             return messages
         data = join_frames(messages)
         sent = write_nowait(self._stream, data)
         if sent == len(data):
             return []
-        self._rest, left = cut_frames(messages, sent)
-        return [self._rest, *left] if self._rest else left
+        self.rest, left = cut_frames(messages, sent)
+        return [self.rest, *left] if self.rest else left
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self._has_said_close = self._has_said_close or data[:1] == _CLOSE_FRAME
         await self.send_parts((data,))
 
     async def send_parts(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
-        """Send what was begun before, and then these with nothing in between."""
+        """Send what was begun before, and then these with nothing in between.
+
+        Cancelled, what is left of these is the rest that goes out next: the library gives up
+        pings, and half a frame would end the conversation.
+        """
         async with self._sending:
-            rest, self._rest = self._rest, b""
-            for part in (rest, *parts):
-                for start in range(0, len(part), PIECE_BYTES):
-                    await self._stream.send_all(part[start : start + PIECE_BYTES])
-                    if len(part) >= PIECE_BYTES:  # the system takes what is small for a dead peer
-                        self.moved_at = trio.current_time()
-                    self.note_progress()
+            data = memoryview(b"".join((self.rest, *parts)))
+            try:
+                while data:
+                    is_long = len(data) >= PIECE_BYTES
+                    sent = write_nowait(self._stream, data)
+                    data = data[sent:]
+                    if sent:
+                        self.note_progress()
+                        if is_long:  # the system takes what is small for a dead peer
+                            self.moved_at = trio.current_time()
+                    if data:
+                        await trio.lowlevel.wait_writable(self._stream.socket)
+            finally:
+                self.rest = bytes(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -11,7 +11,14 @@ import msgspec
 from recordd_client.errors import ConnectionFailed, InvalidValue
 from recordd_protocol.addresses import default_socket_path
 
-__all__ = ["MAX_MESSAGE_BYTES", "QUEUE_RETRY_S", "Address", "check_timeout", "find_address"]
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "QUEUE_RETRY_S",
+    "Address",
+    "check_timeout",
+    "explain",
+    "find_address",
+]
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Longest answer that is taken; a daemon keeps to 1 MiB unless it was told otherwise."""

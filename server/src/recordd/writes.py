@@ -49,9 +49,6 @@ _ROWS_A_STEP: Final = 32
 _BODY_BYTES: Final = 80
 """What a row's body has beside its name and its value, about."""
 
-_ROW_BYTES: Final = 512
-"""What a row takes in memory beside its value, about: a million tiny rows are not nothing."""
-
 Outcome = Callable[[object], None]
 """Takes what a request came to: its result, or the RequestError that refused it."""
 
@@ -92,7 +89,7 @@ class Write(_Request):
         self.items: Final = items
         self.to_result: Final = to_result
         self.conditions: Final = conditions
-        self.size_bytes: Final = sum([len(value) + _ROW_BYTES for _, value, _ in items])
+        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _ in items])
 
 
 class Deletion(_Request):
@@ -104,7 +101,7 @@ class Deletion(_Request):
         super().__init__()
         self.name: Final = name
         self.to_result: Final = to_result
-        self.size_bytes: Final = _ROW_BYTES
+        self.size_bytes: Final = ROW_BYTES
 
 
 class Trim(_Request):
@@ -116,7 +113,7 @@ class Trim(_Request):
         super().__init__()
         self.name: Final = name
         self.newer_than_ms: Final = newer_than_ms
-        self.size_bytes: Final = _ROW_BYTES
+        self.size_bytes: Final = ROW_BYTES
 
 
 WriteRequest = Write | Deletion | Trim

@@ -42,7 +42,7 @@ def with_persistence(
             StoredQueryHandler(builder.hub, backend, builder.page, timeout_s=timeout_s),
         )
         if retention is not None:
-            job = Retention(builder.hub, backend, builder.queue, retention)
+            job = Retention(builder.hub, backend, builder.queue, retention, turns=builder.turns)
             builder.extensions.insert(RetentionReporter, job)
             builder.housekeepers.append(job.housekeep)
             builder.extensions.on_start(job.run)

@@ -67,7 +67,9 @@ class Retention(RetentionReporter):
         policy: RetentionPolicy,
         *,
         clock: Clock = SYSTEM_CLOCK,
+        turns: Turns | None = None,
     ) -> None:
+        """Wait for `turns` with the others who have them; alone without."""
         self._hub: Final = hub
         self._backend: Final = backend
         self._queue: Final = queue
@@ -77,7 +79,7 @@ class Retention(RetentionReporter):
         self._is_clock_set = False
         self._is_time_due = False
         self._is_leap_told = False
-        self._turns: Final = Turns()
+        self._turns: Final = turns or Turns()
         self._targets: list[CleanupTarget] | None = None
         self._is_due = False
         self._is_due_again = False

@@ -50,6 +50,7 @@ from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.need import Need
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd.persistence.sqlite.reserve import Reserve
+from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import FindRev, WritingSide
@@ -406,8 +407,8 @@ class SqliteBackend:
         return {
             "backend": "sqlite",
             "database": self._options.database,
-            "database_bytes": _size_of(self._options.database),
-            "wal_bytes": _size_of(self._options.database + "-wal"),
+            "database_bytes": size_of(self._options.database),
+            "wal_bytes": size_of(self._options.database + "-wal"),
             "merged_rev": self._tail.merged_rev,
             "unmerged_rows": self._rev - self._tail.merged_rev,
             "merges": self._merges,
@@ -571,10 +572,3 @@ def _newest_rev(cleaned: statements.CleanedUp) -> int | None:
     """Return the newest rev that a cleanup gave."""
     given = [max(p.deletion_rev or 0, p.renewed_rev or 0) for p in cleaned.purged.values()]
     return max(given, default=0) or None
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -2,9 +2,9 @@
 
 Synchronous programs beside the daemon. Exit codes: 0 done, nothing lost; 1 damage or loss
 (`check` found some, `repair` lost something, what `backup` copied lacks commits, and each says
-what); 3 `check` found only stale checksums,
-which `repair` mends; 75 it may go better another time (a full disk, a running daemon); 78
-another try ends the same; 130 and 143 ended by SIGINT and SIGTERM, with nothing half done.
+what); 3 `check` found only stale checksums, which `repair` mends; 75 it may go better another
+time (a full disk, a running daemon); 78 another try ends the same; 130 and 143 ended by SIGINT
+and SIGTERM, with nothing half done.
 """
 
 from __future__ import annotations

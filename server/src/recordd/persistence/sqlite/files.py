@@ -17,6 +17,7 @@ from typing import Final
 import apsw
 
 from recordd.passing import is_passing
+from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 from recordd.persistence.sqlite.worker import VFS, open_vfs
 from recordd_protocol.errors import RecorddError
@@ -129,7 +130,7 @@ def open_database(
     path = os.path.realpath(path)  # SQLite keeps the WAL beside the file, not beside a link
     if is_orphaned(path):
         raise FileError(f"{path}: {ORPHANED}")
-    has_wal = _size_of(f"{path}-wal") > 0
+    has_wal = size_of(f"{path}-wal") > 0
     is_ours = os.access(path, os.W_OK) and os.access(os.path.dirname(path) or ".", os.W_OK)
     mode = apsw.SQLITE_OPEN_READWRITE if is_ours else apsw.SQLITE_OPEN_READONLY
     db = apsw.Connection(path, flags=mode, vfs=VFS)
@@ -285,10 +286,3 @@ def _copy_small(source: str, target: str) -> None:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -22,6 +22,7 @@ from recordd.persistence.sqlite.files import FileError, open_database, raise_pas
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.schema import is_known_header
+from recordd.persistence.sqlite.sizes import size_of
 
 __all__ = ["StartMender", "find_missing", "look_inside", "put_right", "restamp"]
 
@@ -52,7 +53,7 @@ class StartMender:
         mark = read_mark(database)
         self._is_told = mark is not None and mark.is_suspect
         self._was_elsewhere: Final = mark is None or (
-            not mark.is_clean and not _size_of(f"{os.path.realpath(database)}-wal")
+            not mark.is_clean and not size_of(f"{os.path.realpath(database)}-wal")
         )
 
     @property
@@ -70,7 +71,7 @@ class StartMender:
         Raises:
             FileError: the file cannot be read.
         """
-        size_bytes = _size_of(self._database)
+        size_bytes = size_of(self._database)
         if not size_bytes:
             return False
         return size_bytes <= _SMALL_BYTES or self._is_told or self._is_suspect()
@@ -229,7 +230,7 @@ def _fill_last_page(database: str) -> bool:
     Raises:
         FileError: the file cannot be written.
     """
-    if not _size_of(database):
+    if not size_of(database):
         return False
     with telling(database):
         with PageFile(database) as file:
@@ -242,10 +243,3 @@ def _fill_last_page(database: str) -> bool:
         logger.error("%s: ends within page %d", database, size_bytes // file.page_bytes)
         os.truncate(database, size_bytes)
     return True
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -6,10 +6,11 @@ checkpoint overwrites it.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Final
+
+from recordd.persistence.sqlite.sizes import size_of
 
 __all__ = ["ORPHANED", "is_orphaned", "pages_in_wal"]
 
@@ -26,7 +27,7 @@ _MAGIC: Final = 0x377F0682
 
 def is_orphaned(database: str) -> bool:
     """Tell whether a WAL with content stands beside a database that is missing or empty."""
-    return _size_of(f"{database}-wal") > 0 and not _size_of(database)
+    return size_of(f"{database}-wal") > 0 and not size_of(database)
 
 
 def pages_in_wal(database: str) -> set[int]:
@@ -64,10 +65,3 @@ def _add_words(content: bytes, order: str, sums: tuple[int, int]) -> tuple[int, 
         first = (first + a + second) & _MASK
         second = (second + b + first) & _MASK
     return first, second
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -28,6 +28,7 @@ from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.need import ENTRY_BYTES, Need
 from recordd.persistence.sqlite.reserve import Reserve
+from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker
 
@@ -222,7 +223,7 @@ class WritingSide:
             return self._whole_bytes
         self._spare_bytes = 0
         whole_bytes = self._count_bytes(db)
-        growth_bytes = max(0, whole_bytes - _size_of(self._options.database))
+        growth_bytes = max(0, whole_bytes - size_of(self._options.database))
         needed_bytes = _fold_bytes(growth_bytes)
         if need is None:
             self.reserve.hold(needed_bytes)
@@ -242,7 +243,7 @@ class WritingSide:
 
         Else it would come back smaller each time the disk was full, and in the end not at all.
         """
-        wal_bytes = _size_of(f"{self._options.database}-wal")
+        wal_bytes = size_of(f"{self._options.database}-wal")
         left_bytes = self.reserve.size_bytes + self.reserve.free_bytes + wal_bytes - taken_bytes
         return left_bytes - self.reserve.wanted_bytes - self.reserve.deleting_bytes
 
@@ -283,7 +284,7 @@ class WritingSide:
     def _fold(self, db: apsw.Connection) -> bool:
         """Fold the WAL into the file and cut it off; return whether it has become smaller."""
         wal = f"{self._options.database}-wal"
-        before_bytes = _size_of(wal)
+        before_bytes = size_of(wal)
         self._look_again(db)
         if not before_bytes:
             return False
@@ -297,7 +298,7 @@ class WritingSide:
         finally:
             db.set_busy_timeout(schema.BUSY_MS)
         self._trim(db)
-        return _size_of(wal) < before_bytes
+        return size_of(wal) < before_bytes
 
     def _trim(self, db: apsw.Connection) -> None:
         """Give back what the reserve held beyond its size, as far as folding takes it no more."""
@@ -315,16 +316,9 @@ class WritingSide:
 
     def _fold_bytes(self, db: apsw.Connection) -> int:
         """Return the room that folding the WAL in takes now."""
-        return _fold_bytes(max(0, self._count_bytes(db) - _size_of(self._options.database)))
+        return _fold_bytes(max(0, self._count_bytes(db) - size_of(self._options.database)))
 
 
 def _fold_bytes(growth_bytes: int) -> int:
     """Return the room that folding takes where the file grows by so much."""
     return growth_bytes + min(growth_bytes, _FOLD_SLACK_BYTES)
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0

@@ -49,7 +49,7 @@ test: $(STAMP)  ## the test suite
 
 slow: $(STAMP)  ## the rest of it: daemons on full disks, under floods, over damaged and odd files
 	$(BIN)/python -m pytest $(SLOW)
-	RECORDD_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 600 tests/server/test_subscription_model.py
+	RECORDD_EXAMPLES=1000 $(BIN)/python -m pytest --timeout 600 tests/server/following/test_subscription_model.py
 
 kill: $(STAMP)  ## twenty times kill -9 under load, nothing acknowledged lost
 	RECORDD_KILLS=20 $(BIN)/python -m pytest tests/process/test_kill.py
@@ -82,13 +82,13 @@ soak-full-disks: $(STAMP)  ## a disk filled, emptied and killed a hundred times
 	RECORDD_FULL_DISKS=$${RECORDD_FULL_DISKS:-100} $(BIN)/python -m pytest tests/process/test_disk_full.py
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
-	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/test_outbox.py tests/server/test_slow_websockets.py
+	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/outgoing/test_outbox.py tests/server/transports/test_slow_websockets.py
 
 soak-moments: $(STAMP)  ## 1,000 random plays in each backend, each answer that of its turn
-	RECORDD_MOMENT_PLAYS=1000 $(BIN)/python -m pytest -s tests/server/test_moment_model.py
+	RECORDD_MOMENT_PLAYS=1000 $(BIN)/python -m pytest -s tests/server/extending/test_moment_model.py
 
 soak-followers: $(STAMP)  ## 20,000 random lives of a follower, held against a model
-	RECORDD_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3600 tests/server/test_subscription_model.py
+	RECORDD_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3600 tests/server/following/test_subscription_model.py
 
 soak-values: $(STAMP)  ## 200,000 odd values, names and times, read back equal or refused
 	RECORDD_ODD_VALUES=$${RECORDD_ODD_VALUES:-200000} $(BIN)/python -m pytest -s tests/process/test_odd_values.py

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import trio
 
-from recordd.backend import BackendOptions
+from recordd.extending.backend import BackendOptions
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.rows import Row
 

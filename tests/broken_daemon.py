@@ -12,9 +12,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from recordd.backend import Loaded
 from recordd.cli import main
-from recordd.hub import Hub
+from recordd.extending.backend import Loaded
+from recordd.hub.hub import Hub
 from recordd.methods import writing
 from recordd.persistence.sqlite import commands, standing, statements
 from recordd.persistence.sqlite.backend import SqliteBackend

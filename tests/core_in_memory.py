@@ -9,11 +9,11 @@ from typing import Any
 
 import trio
 
-from recordd.backend import PersistenceBackend
+from recordd.config.settings import Configuration, load
 from recordd.core import Core, Extension, build_core
+from recordd.extending.backend import PersistenceBackend
 from recordd.persistence import RetentionPolicy, with_persistence
 from recordd.persistence.memory import MemoryBackend
-from recordd.settings import Configuration, load
 from recordd.transports.unix import serve_unix
 from tests.wire import request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from recordd import turns
+from recordd.system import turns
 
 turns.TURN_S = turns._BEGINNING_S = 1e9  # type: ignore[misc]
 

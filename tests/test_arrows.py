@@ -41,15 +41,37 @@ ALLOWED_OUTSIDE = {
     "recordd": {"msgspec", "recordd_protocol", "trio", "trio_websocket", "wsproto", "h11", "apsw"},
 }
 
+ARROWS = {
+    "__main__": {"cli"},
+    "cli": {"daemon", "signals", "persistence/sqlite", "extending", "config", "system"},
+    "daemon": {"signals", "transports", "persistence", "core", "extending", "config", "system"},
+    "signals": {"config", "system"},
+    "transports": {"session", "core", "config", "system"},
+    "session": {"methods", "following", "core", "writing", "outgoing", "system"},
+    "methods": {"following", "core", "writing", "hub", "extending", "config", "system"},
+    "following": {"core", "hub", "outgoing", "extending", "system"},
+    "persistence/sqlite": {"persistence", "extending", "system"},
+    "persistence": {"core", "writing", "hub", "extending", "config", "system"},
+    "core": {"writing", "hub", "outgoing", "extending", "config", "system"},
+    "writing": {"hub", "extending", "system"},
+    "hub": {"outgoing", "extending", "config", "system"},
+    "outgoing": set(),
+    "extending": {"system"},
+    "config": {"system"},
+    "system": set(),
+}
+"""The rooms of the daemon, from the top down, and those that each imports from."""
+
 
 def imports_of(file: Path) -> Iterator[str]:
-    """Yield every module that a file imports, wherever in it."""
+    """Yield every module that a file imports, wherever in it; and names, which may be modules."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: imports are absolute"
             yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def imports_by_file(package: str) -> dict[Path, set[str]]:
@@ -77,15 +99,47 @@ def test_the_command_line_and_blocking_client_do_not_import_trio() -> None:
             assert not {"trio", "trio_websocket"} & imported, file
 
 
+def room_of(path: Path) -> str:
+    """Return the folder of a module of the daemon, or its name where it is in none."""
+    inside = path.relative_to(SOURCES["recordd"] / "recordd")
+    return inside.stem if len(inside.parts) == 1 else str(inside.parent)
+
+
+def find_module(name: str) -> Path | None:
+    """Return the file of a dotted name that a module of the daemon imports."""
+    path = SOURCES["recordd"].joinpath(*name.split("."))
+    if path.is_dir():
+        return path / "__init__.py"
+    file = path.with_suffix(".py")
+    return file if file.exists() else None
+
+
+def arrows_between_rooms() -> dict[str, set[str]]:
+    arrows: dict[str, set[str]] = {}
+    for file, imported in imports_by_file("recordd").items():
+        room = room_of(file)
+        targets = {room_of(found) for name in imported if (found := find_module(name))}
+        arrows.setdefault(room, set()).update(targets - {room, "__init__"})
+    del arrows["__init__"]  # the version alone
+    return arrows
+
+
+def test_every_arrow_between_rooms_is_one_of_the_plan() -> None:
+    assert arrows_between_rooms() == ARROWS
+
+
+def test_every_arrow_of_the_plan_points_down() -> None:
+    rooms = list(ARROWS)
+    for room, targets in ARROWS.items():
+        assert {rooms.index(target) > rooms.index(room) for target in targets} <= {True}, room
+
+
 def test_the_core_knows_nothing_about_persistence() -> None:
     """Only the daemon and the command line, which put the parts together, name the package."""
-    for file, imported in imports_by_file("recordd").items():
-        inside = "persistence" in file.parts
-        names_it = any(name.startswith("recordd.persistence") for name in imported)
-        assert inside or not names_it or file.name in ("daemon.py", "cli.py"), file
+    knows = {room for room, targets in ARROWS.items() if "persistence" in targets}
+    assert knows <= {"daemon", "cli", "persistence/sqlite"}
 
 
 def test_nothing_below_the_transports_knows_one() -> None:
-    for file, imported in imports_by_file("recordd").items():
-        if "transports" not in file.parts and file.name != "daemon.py":
-            assert not any(name.startswith("recordd.transports") for name in imported), file
+    knows = {room for room, targets in ARROWS.items() if "transports" in targets}
+    assert knows <= {"daemon"}

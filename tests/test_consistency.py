@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from recordd.backend import BackendOptions
+from recordd.extending.backend import BackendOptions
 from recordd.methods import TABLE
-from recordd.openrpc import describe_api
+from recordd.methods.openrpc import describe_api
 from recordd.persistence import make_backend
 from recordd_client import AsyncClient, Client
 from recordd_client.errors import ERROR_BY_REASON

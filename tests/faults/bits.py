@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from recordd.backend import PersistenceError
+from recordd.extending.backend import PersistenceError
 from tests.core_in_memory import CoreInMemory, Peer
 from tests.faults.model import Model, State, StoredRow, Violation
 from tests.faults.workload import (

@@ -17,9 +17,9 @@ import apsw
 import msgspec
 import trio
 
-from recordd.backend import PersistenceError
 from recordd.core import Core
 from recordd.daemon import configured_extensions, run_daemon
+from recordd.extending.backend import PersistenceError
 from tests.core_in_memory import Peer
 from tests.faults.model import Delete, Model, Put, Request, Violation
 from tests.faults.vfs import Call, Kind, installed, make_error

@@ -13,13 +13,13 @@ from typing import Any, Final
 import apsw
 import trio
 
-from recordd.backend import PersistenceBackend
+from recordd.config.settings import Configuration, load
 from recordd.core import Core
 from recordd.daemon import configured_extensions
-from recordd.extension_points import RetentionReporter
+from recordd.extending.backend import PersistenceBackend
+from recordd.extending.points import RetentionReporter
 from recordd.persistence.retention import Retention
 from recordd.persistence.sqlite.backend import SqliteBackend
-from recordd.settings import Configuration, load
 from tests.core_in_memory import CoreInMemory, Peer, running_core
 from tests.faults.model import Delete, Found, Model, Put, Request, StoredRow
 from tests.wire import request as make_request

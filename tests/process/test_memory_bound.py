@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recordd.memory_budget import estimate_memory
-from recordd.settings import load
+from recordd.config.memory_budget import estimate_memory
+from recordd.config.settings import load
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
 from tests.wire import Wire, request

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from recordd import standard_streams
+from recordd.system import standard_streams
 from recordd_client.cli import streams
 from tests.daemon_process import DaemonProcess
 

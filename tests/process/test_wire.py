@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recordd.settings import Settings
+from recordd.config.settings import Settings
 from recordd_client import connect
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess

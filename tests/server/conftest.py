@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recordd.backend import BackendOptions, PersistenceBackend
+from recordd.extending.backend import BackendOptions, PersistenceBackend
 from recordd.persistence import make_backend
 
 

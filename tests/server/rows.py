@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recordd.backend import PageLimits, PersistenceBackend, QueryParams, ReplayParams
+from recordd.extending.backend import PageLimits, PersistenceBackend, QueryParams, ReplayParams
 from recordd_protocol.rows import Row
 
 PAGE = PageLimits(rows=10_000, bytes=1 << 20)

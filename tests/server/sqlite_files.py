@@ -12,7 +12,7 @@ from typing import Any, cast
 import apsw
 import pytest
 
-from recordd.backend import BackendOptions, Loaded, PageLimits, QueryParams
+from recordd.extending.backend import BackendOptions, Loaded, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd_protocol.patterns import compile_patterns

@@ -21,14 +21,8 @@ from typing import Any, Final
 
 import trio
 
-from recordd.backend import FatalBackendError, PersistenceError
-from recordd.daemon import configured_extensions, run_daemon
-from recordd.log import configure_logging
-from recordd.passing import PassingError
-from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
-from recordd.persistence.sqlite.files import FileError
-from recordd.rules import format_age
-from recordd.settings import (
+from recordd.config.rules import format_age
+from recordd.config.settings import (
     Configuration,
     ConfigurationError,
     SettingInfo,
@@ -36,8 +30,14 @@ from recordd.settings import (
     describe_settings,
     load,
 )
+from recordd.daemon import configured_extensions, run_daemon
+from recordd.extending.backend import FatalBackendError, PersistenceError
+from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
+from recordd.persistence.sqlite.files import FileError
 from recordd.signals import Reload
-from recordd.standard_streams import OutputFailed, fill_standard_streams, printing
+from recordd.system.log import configure_logging
+from recordd.system.passing import PassingError
+from recordd.system.standard_streams import OutputFailed, fill_standard_streams, printing
 from recordd_protocol.errors import RecorddError
 
 __all__ = ["main"]

@@ -11,20 +11,19 @@ from typing import Final, Protocol
 
 import trio
 
-from recordd.admission import Admission
-from recordd.backend import PersistenceBackend
-from recordd.counters import Counters
-from recordd.extensions import Extensions, StartHook
-from recordd.hub import Hub
-from recordd.latest import LatestReader
-from recordd.outbox import Outbox
-from recordd.pages import PageLimits
-from recordd.settings import Configuration, Settings
-from recordd.snapshots import SnapshotLimits, Snapshots
-from recordd.turns import Turns
-from recordd.waiting import Waiting
-from recordd.write_queue import WriteQueue
-from recordd.writer import Housekeeper, Writer
+from recordd.config.settings import Configuration, Settings
+from recordd.extending.backend import PersistenceBackend
+from recordd.extending.extensions import Extensions, StartHook
+from recordd.extending.paging import PageLimits
+from recordd.hub.hub import Hub
+from recordd.hub.latest import LatestReader
+from recordd.hub.snapshots import SnapshotLimits, Snapshots
+from recordd.outgoing.outbox import Outbox
+from recordd.outgoing.waiting import Waiting
+from recordd.system.counters import Counters
+from recordd.system.turns import Turns
+from recordd.writing.queue import WriteQueue
+from recordd.writing.writer import Housekeeper, Writer
 from recordd_protocol.aimx import Aimx
 from recordd_protocol.dialect import Dialect
 from recordd_protocol.framing import Framing
@@ -105,7 +104,6 @@ class Core:
         """Of all connections."""
         self.one_renders: Final = trio.CapacityLimiter(1)
         """Long answers, in a thread: each copy of one holds the interpreter lock."""
-        self.admission: Final = Admission(self.settings)
         self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()

@@ -19,12 +19,13 @@ from typing import Final
 
 import trio
 
-from recordd import systemd
-from recordd.backend import BackendOptions, FatalBackendError, PersistenceBackend
+from recordd.config.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
+from recordd.extending.backend import BackendOptions, FatalBackendError, PersistenceBackend
 from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
-from recordd.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.signals import Reload, serve_signals
+from recordd.system import systemd
+from recordd.transports.admission import Admission
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
 from recordd.transports.websocket import refuse_websocket, serve_websocket
@@ -198,7 +199,7 @@ async def _listen(
     connections: trio.Nursery,
     accepting: trio.Nursery,
 ) -> None:
-    settings = core.settings
+    settings, admission = core.settings, Admission(core.settings)
 
     def accept(listener: trio.SocketListener, serve: _Serve, refuse: _Refuse) -> None:
         accepting.start_soon(
@@ -206,6 +207,7 @@ async def _listen(
                 serve_connections,
                 listener,
                 core,
+                admission,
                 serve=lambda stream: serve(stream, core),
                 refuse=lambda stream, reason: refuse(stream, core, reason),
                 nursery=connections,

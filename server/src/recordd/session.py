@@ -18,16 +18,16 @@ from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 
 import trio
 
-from recordd.caller import Caller
 from recordd.core import Connection, Core
-from recordd.dispatch import Binding
-from recordd.listing import Listing
+from recordd.following.feeder import Subscriptions
+from recordd.following.subscription import Opening
 from recordd.methods import TABLE
-from recordd.outbox import Outbox, OutboxLimits, Sender
-from recordd.subscription import Opening
-from recordd.subscriptions import Subscriptions
-from recordd.turns import TURN_S, Work
-from recordd.writes import Write, WriteRequest
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Binding
+from recordd.methods.listing import Listing
+from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
+from recordd.system.turns import TURN_S, Work
+from recordd.writing.plan import Write, WriteRequest
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing

@@ -15,8 +15,8 @@ from typing import Final
 
 import trio
 
-from recordd.log import set_level
-from recordd.settings import Configuration, ConfigurationError, describe_settings
+from recordd.config.settings import Configuration, ConfigurationError, describe_settings
+from recordd.system.log import set_level
 
 __all__ = ["Reload", "serve_signals"]
 

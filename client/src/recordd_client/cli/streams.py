@@ -1,6 +1,6 @@
 """Standard streams that are closed, full, or read by somebody who has enough of them.
 
-`recordd.standard_streams` is the same for the other distribution, since what both share
+`recordd.system.standard_streams` is the same for the other distribution, since what both share
 does no I/O; `tests/process/test_streams.py` fails when they drift.
 """
 

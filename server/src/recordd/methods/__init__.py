@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from recordd.dispatch import Binding, bind
 from recordd.methods import following, graph, querying, reading, server, writing
+from recordd.methods.dispatch import Binding, bind
 
 __all__ = ["TABLE"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from recordd.caller import Caller
-from recordd.dispatch import Handler
+from recordd.following.subscription import Opening
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
 from recordd.methods.reading import find_record
-from recordd.subscription import Opening
-from recordd.turns import Steps
+from recordd.system.turns import Steps
 from recordd_protocol.aimx_params import Follow
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Subscribe, Unsubscribe, Unsubscribed

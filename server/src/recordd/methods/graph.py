@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from recordd.caller import Caller
-from recordd.dispatch import Handler
-from recordd.listing import Listing
-from recordd.records import RecordState
+from recordd.hub.records import RecordState
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
+from recordd.methods.listing import Listing
 from recordd_protocol.methods import Edge, Node, NoParams
 
 __all__ = ["HANDLERS"]

@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from recordd.caller import Caller
-from recordd.dispatch import Handler
-from recordd.extension_points import HistoryQuery, QueryHandler
-from recordd.turns import Steps
+from recordd.extending.points import HistoryQuery, QueryHandler
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
+from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import At, Query, Replay
 from recordd_protocol.patterns import PatternSet, compile_pattern, compile_patterns

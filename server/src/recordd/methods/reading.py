@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from recordd.caller import Caller
-from recordd.dispatch import Handler
-from recordd.listing import Listing
-from recordd.records import RecordState
-from recordd.turns import Steps
+from recordd.hub.records import RecordState
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
+from recordd.methods.listing import Listing
+from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
     Count,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from recordd.backend import PersistenceBackend
-from recordd.caller import Caller
-from recordd.dispatch import Handler
-from recordd.extension_points import BackupReporter, RetentionReporter
-from recordd.grants import list_writable
-from recordd.openrpc import describe_api
-from recordd.turns import Steps
+from recordd.extending.backend import PersistenceBackend
+from recordd.extending.points import BackupReporter, RetentionReporter
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
+from recordd.methods.grants import list_writable
+from recordd.methods.openrpc import describe_api
+from recordd.system.turns import Steps
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import ClockConfirmed, Hello, NoParams, Stats, WasReset, Welcome

@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from recordd.caller import Caller
 from recordd.core import Core
-from recordd.dispatch import Handler
-from recordd.records import RecordState
-from recordd.time_window import check_ts
-from recordd.turns import Steps
-from recordd.writes import Condition, Deletion, Trim, Write
-from recordd.writes import WriteItem as CheckedItem
+from recordd.hub.records import RecordState
+from recordd.methods.caller import Caller
+from recordd.methods.dispatch import Handler
+from recordd.system.turns import Steps
+from recordd.writing.plan import Condition, Deletion, Trim, Write
+from recordd.writing.plan import WriteItem as CheckedItem
+from recordd.writing.time_window import check_ts
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
     Delete,

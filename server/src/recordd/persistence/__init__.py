@@ -10,8 +10,8 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from recordd.backend import BackendOptions, NotConfigured, PersistenceBackend
-from recordd.extension_points import BackupReporter, QueryHandler, RetentionReporter
+from recordd.extending.backend import BackendOptions, NotConfigured, PersistenceBackend
+from recordd.extending.points import BackupReporter, QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
 from recordd.persistence.retention import Retention, RetentionPolicy
 from recordd.persistence.scheduled_backup import BackupPolicy, ScheduledBackup

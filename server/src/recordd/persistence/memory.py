@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
-from recordd.backend import (
+from recordd.extending.backend import (
     BackendOptions,
     BackendShutdown,
     CleanupTarget,
@@ -19,8 +19,8 @@ from recordd.backend import (
     QueryParams,
     ReplayParams,
 )
-from recordd.moments import Gone, Moment, Moments
-from recordd.pages import PageLimits, fill_page
+from recordd.extending.moments import Gone, Moment, Moments
+from recordd.extending.paging import PageLimits, fill_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row

@@ -7,14 +7,14 @@ from typing import Final
 
 import msgspec
 
-from recordd.backend import PersistenceBackend, QueryParams, ReplayParams
-from recordd.extension_points import HistoryQuery, QueryHandler
-from recordd.hub import Hub
-from recordd.moments import Moment
-from recordd.pages import PageLimits
+from recordd.extending.backend import PersistenceBackend, QueryParams, ReplayParams
+from recordd.extending.moments import Moment
+from recordd.extending.paging import PageLimits
+from recordd.extending.points import HistoryQuery, QueryHandler
+from recordd.hub.hub import Hub
 from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
 from recordd.persistence.whole_query import read_whole
-from recordd.turns import Steps
+from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
 from recordd_protocol.patterns import Pattern, PatternSet, compile_pattern

@@ -13,21 +13,21 @@ from typing import Final
 import msgspec
 import trio
 
-from recordd.backend import (
+from recordd.config.rules import Rule
+from recordd.extending.backend import (
     CleanupTarget,
     PassingBackendError,
     PersistenceBackend,
     PersistenceError,
     RemembersTime,
 )
-from recordd.clock import SYSTEM_CLOCK, Clock
-from recordd.deletion import deletion_of
-from recordd.extension_points import RetentionReporter
-from recordd.hub import Hub
+from recordd.extending.points import RetentionReporter
+from recordd.hub.hub import Hub
 from recordd.persistence.retention_clock import RetentionClock
-from recordd.rules import Rule
-from recordd.turns import Turns
-from recordd.write_queue import WriteQueue
+from recordd.system.clock import SYSTEM_CLOCK, Clock
+from recordd.system.turns import Turns
+from recordd.writing.deletion import deletion_of
+from recordd.writing.queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
 

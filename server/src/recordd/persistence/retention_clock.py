@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from recordd.clock import Clock
+from recordd.system.clock import Clock
 
 __all__ = ["RetentionClock"]
 

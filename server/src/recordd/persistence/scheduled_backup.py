@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 import trio
 
-from recordd.extension_points import BackupReporter
+from recordd.extending.points import BackupReporter
 from recordd_protocol.methods import BackupStats
 
 __all__ = ["BackupPolicy", "ScheduledBackup", "find_backups", "rotate"]

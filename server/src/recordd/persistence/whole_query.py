@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 import trio
 
-from recordd.backend import PersistenceBackend, QueryParams
-from recordd.pages import NewestRows, PageLimits
+from recordd.extending.backend import PersistenceBackend, QueryParams
+from recordd.extending.paging import NewestRows, PageLimits
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import trio
 
 from recordd.core import Core
+from recordd.transports.admission import Admission
 
 __all__ = ["serve_connections"]
 
@@ -34,6 +35,7 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionEr
 async def serve_connections(
     listener: trio.SocketListener,
     core: Core,
+    admission: Admission,
     *,
     serve: Handler,
     refuse: Refuser,
@@ -60,17 +62,17 @@ async def serve_connections(
 
     async def guard(stream: trio.SocketStream) -> None:
         counters, address = core.counters, _address_of(stream)
-        if (reason := core.admission.refuse(address)) is not None:
+        if (reason := admission.refuse(address)) is not None:
             await turn_away(stream, reason)
             return
-        core.admission.enter(address)
+        admission.enter(address)
         counters.connections += 1
         counters.connections_total += 1
         try:
             await _contain(serve, stream)
         finally:
             counters.connections -= 1
-            core.admission.leave(address)
+            admission.leave(address)
 
     accept = _Acceptor(listener, core)
     while True:

@@ -15,10 +15,10 @@ from typing import Final
 
 import trio
 
+from recordd.config.settings import ConfigurationError, refusal_to_use
 from recordd.core import Core
-from recordd.file_lock import LockTaken, take_lock
 from recordd.session import Session, open_session
-from recordd.settings import ConfigurationError, refusal_to_use
+from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.sending import (
     COPIED_BYTES,
     linger,

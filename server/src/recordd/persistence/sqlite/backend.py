@@ -19,7 +19,7 @@ import apsw
 import msgspec
 import trio
 
-from recordd.backend import (
+from recordd.extending.backend import (
     MAX_DELETIONS,
     BackendError,
     BackendOptions,
@@ -37,14 +37,14 @@ from recordd.backend import (
     RestartNeeded,
     UnreadableStorage,
 )
-from recordd.gil_turns import GilTurns
-from recordd.moments import Moment, Moments
-from recordd.pages import PageLimits
+from recordd.extending.moments import Moment, Moments
+from recordd.extending.paging import PageLimits
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
+from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.need import Need

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from recordd.moments import Gone, Moment
+from recordd.extending.moments import Gone, Moment
 from recordd_protocol.patterns import PatternSet
 
 __all__ = ["Catalog", "Names", "Selection"]

@@ -14,7 +14,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from recordd.backend import BackendError
+from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, diagnose_pages

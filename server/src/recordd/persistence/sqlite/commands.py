@@ -21,14 +21,14 @@ from typing import Final
 
 import msgspec
 
-from recordd.file_lock import is_file_locked
-from recordd.passing import PassingError
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Report, Verdict, check_file
 from recordd.persistence.sqlite.files import EX_REFUSED, EX_TRY_AGAIN, FileError, telling
 from recordd.persistence.sqlite.mark import mark_path
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
+from recordd.system.file_lock import is_file_locked
+from recordd.system.passing import PassingError
 from recordd_protocol.errors import RecorddError
 
 __all__ = ["COMMANDS", "add_arguments", "run_file_command"]

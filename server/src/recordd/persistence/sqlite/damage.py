@@ -17,7 +17,7 @@ from typing import Final
 
 import apsw
 
-from recordd.backend import DamagedStorage, UnreadableStorage
+from recordd.extending.backend import DamagedStorage, UnreadableStorage
 
 __all__ = [
     "INDEX",

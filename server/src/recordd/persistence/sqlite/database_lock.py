@@ -11,8 +11,8 @@ import re
 import stat
 from typing import Final
 
-from recordd.backend import BackendError, refusal_of
-from recordd.file_lock import LockTaken, take_file_lock, take_lock
+from recordd.extending.backend import BackendError, refusal_of
+from recordd.system.file_lock import LockTaken, take_file_lock, take_lock
 
 __all__ = ["ASIDE", "DatabaseInUse", "DatabaseLock", "describe_other_names"]
 

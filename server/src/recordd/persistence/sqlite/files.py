@@ -16,10 +16,10 @@ from typing import Final
 
 import apsw
 
-from recordd.passing import is_passing
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 from recordd.persistence.sqlite.worker import VFS, open_vfs
+from recordd.system.passing import is_passing
 from recordd_protocol.errors import RecorddError
 
 __all__ = [

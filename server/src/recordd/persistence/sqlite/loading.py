@@ -12,7 +12,7 @@ from typing import Final, cast
 import apsw
 import msgspec
 
-from recordd.backend import (
+from recordd.extending.backend import (
     BackendError,
     DamagedStorage,
     Loaded,

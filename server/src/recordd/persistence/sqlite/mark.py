@@ -26,8 +26,8 @@ from typing import Final
 
 import msgspec
 
-from recordd.backend import BackendError, FatalBackendError, refusal_of
-from recordd.passing import NO_ROOM
+from recordd.extending.backend import BackendError, FatalBackendError, refusal_of
+from recordd.system.passing import NO_ROOM
 
 __all__ = [
     "Mark",

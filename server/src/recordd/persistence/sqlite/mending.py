@@ -14,7 +14,6 @@ from typing import Final
 
 import apsw
 
-from recordd import systemd
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.diagnosis import Diagnosis, PageFault, diagnose_pages
@@ -23,6 +22,7 @@ from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.schema import is_known_header
 from recordd.persistence.sqlite.sizes import size_of
+from recordd.system import systemd
 
 __all__ = ["StartMender", "find_missing", "look_inside", "put_right", "restamp"]
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from recordd.pages import PageLimits
+from recordd.extending.paging import PageLimits
 from recordd.persistence.sqlite.catalog import Selection
 from recordd.persistence.sqlite.tail import Entries
 

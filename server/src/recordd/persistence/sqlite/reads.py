@@ -18,8 +18,8 @@ from typing import Final, TypeVar, cast
 import apsw
 import msgspec
 
-from recordd.backend import DamagedStorage
-from recordd.pages import PageLimits, PageRoom
+from recordd.extending.backend import DamagedStorage
+from recordd.extending.paging import PageLimits, PageRoom
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
 from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan

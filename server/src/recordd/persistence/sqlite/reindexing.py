@@ -19,7 +19,7 @@ from typing import Final, cast
 
 import apsw
 
-from recordd.backend import UnreadableStorage
+from recordd.extending.backend import UnreadableStorage
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.copying import Progress, watch_progress
 from recordd.persistence.sqlite.damage import describe_damage

@@ -23,8 +23,8 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from recordd.backend import BackendError, DiskFull, refusal_of
-from recordd.passing import NO_ROOM
+from recordd.extending.backend import BackendError, DiskFull, refusal_of
+from recordd.system.passing import NO_ROOM
 
 __all__ = ["Reserve", "plan_reserve"]
 

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 import apsw
 import msgspec
 
-from recordd.backend import BackendError
-from recordd.passing import PassingError
+from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite import structure
 from recordd.persistence.sqlite.check import require_sound
 from recordd.persistence.sqlite.copying import Progress, copy_database
@@ -35,6 +34,7 @@ from recordd.persistence.sqlite.files import (
 )
 from recordd.persistence.sqlite.mark import Mark, refuse_odd_mark, write_mark
 from recordd.persistence.sqlite.standing import start_epoch
+from recordd.system.passing import PassingError
 
 __all__ = ["Restored", "locked", "put_in_place", "restore"]
 

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import apsw
 import msgspec
 
-from recordd.backend import BackendError
+from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.copying import Progress
 from recordd.persistence.sqlite.damage import take_fault_offset

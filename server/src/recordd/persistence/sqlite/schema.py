@@ -14,7 +14,7 @@ from typing import Final
 
 import apsw
 
-from recordd.backend import BackendError, refusal_of
+from recordd.extending.backend import BackendError, refusal_of
 from recordd.persistence.sqlite.damage import naming
 from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 
@@ -93,7 +93,7 @@ class Meta:
     MERGED_REV: Final = "merged_rev"
     RETENTION_TIME: Final = "retention_time_ms"
     TICK: Final = "tick"
-    """How often rows have gone: see `recordd.moments`. None is as good as 0."""
+    """How often rows have gone: see `recordd.extending.moments`. None is as good as 0."""
     DELETED_REV: Final = "deleted_rev"
     """The newest deletion whose name is forgotten: before it any record may lack rows."""
     GIVEN_REV: Final = "given_rev"

@@ -14,7 +14,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from recordd.backend import BackendError, Loaded
+from recordd.extending.backend import BackendError, Loaded
 from recordd.persistence.sqlite.database_lock import describe_other_names
 from recordd.persistence.sqlite.mark import (
     Mark,

@@ -13,8 +13,8 @@ from typing import Final, cast
 import apsw
 import msgspec
 
-from recordd.backend import CleanupTarget, Purged
-from recordd.moments import Gone
+from recordd.extending.backend import CleanupTarget, Purged
+from recordd.extending.moments import Gone
 from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
@@ -102,7 +102,7 @@ def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_re
     They are purged when the index has come to `last_rev`, the last row's there is.
 
     Returns:
-        The tick of it: see `recordd.moments`.
+        The tick of it: see `recordd.extending.moments`.
     """
     _take_name(db, record, last_rev=last_rev, deletion_rev=deletion_rev)
     return _count_tick(db)

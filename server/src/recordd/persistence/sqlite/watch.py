@@ -12,7 +12,7 @@ from typing import Final
 
 import apsw
 
-from recordd.backend import FatalBackendError, refusal_of
+from recordd.extending.backend import FatalBackendError, refusal_of
 
 __all__ = ["FileWatch"]
 

@@ -15,7 +15,7 @@ import apsw
 import apsw.sqlite_extra
 import trio
 
-from recordd.backend import (
+from recordd.extending.backend import (
     BackendError,
     BackendShutdown,
     DamagedStorage,
@@ -24,13 +24,13 @@ from recordd.backend import (
     PassingBackendError,
     SerializationError,
 )
-from recordd.gil_turns import GilTurns
 from recordd.persistence.sqlite.damage import (
     DamageReport,
     describe_damage,
     find_cause,
     watch_sqlite_log,
 )
+from recordd.persistence.sqlite.gil_turns import GilTurns
 
 __all__ = ["VFS", "SqliteWorker", "open_vfs", "translate_error"]
 

@@ -22,7 +22,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import apsw
 import trio
 
-from recordd.backend import BackendOptions, DiskFull, FatalBackendError, Loaded
+from recordd.extending.backend import BackendOptions, DiskFull, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile

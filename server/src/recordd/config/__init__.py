@@ -1,0 +1,1 @@
+"""Configuration: settings with their defaults, units and reasons, and the rules of records."""

@@ -1,0 +1,1 @@
+"""What others may add: the contract of a backend, extensions and the points that they fill."""

@@ -1,0 +1,1 @@
+"""Following records: a subscription, what it is owed, and the task that feeds those behind."""

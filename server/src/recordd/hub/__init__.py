@@ -1,0 +1,1 @@
+"""What is true now: records, their latest values, the newest changes, and who follows them."""

@@ -1,0 +1,153 @@
+"""One record as the hub knows it."""
+
+from __future__ import annotations
+
+import collections
+from typing import Final
+
+from msgspec import UNSET
+
+from recordd.config.rules import Rule
+from recordd.hub.topic import Topic
+from recordd_protocol.methods import RecordInfo
+from recordd_protocol.names import entity_of
+from recordd_protocol.rows import Row, RowKind
+
+__all__ = ["ROW_BYTES", "RecordState", "Unborn", "memory_of"]
+
+ROW_BYTES: Final = 512
+"""What a row takes in memory beside its value and its body, about."""
+
+
+def memory_of(row: Row) -> int:
+    """Return the bytes that a row takes in memory, about."""
+    return ROW_BYTES + len(row.value) + len(row.body)
+
+
+class Unborn:
+    """A record that a commit will make, as topics see it: see `Hub.prepare`."""
+
+    __slots__ = ("name", "topics", "topics_version")
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.topics: tuple[Topic, ...] = ()
+        self.topics_version = -1
+
+
+class RecordState:
+    """One record: its rule, its latest row, its recent values, and who follows it."""
+
+    __slots__ = (
+        "buffer",
+        "buffered",
+        "changed",
+        "consumed",
+        "dropped",
+        "is_deleted",
+        "latest",
+        "memory",
+        "name",
+        "produced",
+        "purged_rev",
+        "record_id",
+        "rows",
+        "rule",
+        "topics",
+        "topics_version",
+    )
+
+    def __init__(self, record_id: int, name: str, rule: Rule, latest: Row, rows: int) -> None:
+        self.record_id: Final = record_id
+        self.name: Final = name
+        self.rule: Final = rule
+        self.latest = latest
+        self.rows = rows
+        self.produced = 1
+        self.consumed = 0
+        """Values that subscribers and drains got, each counted for each of them."""
+        self.dropped = 0
+        """Values that one of them was too slow for, likewise."""
+        self.buffered = 1  # rows that ever came into the buffer: a drain's position
+        self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
+        self.memory = memory_of(latest)
+        """Bytes that the buffered rows take."""
+        self.changed = 0
+        """The hub's tick when `latest` became the latest."""
+        self.is_deleted = False
+        self.purged_rev = 0
+        """The newest rev among the rows that retention has taken."""
+        self.topics: tuple[Topic, ...] = ()
+        """The live wildcard topics that match, as of their `topics_version`."""
+        self.topics_version = -1
+
+    def reset_counts(self) -> None:
+        """Count from zero what `record.list` tells of its values."""
+        self.produced = self.consumed = self.dropped = 0
+
+    def forget_buffered(self) -> None:
+        """Empty the buffer."""
+        self.buffer.clear()
+        self.buffered = self.memory = 0
+
+    def take(self, row: Row) -> None:
+        """Count a committed row; keep it as the latest unless it came late."""
+        self.produced += 1
+        if row.rev is not None:
+            self.rows += 1
+        if row.kind is RowKind.LATEST:
+            self.latest = row
+        elif self.rule.buffer != "spmc_ring":
+            return  # a late row is history; only a ring shows every row that came
+        buffer = self.buffer
+        if len(buffer) == buffer.maxlen:  # as `memory_of` of both, without the calls
+            oldest = buffer[0]
+            self.memory += len(row.value) + len(row.body) - len(oldest.value) - len(oldest.body)
+        else:
+            self.memory += memory_of(row)
+        buffer.append(row)
+        self.buffered += 1
+
+    def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:
+        """Return the buffered rows after the first `seen`, oldest first, and the new `seen`.
+
+        At most `limit` rows, and not many more bytes than `max_bytes`: the rest is left.
+        """
+        unseen = min(self.buffered - seen, len(self.buffer))
+        if seen and self.rule.buffer == "spmc_ring":  # the first one has missed nothing
+            self.dropped += self.buffered - seen - unseen
+        seen = self.buffered - unseen
+        rows: list[Row] = []
+        size = 0
+        for row in list(self.buffer)[len(self.buffer) - unseen :][:limit]:
+            size += len(row.value) + 1
+            if rows and size > max_bytes:
+                break
+            rows.append(row)
+        return rows, seen + len(rows)
+
+    def as_info(self, latest: Row, consumers: int) -> RecordInfo:
+        """Return the metadata row of `record.list`; `consumers` are the subscriptions to it."""
+        rule = self.rule
+        is_ring = rule.buffer == "spmc_ring"
+        return RecordInfo(
+            record_id=self.record_id,
+            record_key=self.name,
+            name=self.name,
+            type_id="application/json",
+            origin="passive",
+            buffer_type=rule.buffer,
+            producer_count=0,
+            consumer_count=consumers,
+            writable=rule.writable,
+            outbound_connector_count=0,
+            produced_count=self.produced,
+            consumed_count=self.consumed,
+            dropped_count=self.dropped,
+            occupancy=(len(self.buffer), rule.capacity),
+            entity=entity_of(self.name),
+            ts=latest.ts,
+            rev=latest.rev,
+            buffer_capacity=rule.capacity if is_ring else UNSET,
+            schema_type=rule.schema_type or UNSET,
+        )

@@ -1,0 +1,102 @@
+"""A topic: one pattern that somebody follows, and who is to be told of a commit now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from recordd.outgoing.outbox import Outbox
+from recordd_protocol.dialect import EventEncoder
+from recordd_protocol.patterns import Pattern, PatternSet
+from recordd_protocol.rows import Row
+
+__all__ = ["Burst", "Follower", "Topic"]
+
+
+_FEW_ROWS: Final = 16
+"""Up to so many are encoded before it is asked whether there is room: there mostly is."""
+
+
+class Burst:
+    """The events of one commit, as messages, for everybody whose bytes they are."""
+
+    __slots__ = ("messages", "size", "updates")
+
+    def __init__(self, messages: list[bytes], updates: int) -> None:
+        self.messages: Final = messages
+        self.updates: Final = updates
+        self.size: Final = sum(map(len, messages))
+
+
+class Follower(Protocol):
+    """A subscription as a topic sees it while it is live."""
+
+    @property
+    def encoder(self) -> EventEncoder:
+        """Puts its events into bytes."""
+
+    @property
+    def unreported(self) -> int:
+        """Updates that it did not get and was not told of yet."""
+
+    def has_room(self, updates: int) -> bool:
+        """Tell whether so many updates may find room; where not, it is not live any more."""
+
+    def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
+        """Take the events of a commit; return the outbox they are in, None where there is no room.
+
+        Without room it is not live any more.
+        """
+
+
+class Topic:
+    """One pattern. `published` counts the updates that matched it since it was made.
+
+    Without `late` only those late rows count that a ring shows: see `Topics.takes`.
+
+    `transients` counts those of them that no storage has, and `transients_before` those
+    before the commit that is being published, or was last. `since` is the version of the
+    set of topics that it came with.
+    """
+
+    __slots__ = (
+        "followers",
+        "late",
+        "live",
+        "pattern",
+        "patterns",
+        "published",
+        "since",
+        "transients",
+        "transients_before",
+    )
+
+    def __init__(self, pattern: Pattern, since: int, *, late: bool) -> None:
+        self.pattern: Final = pattern
+        self.late: Final = late
+        self.since: Final = since
+        self.patterns: Final = PatternSet([pattern])
+        self.followers = 0
+        self.live: Final[dict[Follower, None]] = {}
+        self.published = 0
+        self.transients = 0
+        self.transients_before = 0
+
+    def publish(self, rows: Sequence[Row], touched: dict[Outbox, None]) -> None:
+        """Give the rows of one commit to all that are live; note the outboxes they went to."""
+        self.published += len(rows)
+        self.transients_before = self.transients
+        self.transients += sum([row.rev is None for row in rows])
+        shared: dict[object, Burst] = {}
+        are_many = len(rows) > _FEW_ROWS
+        for follower in list(self.live):
+            encoder = follower.encoder
+            burst = None if follower.unreported else shared.get(encoder.share_key)
+            if burst is None:
+                if are_many and not follower.has_room(len(rows)):
+                    continue  # before they are encoded for nothing
+                burst = Burst(encoder.encode(rows, follower.unreported), len(rows))
+                if not follower.unreported:
+                    shared[encoder.share_key] = burst
+            if (outbox := follower.push(rows, burst)) is not None:
+                touched[outbox] = None

@@ -1,0 +1,271 @@
+"""Write requests, and the plan that turns a batch of them into rows.
+
+Planning is pure: it decides times, commit numbers, lateness and conditions against the
+hub and against the batch's own earlier rows, and changes nothing. The writer commits the
+plan and then applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from recordd.hub.hub import Hub
+from recordd.hub.records import ROW_BYTES, RecordState, memory_of
+from recordd.system.turns import Steps
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.rows import Row, RowKind
+
+__all__ = [
+    "Condition",
+    "Deletion",
+    "Outcome",
+    "Plan",
+    "Planned",
+    "Trim",
+    "Write",
+    "WriteItem",
+    "WriteRequest",
+]
+
+WriteItem = tuple[str, bytes, int | None]
+"""Name, value, and `ts` in ms or None for the time of the commit."""
+
+
+class Condition(NamedTuple):
+    """Only if the latest row of the record has this rev, 0 for no record.
+
+    `where` names the parameter in a refusal.
+    """
+
+    name: str
+    if_rev: int
+    where: str = ""
+
+
+_ROWS_A_STEP: Final = 32
+"""Planned between two steps: some 4 µs each."""
+
+_BODY_BYTES: Final = 80
+"""What a row's body has beside its name and its value, about."""
+
+Outcome = Callable[[object], None]
+"""Takes what a request came to: its result, or the RequestError that refused it."""
+
+
+class _Request:
+    """What waits in the queue; settled exactly once."""
+
+    __slots__ = ("deliver", "is_settled")
+
+    def __init__(self) -> None:
+        self.deliver: Outcome = _discard
+        self.is_settled = False
+
+    def settle(self, outcome: object) -> None:
+        """Hand the outcome to who waits for it."""
+        assert not self.is_settled, "a request has one outcome"
+        self.is_settled = True
+        self.deliver(outcome)
+
+
+class Write(_Request):
+    """Rows to be committed together, or not at all.
+
+    All `conditions` have to hold before the first row. `to_result` makes the method's result
+    from the rows.
+    """
+
+    __slots__ = ("conditions", "items", "size_bytes", "to_result")
+
+    def __init__(
+        self,
+        items: list[WriteItem],
+        to_result: Callable[[list[Row]], object],
+        *,
+        conditions: Sequence[Condition] = (),
+    ) -> None:
+        super().__init__()
+        self.items: Final = items
+        self.to_result: Final = to_result
+        self.conditions: Final = conditions
+        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _ in items])
+
+
+class Deletion(_Request):
+    """A record to be deleted with its history."""
+
+    __slots__ = ("name", "size_bytes", "to_result")
+
+    def __init__(self, name: str, to_result: Callable[[int], object]) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.to_result: Final = to_result
+        self.size_bytes: Final = ROW_BYTES
+
+
+class Trim(_Request):
+    """Rows of a record newer than a time, to be deleted: a slice of them."""
+
+    __slots__ = ("name", "newer_than_ms", "size_bytes")
+
+    def __init__(self, name: str, newer_than_ms: int) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.newer_than_ms: Final = newer_than_ms
+        self.size_bytes: Final = ROW_BYTES
+
+
+WriteRequest = Write | Deletion | Trim
+
+
+class Planned:
+    """A write whose rows are decided."""
+
+    __slots__ = ("rows", "write")
+
+    def __init__(self, write: Write, rows: list[Row]) -> None:
+        self.write: Final = write
+        self.rows: Final = rows
+
+
+class Plan:
+    """What a batch of writes will do, if it commits; nothing before `make` has come to its end."""
+
+    def __init__(self, writes: Iterable[Write], hub: Hub, *, now_ms: int, storing: bool) -> None:
+        self.planned: Final[list[Planned]] = []
+        self.refused: Final[list[tuple[Write, RequestError]]] = []
+        self._hub: Final = hub
+        self._now_ms: Final = now_ms
+        self._storing: Final = storing
+        self._rev = hub.rev
+        self._latest: dict[str, Row] = {}
+        self._created = 0
+        self._grown = 0
+        self._writes: Final = list(writes)
+        # Twice: a row's value is kept as it is, and in the row as answers show it.
+        most = 2 * sum([write.size_bytes for write in self._writes])
+        self._is_tight: Final = hub.latest_bytes + most > hub.max_latest_bytes
+
+    def make(self) -> Iterator[None]:
+        """Plan one write after the other, in steps; the hub is not to change meanwhile."""
+        for number, write in enumerate(self._writes, 1):
+            try:
+                self._check(write)
+            except RequestError as error:
+                self.refused.append((write, error))
+            else:
+                # Most have one row, for which steps of its own would cost as much as it does.
+                if len(write.items) == 1:
+                    rows = [self._plan_row(*write.items[0])]
+                else:
+                    rows = yield from self._plan_rows(write.items)
+                self.planned.append(Planned(write, rows))
+            if number % _ROWS_A_STEP == 0:
+                yield
+
+    def rows_to_store(self) -> list[Row]:
+        """Return the rows that are persisted, in `rev` order."""
+        return [row for planned in self.planned for row in planned.rows if row.rev is not None]
+
+    def _check(self, write: Write) -> None:
+        for condition in write.conditions:
+            self._check_condition(condition)
+        self._check_room(write.items)
+        if self._is_tight:
+            self._check_memory(write.items)
+
+    def _plan_rows(self, items: list[WriteItem]) -> Steps[list[Row]]:
+        rows: list[Row] = []
+        for start in range(0, len(items), _ROWS_A_STEP):
+            rows += [self._plan_row(*item) for item in items[start : start + _ROWS_A_STEP]]
+            yield
+        return rows
+
+    def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
+        state = self._hub.find(name)
+        latest = self._latest.get(name) or (None if state is None else state.latest)
+        if ts is None:
+            # The record's own clock never runs backwards: a write without ts must become
+            # the latest, also when our clock was set back or a client's runs ahead.
+            ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
+        rev = None
+        if self._is_stored(name, state):
+            rev = self._rev = self._rev + 1
+        # Later commits have greater revs: at the same ts the newer row is the latest.
+        if latest is not None and ts < latest.ts:
+            return Row(name, value, ts, rev, RowKind.LATE)
+        if latest is None:
+            self._created += 1
+        row = self._latest[name] = Row(name, value, ts, rev)
+        return row
+
+    def _is_stored(self, name: str, state: RecordState | None) -> bool:
+        if not self._storing:
+            return False
+        rule = self._hub.rules.rule_for(name) if state is None else state.rule
+        return rule.persist
+
+    def _find_latest(self, name: str) -> Row | None:
+        if row := self._latest.get(name):
+            return row
+        state = self._hub.find(name)
+        return None if state is None else state.latest
+
+    def _check_condition(self, condition: Condition) -> None:
+        name, if_rev, where = condition
+        if if_rev and not self._is_stored(name, self._hub.find(name)):
+            refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
+            raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
+        latest = self._find_latest(name)
+        if latest is None:
+            found, holds = "does not exist", if_rev == 0
+        else:
+            found = "exists" if latest.rev is None else f"is at rev {latest.rev}"
+            holds = if_rev == latest.rev
+        if not holds:
+            refusal = f"{where}if_rev: record {name!r} {found}, not {if_rev}"
+            raise RequestError(Reason.CONFLICT, refusal)
+
+    def _check_room(self, items: list[WriteItem]) -> None:
+        room = self._hub.max_records - len(self._hub) - self._created
+        if room >= len(items):
+            return
+        new: set[str] = set()
+        for index, (name, _, _) in enumerate(items):
+            if self._find_latest(name) is None:
+                new.add(name)
+            if len(new) > room:
+                where = f"records[{index}]: " if len(items) > 1 else ""
+                refusal = f"{where}there are {self._hub.max_records} records, which is the limit"
+                raise RequestError(Reason.OVERLOADED, refusal)
+
+    def _check_memory(self, items: list[WriteItem]) -> None:
+        """Refuse what latest values have no room for, before it is committed.
+
+        So the same values have room when they are loaded at the next start.
+        """
+        growth = sum([self._growth_of(name, value, ts) for name, value, ts in items])
+        hub = self._hub
+        if growth > 0 and hub.latest_bytes + self._grown + growth > hub.max_latest_bytes:
+            taken = hub.latest_bytes + self._grown
+            text = f"max_latest_bytes: latest values take {taken} of {hub.max_latest_bytes} bytes"
+            raise RequestError(Reason.OVERLOADED, text)
+        self._grown += growth
+
+    def _growth_of(self, name: str, value: bytes, ts: int | None) -> int:
+        size = ROW_BYTES + 2 * len(value) + len(name.encode()) + _BODY_BYTES
+        state, planned = self._hub.find(name), self._latest.get(name)
+        if state is None:
+            is_single = self._hub.rules.rule_for(name).capacity == 1
+            return size - memory_of(planned) if planned is not None and is_single else size
+        if len(state.buffer) != state.buffer.maxlen:
+            return size
+        is_single = state.buffer.maxlen == 1
+        if is_single and ts is not None and ts < state.latest.ts:
+            return 0  # late: history only
+        return size - memory_of(planned if is_single and planned is not None else state.buffer[0])
+
+
+def _discard(outcome: object) -> None:
+    """Stand in until a session says where the outcome goes."""

@@ -1,0 +1,102 @@
+"""The bounded channel in front of the writer.
+
+Bounded in requests and in bytes. A full queue makes the connection wait, which stops its
+reading and so pushes back to the client's socket; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Final
+
+import trio
+
+from recordd.writing.plan import WriteRequest
+from recordd_protocol.errors import Reason, RequestError
+
+__all__ = ["WriteQueue"]
+
+
+class WriteQueue:
+    """First in, first out. Many connections put, one writer takes."""
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests: Final = max_requests
+        self._max_bytes: Final = max_bytes
+        self._requests: Final[collections.deque[WriteRequest]] = collections.deque()
+        self._bytes = 0
+        self._closed = False
+        self._room: Final = trio.lowlevel.ParkingLot()
+        self._wakeup = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the values that wait."""
+        return self._bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def put_nowait(self, request: WriteRequest) -> None:
+        """Accept a request, or raise `trio.WouldBlock` when the queue is full.
+
+        Raises:
+            RequestError: `unavailable` once the queue is closed.
+        """
+        if self._closed:
+            raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
+        # A request larger than the whole queue passes when it is alone.
+        if self._requests and (
+            len(self._requests) >= self._max_requests
+            or self._bytes + request.size_bytes > self._max_bytes
+        ):
+            raise trio.WouldBlock
+        self._requests.append(request)
+        self._bytes += request.size_bytes
+        self._wakeup.set()
+
+    async def put(self, request: WriteRequest) -> None:
+        """Accept a request, waiting for room; cancelled, it was not accepted.
+
+        Raises:
+            RequestError: `unavailable` once the queue is closed, while waiting too.
+        """
+        while True:
+            try:
+                return self.put_nowait(request)
+            except trio.WouldBlock:
+                await self._room.park()
+
+    def take_nowait(self, max_bytes: int) -> list[WriteRequest]:
+        """Take what waits, oldest first, up to about `max_bytes`; empty where nothing does."""
+        taken = []
+        size = 0
+        while self._requests and size < max_bytes:
+            request = self._requests.popleft()
+            size += request.size_bytes
+            taken.append(request)
+        self._bytes -= size
+        if not self._requests and not self._closed:
+            self._wakeup = trio.Event()
+        if taken:
+            self._room.unpark_all()
+        return taken
+
+    async def wait_wakeup(self) -> None:
+        """Wait until a request is there, or `wake` or `close` was called since the last take."""
+        await self._wakeup.wait()
+
+    def wake(self) -> None:
+        """Make `wait_wakeup` return although nothing was put."""
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Accept nothing more; what was accepted stays to be taken."""
+        self._closed = True
+        self._wakeup.set()
+        self._room.unpark_all()

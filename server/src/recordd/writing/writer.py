@@ -1,0 +1,300 @@
+"""The writer actor: the one task that changes anything.
+
+It drains what has queued up into one transaction (group commit), publishes after COMMIT,
+and only then answers. Batches form by themselves: what arrived while the last one was
+being committed is the next one, so no timer delays a lone write. Between batches it runs
+housekeeping (index merge, retention) one slice at a time, so that no write waits long.
+
+A batch is retried request by request only when the backend cannot serialize one of its
+rows: then the faulty request alone is refused. Trouble of the storage itself (disk full)
+refuses the whole batch; retrying each request would find the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from recordd.extending.backend import (
+    FatalBackendError,
+    PersistenceBackend,
+    PersistenceError,
+    SerializationError,
+    WatchedBackend,
+)
+from recordd.hub.hub import Hub
+from recordd.hub.records import RecordState
+from recordd.hub.topics import Delivery
+from recordd.system.turns import Turns
+from recordd.writing.deletion import delete_record, forget_record
+from recordd.writing.plan import Deletion, Plan, Trim, Write, WriteRequest
+from recordd.writing.queue import WriteQueue
+from recordd.writing.trimming import trim_record
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.methods import Trimmed
+from recordd_protocol.rows import Row
+
+__all__ = ["Housekeeper", "Writer"]
+
+logger: Final = logging.getLogger(__name__)
+
+_BATCH_BYTES: Final = 4 << 20
+"""A transaction's size: past it, larger batches gain nothing and only delay answers."""
+
+_IDLE_AFTER_S: Final = 1.0
+"""With no write for this long, housekeeping may do what it put off."""
+
+_CHECK_EVERY_S: Final = 0.5
+"""How often the storage is looked at: what goes wrong with it is noticed within a second."""
+
+_LAST_MERGE_S: Final = 1.0
+"""How long a stop may take for the index; what is left is indexed after the next start."""
+
+_RETRY_AFTER_S: Final = 5.0
+"""How long housekeeping rests after an error: a full disk is not emptied by trying."""
+
+Housekeeper = Callable[[bool], Awaitable[bool]]
+"""Does one slice of work, told whether the writer idles; returns whether more is due now."""
+
+
+class Writer:
+    """Owns the hub's changes and the backend's writing side."""
+
+    def __init__(
+        self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue, turns: Turns
+    ) -> None:
+        self.queue: Final = queue
+        self.commits = 0
+        self.rows_committed = 0
+        self.housekeeping_errors = 0
+        self._hub: Final = hub
+        self._backend: Final = backend
+        self._turns: Final = turns
+        self._housekeepers: Final[list[Housekeeper]] = []
+        self._housekeep_not_before = 0.0
+        self._watched: Final[WatchedBackend | None] = (
+            backend if isinstance(backend, WatchedBackend) else None
+        )
+        self._check_not_before = 0.0 if self._watched else math.inf
+        if backend is not None:
+            self._housekeepers.append(self._maintain)
+
+    def add_housekeeper(self, housekeeper: Housekeeper) -> None:
+        """Have `housekeeper` run between batches; call `queue.wake` when it has work."""
+        self._housekeepers.append(housekeeper)
+
+    async def run(self) -> None:
+        """Serve the queue until it is closed and drained; then index what is not yet.
+
+        Raises:
+            FatalBackendError: when the storage cannot be trusted any more; the requests
+                of the batch were refused.
+        """
+        idle_at = trio.current_time() + _IDLE_AFTER_S
+        while True:
+            if batch := self.queue.take_nowait(_BATCH_BYTES):
+                await self._commit(batch)
+                idle_at = trio.current_time() + _IDLE_AFTER_S
+            elif self.queue.closed:
+                return await self._index_all()
+            await self._check()
+            is_idle = trio.current_time() >= idle_at
+            if await self._housekeep(is_idle) or len(self.queue):
+                continue
+            await self._sleep(self._housekeep_not_before if is_idle else idle_at)
+
+    async def _sleep(self, until: float) -> None:
+        """Wait until there is work, or until a time that is yet to come; look at the storage."""
+        if until <= trio.current_time():
+            until = math.inf
+        while not await self._wait_wakeup(min(until, self._check_not_before)):
+            if trio.current_time() >= until:
+                return
+            await self._check()
+
+    async def _wait_wakeup(self, until: float) -> bool:
+        with trio.move_on_at(until):
+            await self.queue.wait_wakeup()
+            return True
+        return False
+
+    async def _check(self) -> None:
+        """Have the storage look at itself now and then, whether there is work or not."""
+        now = trio.current_time()
+        if self._watched is not None and now >= self._check_not_before:
+            self._check_not_before = now + _CHECK_EVERY_S
+            await self._watched.check()
+
+    async def _housekeep(self, idle: bool) -> bool:
+        """Run every housekeeper once; one that fails is tried again a little later."""
+        if trio.current_time() < self._housekeep_not_before:
+            return False
+        due = failed = False
+        for housekeeper in self._housekeepers:
+            try:
+                due = await housekeeper(idle) or due
+            except FatalBackendError:
+                raise
+            except PersistenceError as error:
+                # The others go on: what one cannot do, on a full disk, another may mend.
+                failed = True
+                self.housekeeping_errors += 1
+                logger.error("housekeeping put off for %g s: %s", _RETRY_AFTER_S, error)
+        if failed:
+            self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
+        return due and not failed
+
+    async def _maintain(self, idle: bool) -> bool:
+        assert self._backend is not None, "only added where there is one"
+        return await self._backend.maintain(self._hub.rev if idle else 0)
+
+    async def _index_all(self) -> None:
+        """Index every row, for a second at most: then damage to one concerns that row alone.
+
+        Raises:
+            FatalBackendError: as `run` does.
+        """
+        backend, ends_at = self._backend, trio.current_time() + _LAST_MERGE_S
+        try:
+            while (
+                backend is not None
+                and backend.indexed_rev < self._hub.rev
+                and trio.current_time() < ends_at
+                and await backend.maintain(self._hub.rev)
+            ):
+                pass
+        except FatalBackendError:
+            raise
+        except PersistenceError as error:
+            logger.warning("rows stay unindexed until the next start: %s", error)
+
+    async def _commit(self, batch: Sequence[WriteRequest]) -> None:
+        """Commit runs of writes together; a deletion takes its turn between them.
+
+        Every request of the batch is settled on return, and also when this raises.
+        """
+        try:
+            for is_write, run in itertools.groupby(batch, lambda item: isinstance(item, Write)):
+                if is_write:
+                    await self._commit_writes([item for item in run if isinstance(item, Write)])
+                else:
+                    for item in run:
+                        await self._commit_removal(item)
+        except FatalBackendError as fault:
+            for request in batch:
+                if not request.is_settled:
+                    request.settle(fault)
+            raise
+
+    async def _commit_writes(self, writes: list[Write]) -> None:
+        storing = self._backend is not None
+        plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
+        await self._turns.run(plan.make())
+        for write, refusal in plan.refused:
+            write.settle(refusal)
+        rows = [row for planned in plan.planned for row in planned.rows]
+        delivery = await self._sort(self._hub.prepare(rows)) if self._hub.topics else None
+        try:
+            await self._store(plan)
+        except FatalBackendError:
+            raise
+        except SerializationError as error:
+            if len(plan.planned) == 1:
+                plan.planned[0].write.settle(error)
+                return
+            for planned in plan.planned:
+                await self._commit_writes([planned.write])
+        except PersistenceError as error:
+            logger.warning("%d writes refused: %s", len(plan.planned), error)
+            for planned in plan.planned:
+                planned.write.settle(error)
+        else:
+            # Only what came to be followed meanwhile.
+            self._publish(plan, rows, delivery and await self._sort(delivery))
+
+    async def _store(self, plan: Plan) -> None:
+        rows = plan.rows_to_store()
+        if rows and self._backend is not None:
+            await self._backend.store(rows)
+            self.commits += 1
+            self.rows_committed += len(rows)
+
+    async def _sort(self, delivery: Delivery) -> Delivery:
+        """Find out who is to be told, in turns: publishing, which lets nobody run, is quick."""
+        await self._turns.run(delivery.sort())
+        return delivery
+
+    def _publish(self, plan: Plan, rows: list[Row], delivery: Delivery | None) -> None:
+        if rows:
+            self._hub.publish(rows, delivery)
+        for planned in plan.planned:
+            planned.write.settle(planned.write.to_result(planned.rows))
+
+    async def _commit_removal(self, item: WriteRequest) -> None:
+        assert not isinstance(item, Write), "those are committed together"
+        if isinstance(item, Trim):
+            await self._commit_trim(item)
+        else:
+            await self._commit_deletion(item)
+
+    async def _commit_trim(self, trim: Trim) -> None:
+        state = self._hub.find(trim.name)
+        is_stored = trim.name in self._hub.archive
+        if state is not None:
+            is_stored = is_stored or (state.rule.persist and self._backend is not None)
+            await self._turns.run(self._hub.topics.match(state))
+        elif not is_stored:
+            refusal = f"record {trim.name!r} does not exist"
+            trim.settle(RequestError(Reason.NOT_FOUND, refusal))
+            return
+        trimmed = Trimmed(deleted=0, more=False)
+        try:
+            if is_stored and self._backend is not None:
+                trimmed = await trim_record(self._hub, self._backend, trim.name, trim.newer_than_ms)
+            # A value that is not stored has no other behind it.
+            if state is not None and state.latest.rev is None and not trimmed.more:
+                self._forget_if_newer(state, trim.newer_than_ms)
+        except FatalBackendError:
+            raise
+        except RequestError as error:
+            trim.settle(error)
+        else:
+            trim.settle(trimmed)
+
+    def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
+        if state.latest.ts > than_ms:
+            forget_record(self._hub, state.name)
+
+    async def _commit_deletion(self, deletion: Deletion) -> None:
+        state = self._hub.find(deletion.name)
+        rows = self._hub.archive.rows_of(deletion.name)
+        is_stored = rows > 0
+        if state is not None:
+            rows += state.rows
+            is_stored = is_stored or (state.rule.persist and self._backend is not None)
+            await self._turns.run(self._hub.topics.match(state))
+        elif not is_stored:
+            refusal = f"record {deletion.name!r} does not exist"
+            deletion.settle(RequestError(Reason.NOT_FOUND, refusal))
+            return
+        try:
+            if is_stored and self._backend is not None:
+                await delete_record(self._hub, self._backend, deletion.name)
+            else:
+                forget_record(self._hub, deletion.name)
+        except FatalBackendError:
+            raise
+        except PersistenceError as error:
+            deletion.settle(error)
+        else:
+            deletion.settle(deletion.to_result(rows))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,288 @@
+"""One moment: whoever's turn came sees what there was, or is refused; both backends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from recordd.extending.backend import (
+    BackendOptions,
+    CleanupTarget,
+    PersistenceBackend,
+    QueryParams,
+    ReplayParams,
+)
+from recordd.extending.moments import Gone, Moment, Moments
+from recordd.extending.paging import PageLimits
+from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.patterns import PatternSet, compile_patterns
+from recordd_protocol.rows import Page
+from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
+
+EVERYTHING = compile_patterns("#")
+TWO_ROWS = PageLimits(2, 1 << 20)
+
+
+async def fill(backend: PersistenceBackend) -> None:
+    """Rows 1 to 8 of `a` and `b` in turn, `ts` ten times the rev, on disk and indexed."""
+    await backend.store([row(n, "ba"[n % 2]) for n in range(1, 9)])
+    await settle(backend)
+
+
+async def clean_up(backend: PersistenceBackend, name: str, older_than_ms: int) -> None:
+    await settle(backend)
+    await backend.cleanup([CleanupTarget(name, older_than_ms, None, True)], 100, next_rev=1000)
+
+
+async def reason_of(answer: Awaitable[Any]) -> Reason | None:
+    """Return why it is refused, None where it is not."""
+    try:
+        await answer
+    except RequestError as error:
+        return error.reason
+    return None
+
+
+async def test_readers_from_before_a_deletion_see_every_row_and_those_after_it_none(
+    backend: PersistenceBackend,
+) -> None:
+    await fill(backend)
+    moment = backend.take_moment(8)
+    query = backend.query(EVERYTHING, ask(backend, as_of=8))
+    named = backend.query(compile_patterns("a"), ask(backend, as_of=8))
+    replay = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
+    wild = backend.replay(compile_patterns("a*"), ask_log(backend, as_of=8))
+    at = backend.at(3, moment)
+    await backend.delete("a", 9)
+    await backend.store([row(10, "a"), row(11, "c")])
+    await settle(backend)
+    assert revs((await query).rows) == list(range(1, 9))
+    assert revs((await named).rows) == [1, 3, 5, 7]
+    assert revs((await replay).rows) == list(range(1, 9))
+    assert revs((await wild).rows) == [1, 3, 5, 7]
+    found = await at
+    assert found is not None
+    assert found.name == "a"
+    late = await backend.query(EVERYTHING, ask(backend))
+    assert revs(late.rows) == [2, 4, 6, 8, 10, 11]
+    assert await backend.at(3, backend.take_moment(AS_OF)) is None
+
+
+async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
+    backend: PersistenceBackend,
+) -> None:
+    await fill(backend)
+    params = ask(backend, as_of=8, page=TWO_ROWS)
+    first = await backend.query(EVERYTHING, params)
+    await backend.delete("a", 9)
+    await backend.store([row(10, "a")])
+    await settle(backend)
+    rows, page = list(first.rows), first
+    while page.next is not None:
+        page = await backend.query(EVERYTHING, msgspec.structs.replace(params, after=page.next))
+        rows += page.rows
+    assert revs(rows) == list(range(1, 9))
+
+
+Loss = Callable[[PersistenceBackend], Awaitable[None]]
+LOSSES: dict[str, Loss] = {
+    "a deletion": lambda backend: backend.delete("a", 9),
+    "retention": lambda backend: clean_up(backend, "a", 60),
+}
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+async def test_a_page_is_refused_when_rows_that_were_to_come_are_gone(
+    backend: PersistenceBackend, loss: str
+) -> None:
+    await fill(backend)
+    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+    await LOSSES[loss](backend)
+
+    async def follow(pattern: str, **params: Any) -> Page:
+        return await backend.query(
+            compile_patterns(pattern), ask(backend, after=first.next, **params)
+        )
+
+    for pattern in ("#", "a", "a*"):
+        assert await reason_of(follow(pattern)) is Reason.EXPIRED, pattern
+    assert await reason_of(follow("a", end=10)) is None  # the range ends before the page
+    assert revs((await follow("b")).rows) == [4, 6, 8]
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
+    backend: PersistenceBackend, loss: str
+) -> None:
+    await backend.store([row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
+    await settle(backend)
+    limits = PageLimits(4, 1 << 20)  # to the very last that goes
+    first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=limits))
+    await LOSSES[loss](backend)
+    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
+    assert revs(first.rows + second.rows) == list(range(1, 11))
+
+
+async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
+    backend: PersistenceBackend,
+) -> None:
+    await fill(backend)
+    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+    waiting = backend.query(EVERYTHING, ask(backend, as_of=8))
+    log = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
+    await backend.store([row(9, "c"), row(10, "c")])
+    await clean_up(backend, "c", 95)
+    await backend.delete("c", 11)
+    assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
+    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
+    assert revs(first.rows + second.rows) == list(range(1, 9))
+
+
+async def test_what_went_before_the_first_page_refuses_none(backend: PersistenceBackend) -> None:
+    await fill(backend)
+    await clean_up(backend, "a", 60)
+    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+    await backend.store([row(9, "c")])
+    await backend.delete("c", 10)
+    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
+    assert revs(first.rows + second.rows) == [2, 4, 6, 7, 8]
+
+
+async def test_a_page_says_from_when_on_it_is_whole(backend: PersistenceBackend) -> None:
+    """What went before a page was read concerns nobody who goes on behind it."""
+    await fill(backend)
+    first = await backend.query(compile_patterns("b"), ask(backend, as_of=8, page=TWO_ROWS))
+    await clean_up(backend, "a", 60)
+    second = await backend.query(
+        compile_patterns("b"), ask(backend, after=first.next, page=PageLimits(1, 1 << 20))
+    )
+    third = await backend.query(EVERYTHING, ask(backend, after=second.next))
+    assert revs(first.rows + second.rows) == [2, 4, 6]
+    assert revs(third.rows) == [7, 8]
+
+
+async def test_readers_from_before_a_retention_see_every_row_or_are_refused(
+    backend: PersistenceBackend,
+) -> None:
+    await fill(backend)
+    moment = backend.take_moment(8)
+    concerned: list[Awaitable[Any]] = [
+        backend.query(EVERYTHING, ask(backend, as_of=8)),
+        backend.query(compile_patterns("a"), ask(backend, as_of=8, start=40, end=60)),
+        backend.replay(EVERYTHING, ask_log(backend, as_of=8)),
+        backend.at(3, moment),
+    ]
+    spared = [
+        backend.query(compile_patterns("b"), ask(backend, as_of=8)),
+        backend.query(compile_patterns("a"), ask(backend, as_of=8, start=60)),
+        backend.replay(EVERYTHING, ask_log(backend, after=5, as_of=8)),
+        backend.replay(compile_patterns("b"), ask_log(backend, as_of=8)),
+    ]
+    await clean_up(backend, "a", 60)
+    if isinstance(backend, SqliteBackend):
+        for answer in concerned:
+            assert await reason_of(answer) is Reason.EXPIRED
+    else:
+        whole, part, log, one = [await answer for answer in concerned]
+        assert revs(whole.rows) == revs(log.rows) == list(range(1, 9))
+        assert (revs(part.rows), one.rev) == ([5], 3)
+    assert [revs((await answer).rows) for answer in spared] == [
+        [2, 4, 6, 8], [7], [6, 7, 8], [2, 4, 6, 8],
+    ]  # fmt: skip
+
+
+async def test_rows_of_a_deleted_record_go_when_the_last_reader_from_before_has_gone(
+    backend: PersistenceBackend,
+) -> None:
+    await fill(backend)
+    first = backend.take_moment(8)
+    await backend.delete("a", 9)
+    second = backend.take_moment(9)
+    await backend.delete("b", 10)
+    await settle(backend)
+    both = await backend.replay(EVERYTHING, ask_log_at(first))
+    only_b = await backend.replay(EVERYTHING, ask_log_at(second))
+    assert (len(both.rows), len(only_b.rows)) == (8, 4)
+    del first
+    await settle(backend)
+    assert revs((await backend.query(EVERYTHING, ask_at(second))).rows) == [2, 4, 6, 8]
+    del second
+    await settle(backend)
+    if isinstance(backend, SqliteBackend):
+        assert backend._writer is not None
+        assert await backend._writer.run(lambda db: db.execute("SELECT * FROM log").get) is None
+    else:
+        assert backend.statistics()["rows"] == 0
+
+
+def ask_log_at(moment: Moment) -> ReplayParams:
+    return ReplayParams(moment=moment, after=0, page=PageLimits(100, 1 << 20))
+
+
+def ask_at(moment: Moment) -> QueryParams:
+    return QueryParams(moment=moment, page=PageLimits(100, 1 << 20))
+
+
+def is_refused(moments: Moments, name: str, *, since: int, behind: int) -> bool:
+    patterns: PatternSet = compile_patterns(name)
+    try:
+        moments.check_page(
+            patterns, since=since, until=moments.tick, behind=(behind, 0), end_ms=None, as_of=100
+        )
+    except RequestError:
+        return True
+    return False
+
+
+def test_what_is_forgotten_may_have_been_anybodys_rows() -> None:
+    moments = Moments(max_names=2)
+    for n, name in enumerate("abc", 1):
+        moments.note_deletion(Gone(name, (n * 10, n), n, n))
+    assert is_refused(moments, "x", since=0, behind=9)
+    assert not is_refused(moments, "x", since=0, behind=11)
+    assert not is_refused(moments, "x", since=1, behind=9)
+    assert is_refused(moments, "c", since=1, behind=9)
+
+
+def test_too_many_names_to_match_are_taken_for_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recordd.extending.moments._MAX_MATCHES", 4)
+    moments = Moments()
+    for n in range(1, 6):
+        moments.note_deletion(Gone(f"gone.{n}", (n * 10, n), n, n))
+    assert is_refused(moments, "kept.*", since=0, behind=0)
+    assert not is_refused(moments, "kept.*", since=1, behind=0)
+    assert not is_refused(moments, "kept.*", since=0, behind=11)
+    assert not is_refused(moments, "kept.a", since=0, behind=0)
+    assert is_refused(moments, "gone.3", since=0, behind=0)
+
+
+def test_what_went_before_the_start_is_known_by_its_tick_alone() -> None:
+    moments = Moments(tick=7)
+    assert is_refused(moments, "x", since=6, behind=1 << 62)
+    assert not is_refused(moments, "x", since=7, behind=0)
+
+
+async def test_a_cursor_survives_a_restart_only_if_nothing_went_since(tmp_path: Path) -> None:
+    options = BackendOptions(database=str(tmp_path / "a.db"))
+    backend = SqliteBackend(options)
+    await backend.initialize()
+    await fill(backend)
+    await backend.delete("a", 9)
+    first = await backend.query(EVERYTHING, ask(backend, as_of=9, page=TWO_ROWS))
+    await backend.close()
+    backend = SqliteBackend(options)
+    await backend.initialize()
+    second = await backend.query(EVERYTHING, ask(backend, after=first.next, page=TWO_ROWS))
+    assert revs(first.rows + second.rows) == [2, 4, 6, 8]
+    await clean_up(backend, "b", 30)
+    await backend.close()
+    backend = SqliteBackend(options)
+    await backend.initialize()
+    with pytest.raises(RequestError, match="deleted after"):
+        await backend.query(EVERYTHING, ask(backend, after=first.next))
+    await backend.close()

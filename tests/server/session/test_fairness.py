@@ -1,0 +1,199 @@
+"""Large pieces of work are cut: no pass of the loop does much of one. Work is counted, not timed."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from recordd.config.rules import read_rules
+from recordd.extending.backend import Purged
+from recordd.hub import hub as hub_module
+from recordd.hub.hub import Hub
+from recordd_protocol import jsonrpc
+from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.patterns import PatternSet, compile_pattern
+from recordd_protocol.rows import Row, RowKind, join_rows
+from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
+from tests.loop_lag import LoopLag
+from tests.wire import request
+
+ROWS = 2000
+
+
+class Calls:
+    """Counts the calls of a function, and makes each take 10 µs: a turn has 200 of them."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.count = 0
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.count += 1
+        ends = time.perf_counter() + 10e-6
+        while time.perf_counter() < ends:
+            pass
+        return self._function(*args, **kwargs)
+
+
+@pytest.fixture
+def matched(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Counts the names that views match."""
+    calls = Calls(PatternSet.matches)
+    monkeypatch.setattr(PatternSet, "matches", lambda self, name: calls(self, name))
+    return calls
+
+
+async def write_many(peer: Peer, names: range, value: object = 1) -> None:
+    rows = [{"name": f"r.{n}", "value": value} for n in names]
+    assert "last_rev" in await peer.call("record.set_many", records=rows)
+
+
+def watch(calls: Calls) -> LoopLag:
+    lag = LoopLag(count=lambda: calls.count)
+    trio.lowlevel.add_instrument(lag)
+    return lag
+
+
+async def test_a_large_write_is_checked_and_planned_in_turns(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = core.core.hub
+    found = Calls(hub.find)
+    monkeypatch.setattr(hub, "find", found)
+    lag = watch(found)
+    await write_many(core.connect(), range(ROWS))
+    assert found.count >= 2 * ROWS
+    assert lag.most_counted < found.count // 2
+
+
+async def test_a_large_write_that_is_refused_at_its_end_leaves_nothing(core: CoreInMemory) -> None:
+    peer = core.connect()
+    rows = [{"name": f"r.{n}", "value": 1} for n in range(ROWS)]
+    await peer.send(
+        request("record.set_many", 1, records=[*rows, {"name": "a b", "value": 1}]),
+        request("record.set_many", 2, records=rows[:2]),
+    )
+    refused, written = await peer.receive(), await peer.receive()
+    assert f"records[{ROWS}].name" in refused["error"]["message"]
+    assert written["result"] == {"first_rev": 1, "last_rev": 2}
+
+
+async def test_nothing_is_put_for_a_peer_that_is_gone() -> None:
+    """There would be room for everything: each subscription's values, in one piece."""
+    async with running_core(configuration=configure(max_message_bytes=1 << 20)) as core:
+        hub = core.core.hub
+        await write_many(core.connect(), range(ROWS))
+        gone = core.connect()
+        calls = [request("record.subscribe", n, name="#") for n in range(50)]
+        await gone.send(b"[" + b",".join(calls) + b"]")
+        await gone.stream.aclose()
+        while hub.topics.followers or not core.core.counters.requests > 50:
+            await trio.sleep(0)
+        consumed = sum(state.consumed for state in hub.states_after(-1))
+        assert consumed < 25 * ROWS
+
+
+async def test_who_follows_without_a_snapshot_has_nothing_matched(
+    core: CoreInMemory, matched: Calls
+) -> None:
+    peer = core.connect()
+    await write_many(peer, range(ROWS))
+    await peer.call("record.subscribe", name="r.*", snapshot=False)
+    assert matched.count == 0
+    await peer.call("record.subscribe", name="r.*")
+    assert matched.count == ROWS
+
+
+async def test_what_a_slow_follower_has_missed_is_matched_in_turns(
+    matched: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much has changed: it needs all records that match, and nothing has matched them yet."""
+    monkeypatch.setattr(hub_module, "_MANY_CHANGES", ROWS // 2)
+    configuration = configure(subscriber_updates=20, backlog_bytes=0)
+    async with running_core(configuration=configuration) as core:
+        slow, writer = core.connect(), core.connect()
+        await slow.call("record.subscribe", name="r*.#", snapshot=False)
+        for _ in range(40):  # more than its socket takes
+            await writer.call("record.set", name="r.0", value="x" * 90_000)
+        lag = watch(matched)
+        await write_many(writer, range(ROWS))
+        missing = {f"r.{n}" for n in range(ROWS)}
+        while missing:
+            missing.discard((await slow.receive())["params"]["name"])
+        assert matched.count >= ROWS
+        assert lag.most_counted < matched.count // 2
+
+
+@pytest.mark.parametrize("method", ["record.subscribe", "record.query"])
+async def test_of_many_who_ask_for_much_at_once_one_is_answered_in_each_pass(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    await write_many(core.connect(), range(ROWS))
+    peers = [core.connect() for _ in range(20)]
+    for peer in peers:
+        await peer.call("hello", client="t")
+    answers = Calls(JsonRpcEvents.encode_snapshot if method == "record.subscribe" else join_rows)
+    monkeypatch.setattr(JsonRpcEvents, "encode_snapshot", lambda *a, **k: answers(*a, **k))
+    monkeypatch.setattr(jsonrpc, "join_rows", answers)
+    lag = watch(answers)
+    for peer in peers:  # without a pass between
+        os.write(peer.stream.socket.fileno(), request(method, 1, name="#") + b"\n")  # type: ignore[attr-defined]
+    for peer in peers:
+        assert "result" in await peer.receive()
+    assert answers.count >= 20
+    assert lag.most_counted < 10
+
+
+def make_hub() -> Hub:
+    return Hub(read_rules([], default_retention_ms=None, max_capacity=1), max_records=1000)
+
+
+def test_what_has_changed_is_the_same_whichever_way_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chance, hub = random.Random(5), make_hub()
+    topics = [hub.topics.follow(compile_pattern(text)) for text in ("#", "r.*1", "r.7", "x.#")]
+    for rev in range(1, 400):
+        name = f"r.{chance.randrange(40)}"
+        if hub.find(name) is not None and chance.random() < 0.1:
+            hub.remove(Row(name, b"null", rev, rev, RowKind.DELETED))
+        else:
+            hub.publish([Row(name, b"1", rev, rev)])
+        if rev % 7:
+            continue
+        for topic in topics:
+            tick = chance.randrange(hub.tick + 1)
+            ways = []
+            for many in (1 << 30, -1):
+                monkeypatch.setattr(hub_module, "_MANY_CHANGES", many)
+                ways.append(hub.changes_after(tick, topic))
+            assert ways[0] == ways[1]
+
+
+def test_the_gap_of_a_pattern_that_matches_all_is_that_of_the_record_with_the_newest() -> None:
+    hub = make_hub()
+    hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 21)])
+    for number, name in ((5, "r.5"), (11, "r.11"), (7, "r.7")):
+        hub.forget_rows(name, Purged(1, number))
+    assert (
+        hub.newest_gap(compile_pattern("#"), 0) == hub.newest_gap(compile_pattern("r.#"), 0) == 11
+    )
+    assert hub.newest_gap(compile_pattern("#"), 11) == 0
+
+
+def test_to_tell_whether_a_pattern_has_a_gap_names_are_matched_in_steps(matched: Calls) -> None:
+    hub = make_hub()
+    hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 1001)])
+    hub.forget_rows("r.5", Purged(1, 5))
+    pattern = compile_pattern("r*.#")
+    assert len(list(hub.prepare_gap(pattern, 5))) == 0  # what is gone is not asked for
+    assert len(list(hub.prepare_gap(pattern, 0))) > 20
+    assert matched.count == 1000
+    assert hub.newest_gap(pattern, 0) == 5
+    assert matched.count == 1000

@@ -27,7 +27,7 @@ from recordd.methods.dispatch import Binding
 from recordd.methods.listing import Listing
 from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
 from recordd.system.turns import TURN_S, Work
-from recordd.writing.plan import Write, WriteRequest
+from recordd.writing.requests import WriteRequest, WriteRows
 from recordd_protocol.dialect import Call, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -250,7 +250,7 @@ class Session:
                 await waiting
 
     def _take_result(self, call: Call, result: object) -> Awaitable[None] | None:
-        if isinstance(result, Write):
+        if isinstance(result, WriteRows):
             return self._queue_write(call, result)
         if isinstance(result, Listing):
             return self._begin_listing(call, result)

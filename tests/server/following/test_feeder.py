@@ -17,7 +17,7 @@ from recordd.core import Core
 from recordd.extending.backend import BackendError, BackendOptions, CleanupTarget
 from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
-from recordd.writing.plan import Write
+from recordd.writing.requests import WriteRows
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.wire import request
 
@@ -206,7 +206,7 @@ class Slow:
         self.written = 0
 
     async def fill(self, rows: int, *names: str) -> None:
-        """Write values of 1 KiB, in turn to the names."""
+        """WriteRows values of 1 KiB, in turn to the names."""
         for _ in range(rows):
             name = names[self.written % len(names)]
             self.written += 1
@@ -358,7 +358,7 @@ class PurgedWhileRead(MemoryBackend):
                 target = CleanupTarget("a", None, 1, True)
                 purged, _ = await self.cleanup([target], 100, next_rev=1000)
                 core.hub.forget_rows("a", purged["a"])
-            core.queue.put_nowait(Write([("a", b"100", None)], lambda rows: rows))
+            core.queue.put_nowait(WriteRows([("a", b"100", None)], lambda rows: rows))
         return page
 
 

@@ -27,7 +27,7 @@ from recordd.following.feeder import Subscriptions
 from recordd.following.subscription import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
-from recordd.writing.plan import Deletion, Write
+from recordd.writing.requests import DeleteRecord, WriteRows
 from recordd_protocol.dialect import Call
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
@@ -395,7 +395,7 @@ def _write(core: Core, model: Model, *names: str, ts: int | None = None) -> None
     first = model.written + 1
     model.written += len(names)
     items = [(name, b"%d" % value, ts) for value, name in enumerate(names, first)]
-    write = Write(items, lambda rows: rows)
+    write = WriteRows(items, lambda rows: rows)
 
     def note(rows: Any) -> None:
         for row in rows:
@@ -409,7 +409,7 @@ def _delete(core: Core, model: Model, name: str) -> None:
     state = core.hub.find(name)
     assert state is not None
     is_stored = state.latest.rev is not None
-    deletion = Deletion(name, lambda _: core.hub.rev if is_stored else None)
+    deletion = DeleteRecord(name, lambda _: core.hub.rev if is_stored else None)
     deletion.deliver = lambda rev: model.commits.append(Commit(rev, name, "deleted", None))  # type: ignore[arg-type]
     core.queue.put_nowait(deletion)
 

@@ -15,7 +15,7 @@ from recordd.core import Core
 from recordd.following import feeder as subscriptions
 from recordd.following.subscription import Subscription
 from recordd.persistence.memory import MemoryBackend
-from recordd.writing.plan import Write
+from recordd.writing.requests import WriteRows
 from tests.core_in_memory import running_core
 from tests.server.following.test_feeder import with_rules
 from tests.server.following.test_subscription_model import Model, Reader, play
@@ -42,7 +42,7 @@ async def reading(pattern: str, *, stores: bool) -> AsyncIterator[tuple[Core, Re
 async def write(core: Core, *items: tuple[str, int], ts: int | None = None) -> None:
     """Commit each row by itself."""
     for name, value in items:
-        core.queue.put_nowait(Write([(name, b"%d" % value, ts)], lambda rows: rows))
+        core.queue.put_nowait(WriteRows([(name, b"%d" % value, ts)], lambda rows: rows))
         await trio.testing.wait_all_tasks_blocked()
 
 

@@ -21,7 +21,7 @@ from recordd.core import Core
 from recordd.persistence.memory import MemoryBackend
 from recordd.transports.frames import join_frames
 from recordd.transports.websocket import _SharedStream, serve_websocket
-from recordd.writing.plan import Write
+from recordd.writing.requests import WriteRows
 from tests.core_in_memory import configure, running_core
 from tests.schedules import run_with_seed
 from tests.server.outgoing.test_outbox import Forgetful, pause
@@ -72,7 +72,7 @@ async def _send(connection: trio_websocket.WebSocketConnection, method: str, **p
 async def write_all(core: Core, chance: random.Random) -> None:
     for _ in range(ROWS):
         name = chance.choice("abc")
-        await core.queue.put(Write([(name, b'"%b"' % (b"x" * 3000), None)], lambda rows: rows))
+        await core.queue.put(WriteRows([(name, b'"%b"' % (b"x" * 3000), None)], lambda rows: rows))
         await pause(chance)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from recordd.config.rules import read_rules
 from recordd.hub.hub import Hub
-from recordd.writing.plan import Condition, Plan, Write
+from recordd.writing.plan import Plan
+from recordd.writing.requests import Condition, WriteRows
 from recordd_protocol.errors import Reason
 from recordd_protocol.rows import Row, RowKind
 
@@ -20,13 +21,13 @@ def make_hub(*rules: dict[str, Any], max_records: int = 100) -> Hub:
     return Hub(table, max_records=max_records)
 
 
-def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> Write:
+def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> WriteRows:
     """A write; `if_rev` is for its first row."""
     conditions = [] if if_rev is None else [Condition(items[0][0], if_rev)]
-    return Write(list(items), lambda rows: rows, conditions=conditions)
+    return WriteRows(list(items), lambda rows: rows, conditions=conditions)
 
 
-def plan(hub: Hub, *writes: Write, storing: bool = True) -> Plan:
+def plan(hub: Hub, *writes: WriteRows, storing: bool = True) -> Plan:
     made = Plan(writes, hub, now_ms=NOW, storing=storing)
     for _ in made.make():
         pass
@@ -78,8 +79,8 @@ def test_conditions_of_several_rows_hold_before_the_first_or_nothing_is_written(
     stale = [Condition("a", 3, "records[0]."), Condition("b", 1, "records[2].")]
     made = plan(
         hub,
-        Write(items, lambda rows: rows, conditions=fine),
-        Write(items, lambda rows: rows, conditions=stale),
+        WriteRows(items, lambda rows: rows, conditions=fine),
+        WriteRows(items, lambda rows: rows, conditions=stale),
     )
     assert [row.rev for row in made.rows_to_store()] == [3, 4, 5]
     ((_, refusal),) = made.refused

@@ -14,8 +14,8 @@ from recordd.extending.backend import BackendError, FatalBackendError, Serializa
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.system.turns import Turns
-from recordd.writing.plan import Condition, Deletion, Write, WriteItem, WriteRequest
 from recordd.writing.queue import WriteQueue
+from recordd.writing.requests import Condition, DeleteRecord, NewRow, WriteRequest, WriteRows
 from recordd.writing.writer import Writer
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row
@@ -56,8 +56,8 @@ class Bench:
         self.queue.put_nowait(request)
 
     def write(self, *values: bytes, name: str = "a") -> None:
-        items: list[WriteItem] = [(name, value, None) for value in values]
-        self.put(Write(items, lambda rows: [row.rev for row in rows]))
+        items: list[NewRow] = [(name, value, None) for value in values]
+        self.put(WriteRows(items, lambda rows: [row.rev for row in rows]))
 
     async def drain(self) -> None:
         """Close the queue and run the writer to its end."""
@@ -134,9 +134,9 @@ async def test_a_fatal_fault_is_answered_and_raised() -> None:
 async def test_a_deletion_takes_its_turn_between_writes() -> None:
     bench = Bench()
     bench.write(b"1")
-    bench.put(Deletion("a", lambda rows: f"deleted {rows}"))
+    bench.put(DeleteRecord("a", lambda rows: f"deleted {rows}"))
     bench.write(b"2")
-    bench.put(Deletion("nope", lambda rows: rows))
+    bench.put(DeleteRecord("nope", lambda rows: rows))
     await bench.drain()
     first, deleted, second, missing = bench.outcomes
     assert (first, deleted, second) == ([1], "deleted 1", [3])
@@ -159,7 +159,7 @@ async def test_a_full_queue_makes_who_puts_wait_and_loses_nothing(limits: tuple[
     bench = Bench(*limits)
 
     async def put_one(n: int) -> None:
-        request = Write([("a", b"0123456789", n)], lambda rows: n)
+        request = WriteRows([("a", b"0123456789", n)], lambda rows: n)
         request.deliver = bench.outcomes.append
         await bench.queue.put(request)
 
@@ -232,8 +232,8 @@ async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
     bench = Bench()
     bench.backend.fault = FatalBackendError("fsync failed")
     bench.write(b"1")
-    bench.put(Write([("a", b"2", None)], lambda rows: rows, conditions=[Condition("a", 99)]))
-    bench.put(Deletion("a", lambda rows: rows))
+    bench.put(WriteRows([("a", b"2", None)], lambda rows: rows, conditions=[Condition("a", 99)]))
+    bench.put(DeleteRecord("a", lambda rows: rows))
     bench.write(b"3")
     with pytest.raises(FatalBackendError):
         await bench.drain()

@@ -13,8 +13,7 @@ from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.system.turns import Steps
-from recordd.writing.plan import Condition, Deletion, Trim, Write
-from recordd.writing.plan import WriteItem as CheckedItem
+from recordd.writing.requests import Condition, DeleteRecord, NewRow, TrimRecord, WriteRows
 from recordd.writing.time_window import check_ts
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
@@ -22,11 +21,11 @@ from recordd_protocol.methods import (
     Deleted,
     Set,
     SetMany,
+    Trim,
     WriteItem,
     Written,
     WrittenMany,
 )
-from recordd_protocol.methods import Trim as TrimParams
 from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row, RowKind
 from recordd_protocol.values import check_value
@@ -37,15 +36,15 @@ _ROWS_A_STEP: Final = 32
 """Checked between two steps: some 3 µs each."""
 
 
-def set_record(caller: Caller, params: Set) -> Write:
+def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
     item = _check_item(caller.core, params.name, params.value, params.ts)
     if params.if_rev is None:
-        return Write([item], _to_written)
-    return Write([item], _to_written, conditions=[_check_condition(params)])
+        return WriteRows([item], _to_written)
+    return WriteRows([item], _to_written, conditions=[_check_condition(params)])
 
 
-def set_many(caller: Caller, params: SetMany) -> Steps[Write]:
+def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
     """Write many rows, all or nothing; they are checked in steps."""
     if not params.records:
         raise RequestError(Reason.INVALID_PARAMS, "records: must not be empty")
@@ -64,26 +63,26 @@ def set_many(caller: Caller, params: SetMany) -> Steps[Write]:
         if index % _ROWS_A_STEP == _ROWS_A_STEP - 1:
             yield
     to_result = _to_written_rows if params.rows else _to_written_many
-    return Write(items, to_result, conditions=conditions)
+    return WriteRows(items, to_result, conditions=conditions)
 
 
-def delete_record(caller: Caller, params: Delete) -> Deletion:
+def delete_record(caller: Caller, params: Delete) -> DeleteRecord:
     """Delete a record and its history."""
     name = check_name(params.name)
     _check_writable(caller.core, name, caller.core.hub.find(name))
-    return Deletion(name, lambda rows: Deleted(deleted=rows))
+    return DeleteRecord(name, lambda rows: Deleted(deleted=rows))
 
 
-def trim_record(caller: Caller, params: TrimParams) -> Trim:
+def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     """Delete rows of a record that are newer than a time."""
     name = check_name(params.name)
     _check_writable(caller.core, name, caller.core.hub.find(name))
     if not 0 <= params.newer_than < 2**63:
         raise RequestError(Reason.INVALID_PARAMS, "newer_than: must be between 0 and 2^63 - 1")
-    return Trim(name, params.newer_than)
+    return TrimRecord(name, params.newer_than)
 
 
-def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> CheckedItem:
+def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> NewRow:
     """Return a row fit to be committed; each refusal starts with the parameter's name."""
     settings = core.settings
     state = core.hub.find(name)

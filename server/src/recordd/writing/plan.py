@@ -1,4 +1,4 @@
-"""Write requests, and the plan that turns a batch of them into rows.
+"""The plan that turns a batch of write requests into rows.
 
 Planning is pure: it decides times, commit numbers, lateness and conditions against the
 hub and against the batch's own earlier rows, and changes nothing. The writer commits the
@@ -7,41 +7,17 @@ plan and then applies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from recordd.hub.hub import Hub
 from recordd.hub.records import ROW_BYTES, RecordState, memory_of
 from recordd.system.turns import Steps
+from recordd.writing.requests import Condition, NewRow, WriteRows
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = [
-    "Condition",
-    "Deletion",
-    "Outcome",
-    "Plan",
-    "Planned",
-    "Trim",
-    "Write",
-    "WriteItem",
-    "WriteRequest",
-]
-
-WriteItem = tuple[str, bytes, int | None]
-"""Name, value, and `ts` in ms or None for the time of the commit."""
-
-
-class Condition(NamedTuple):
-    """Only if the latest row of the record has this rev, 0 for no record.
-
-    `where` names the parameter in a refusal.
-    """
-
-    name: str
-    if_rev: int
-    where: str = ""
-
+__all__ = ["Plan", "Planned"]
 
 _ROWS_A_STEP: Final = 32
 """Planned between two steps: some 4 µs each."""
@@ -49,82 +25,13 @@ _ROWS_A_STEP: Final = 32
 _BODY_BYTES: Final = 80
 """What a row's body has beside its name and its value, about."""
 
-Outcome = Callable[[object], None]
-"""Takes what a request came to: its result, or the RequestError that refused it."""
-
-
-class _Request:
-    """What waits in the queue; settled exactly once."""
-
-    __slots__ = ("deliver", "is_settled")
-
-    def __init__(self) -> None:
-        self.deliver: Outcome = _discard
-        self.is_settled = False
-
-    def settle(self, outcome: object) -> None:
-        """Hand the outcome to who waits for it."""
-        assert not self.is_settled, "a request has one outcome"
-        self.is_settled = True
-        self.deliver(outcome)
-
-
-class Write(_Request):
-    """Rows to be committed together, or not at all.
-
-    All `conditions` have to hold before the first row. `to_result` makes the method's result
-    from the rows.
-    """
-
-    __slots__ = ("conditions", "items", "size_bytes", "to_result")
-
-    def __init__(
-        self,
-        items: list[WriteItem],
-        to_result: Callable[[list[Row]], object],
-        *,
-        conditions: Sequence[Condition] = (),
-    ) -> None:
-        super().__init__()
-        self.items: Final = items
-        self.to_result: Final = to_result
-        self.conditions: Final = conditions
-        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _ in items])
-
-
-class Deletion(_Request):
-    """A record to be deleted with its history."""
-
-    __slots__ = ("name", "size_bytes", "to_result")
-
-    def __init__(self, name: str, to_result: Callable[[int], object]) -> None:
-        super().__init__()
-        self.name: Final = name
-        self.to_result: Final = to_result
-        self.size_bytes: Final = ROW_BYTES
-
-
-class Trim(_Request):
-    """Rows of a record newer than a time, to be deleted: a slice of them."""
-
-    __slots__ = ("name", "newer_than_ms", "size_bytes")
-
-    def __init__(self, name: str, newer_than_ms: int) -> None:
-        super().__init__()
-        self.name: Final = name
-        self.newer_than_ms: Final = newer_than_ms
-        self.size_bytes: Final = ROW_BYTES
-
-
-WriteRequest = Write | Deletion | Trim
-
 
 class Planned:
     """A write whose rows are decided."""
 
     __slots__ = ("rows", "write")
 
-    def __init__(self, write: Write, rows: list[Row]) -> None:
+    def __init__(self, write: WriteRows, rows: list[Row]) -> None:
         self.write: Final = write
         self.rows: Final = rows
 
@@ -132,9 +39,11 @@ class Planned:
 class Plan:
     """What a batch of writes will do, if it commits; nothing before `make` has come to its end."""
 
-    def __init__(self, writes: Iterable[Write], hub: Hub, *, now_ms: int, storing: bool) -> None:
+    def __init__(
+        self, writes: Iterable[WriteRows], hub: Hub, *, now_ms: int, storing: bool
+    ) -> None:
         self.planned: Final[list[Planned]] = []
-        self.refused: Final[list[tuple[Write, RequestError]]] = []
+        self.refused: Final[list[tuple[WriteRows, RequestError]]] = []
         self._hub: Final = hub
         self._now_ms: Final = now_ms
         self._storing: Final = storing
@@ -168,14 +77,14 @@ class Plan:
         """Return the rows that are persisted, in `rev` order."""
         return [row for planned in self.planned for row in planned.rows if row.rev is not None]
 
-    def _check(self, write: Write) -> None:
+    def _check(self, write: WriteRows) -> None:
         for condition in write.conditions:
             self._check_condition(condition)
         self._check_room(write.items)
         if self._is_tight:
             self._check_memory(write.items)
 
-    def _plan_rows(self, items: list[WriteItem]) -> Steps[list[Row]]:
+    def _plan_rows(self, items: list[NewRow]) -> Steps[list[Row]]:
         rows: list[Row] = []
         for start in range(0, len(items), _ROWS_A_STEP):
             rows += [self._plan_row(*item) for item in items[start : start + _ROWS_A_STEP]]
@@ -227,7 +136,7 @@ class Plan:
             refusal = f"{where}if_rev: record {name!r} {found}, not {if_rev}"
             raise RequestError(Reason.CONFLICT, refusal)
 
-    def _check_room(self, items: list[WriteItem]) -> None:
+    def _check_room(self, items: list[NewRow]) -> None:
         room = self._hub.max_records - len(self._hub) - self._created
         if room >= len(items):
             return
@@ -240,7 +149,7 @@ class Plan:
                 refusal = f"{where}there are {self._hub.max_records} records, which is the limit"
                 raise RequestError(Reason.OVERLOADED, refusal)
 
-    def _check_memory(self, items: list[WriteItem]) -> None:
+    def _check_memory(self, items: list[NewRow]) -> None:
         """Refuse what latest values have no room for, before it is committed.
 
         So the same values have room when they are loaded at the next start.
@@ -265,7 +174,3 @@ class Plan:
         if is_single and ts is not None and ts < state.latest.ts:
             return 0  # late: history only
         return size - memory_of(planned if is_single and planned is not None else state.buffer[0])
-
-
-def _discard(outcome: object) -> None:
-    """Stand in until a session says where the outcome goes."""

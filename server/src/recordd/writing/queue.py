@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from recordd.writing.plan import WriteRequest
+from recordd.writing.requests import WriteRequest
 from recordd_protocol.errors import Reason, RequestError
 
 __all__ = ["WriteQueue"]

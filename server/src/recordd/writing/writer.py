@@ -33,8 +33,9 @@ from recordd.hub.records import RecordState
 from recordd.hub.topics import Delivery
 from recordd.system.turns import Turns
 from recordd.writing.deletion import delete_record, forget_record
-from recordd.writing.plan import Deletion, Plan, Trim, Write, WriteRequest
+from recordd.writing.plan import Plan
 from recordd.writing.queue import WriteQueue
+from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
 from recordd.writing.trimming import trim_record
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Trimmed
@@ -180,9 +181,9 @@ class Writer:
         Every request of the batch is settled on return, and also when this raises.
         """
         try:
-            for is_write, run in itertools.groupby(batch, lambda item: isinstance(item, Write)):
+            for is_write, run in itertools.groupby(batch, lambda item: isinstance(item, WriteRows)):
                 if is_write:
-                    await self._commit_writes([item for item in run if isinstance(item, Write)])
+                    await self._commit_writes([item for item in run if isinstance(item, WriteRows)])
                 else:
                     for item in run:
                         await self._commit_removal(item)
@@ -192,7 +193,7 @@ class Writer:
                     request.settle(fault)
             raise
 
-    async def _commit_writes(self, writes: list[Write]) -> None:
+    async def _commit_writes(self, writes: list[WriteRows]) -> None:
         storing = self._backend is not None
         plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
         await self._turns.run(plan.make())
@@ -237,13 +238,13 @@ class Writer:
             planned.write.settle(planned.write.to_result(planned.rows))
 
     async def _commit_removal(self, item: WriteRequest) -> None:
-        assert not isinstance(item, Write), "those are committed together"
-        if isinstance(item, Trim):
+        assert not isinstance(item, WriteRows), "those are committed together"
+        if isinstance(item, TrimRecord):
             await self._commit_trim(item)
         else:
             await self._commit_deletion(item)
 
-    async def _commit_trim(self, trim: Trim) -> None:
+    async def _commit_trim(self, trim: TrimRecord) -> None:
         state = self._hub.find(trim.name)
         is_stored = trim.name in self._hub.archive
         if state is not None:
@@ -271,7 +272,7 @@ class Writer:
         if state.latest.ts > than_ms:
             forget_record(self._hub, state.name)
 
-    async def _commit_deletion(self, deletion: Deletion) -> None:
+    async def _commit_deletion(self, deletion: DeleteRecord) -> None:
         state = self._hub.find(deletion.name)
         rows = self._hub.archive.rows_of(deletion.name)
         is_stored = rows > 0

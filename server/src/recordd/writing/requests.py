@@ -1,0 +1,108 @@
+"""Write requests: what methods ask of the writer, and where the outcome of it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from recordd.hub.records import ROW_BYTES
+from recordd_protocol.rows import Row
+
+__all__ = [
+    "Condition",
+    "DeleteRecord",
+    "NewRow",
+    "Outcome",
+    "QueuedRequest",
+    "TrimRecord",
+    "WriteRequest",
+    "WriteRows",
+]
+
+NewRow = tuple[str, bytes, int | None]
+"""Name, value, and `ts` in ms or None for the time of the commit."""
+
+
+class Condition(NamedTuple):
+    """Only if the latest row of the record has this rev, 0 for no record.
+
+    `where` names the parameter in a refusal.
+    """
+
+    name: str
+    if_rev: int
+    where: str = ""
+
+
+Outcome = Callable[[object], None]
+"""Takes what a request came to: its result, or the RequestError that refused it."""
+
+
+class QueuedRequest:
+    """What waits in the queue; settled exactly once."""
+
+    __slots__ = ("deliver", "is_settled")
+
+    def __init__(self) -> None:
+        self.deliver: Outcome = _discard
+        self.is_settled = False
+
+    def settle(self, outcome: object) -> None:
+        """Hand the outcome to who waits for it."""
+        assert not self.is_settled, "a request has one outcome"
+        self.is_settled = True
+        self.deliver(outcome)
+
+
+class WriteRows(QueuedRequest):
+    """Rows to be committed together, or not at all.
+
+    All `conditions` have to hold before the first row. `to_result` makes the method's result
+    from the rows.
+    """
+
+    __slots__ = ("conditions", "items", "size_bytes", "to_result")
+
+    def __init__(
+        self,
+        items: list[NewRow],
+        to_result: Callable[[list[Row]], object],
+        *,
+        conditions: Sequence[Condition] = (),
+    ) -> None:
+        super().__init__()
+        self.items: Final = items
+        self.to_result: Final = to_result
+        self.conditions: Final = conditions
+        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _ in items])
+
+
+class DeleteRecord(QueuedRequest):
+    """A record to be deleted with its history."""
+
+    __slots__ = ("name", "size_bytes", "to_result")
+
+    def __init__(self, name: str, to_result: Callable[[int], object]) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.to_result: Final = to_result
+        self.size_bytes: Final = ROW_BYTES
+
+
+class TrimRecord(QueuedRequest):
+    """Rows of a record newer than a time, to be deleted: a slice of them."""
+
+    __slots__ = ("name", "newer_than_ms", "size_bytes")
+
+    def __init__(self, name: str, newer_than_ms: int) -> None:
+        super().__init__()
+        self.name: Final = name
+        self.newer_than_ms: Final = newer_than_ms
+        self.size_bytes: Final = ROW_BYTES
+
+
+WriteRequest = WriteRows | DeleteRecord | TrimRecord
+
+
+def _discard(outcome: object) -> None:
+    """Stand in until a session says where the outcome goes."""

@@ -54,7 +54,7 @@ ARROWS = {
     "persistence": {"core", "writing", "hub", "extending", "config", "system"},
     "core": {"writing", "hub", "outgoing", "extending", "config", "system"},
     "writing": {"hub", "extending", "system"},
-    "hub": {"outgoing", "extending", "config", "system"},
+    "hub": {"extending", "config", "system"},
     "outgoing": set(),
     "extending": {"system"},
     "config": {"system"},

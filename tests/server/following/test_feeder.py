@@ -457,7 +457,7 @@ async def test_nothing_is_left_in_the_hub_after_random_comings_and_goings(
     for peer, _ in open_:
         await peer.stream.aclose()
     await trio.testing.wait_all_tasks_blocked()
-    assert (len(hub.topics), hub.topics.followers) == (0, 0)
+    assert (len(hub.topics), hub.topics.subscriptions) == (0, 0)
     assert (hub.topics._exact, hub.topics._wild) == ({}, {})
 
 

@@ -341,4 +341,4 @@ async def test_a_batch_with_a_subscription_that_wants_no_answer_is_answered(
     with trio.fail_after(5):
         answer = await peer.receive()
     assert [item["id"] for item in answer] == [1]
-    assert core.core.hub.topics.followers == 0
+    assert core.core.hub.topics.subscriptions == 0

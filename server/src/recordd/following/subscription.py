@@ -88,7 +88,7 @@ class _Base(msgspec.Struct, frozen=True):
 
 
 class Subscription:
-    """A `Follower` of one topic, sending to one outbox."""
+    """A `LiveSubscription` of one topic, sending to one outbox."""
 
     __slots__ = (
         "_accounted",
@@ -211,14 +211,14 @@ class Subscription:
         return answer
 
     def has_room(self, updates: int) -> bool:
-        """Leave the live stream where so many find none; see `Follower.has_room`."""
+        """Leave the live stream where so many find none; see `LiveSubscription.has_room`."""
         if updates <= self._outbox.room.updates:
             return True
         self._fall_behind(updates)
         return False
 
     def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
-        """Take the events of a commit; see `Follower.push`."""
+        """Take the events of a commit; see `LiveSubscription.push`."""
         outbox = self._outbox
         if not outbox.try_put_updates(burst.messages, burst.updates, burst.size):
             self._fall_behind(burst.updates)

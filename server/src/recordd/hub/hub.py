@@ -25,7 +25,7 @@ from recordd.hub.archive import Archive
 from recordd.hub.backlog import Backlog
 from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.hub.topic import Topic
-from recordd.hub.topics import Delivery, Named, Topics
+from recordd.hub.topic_index import Delivery, Named, TopicIndex
 from recordd.hub.views import LAST_CHANGE, LATEST_ORDER, Views
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
@@ -91,7 +91,7 @@ class Hub:
         """Memory of the latest and the buffered rows of all records."""
         self.replaced_bytes = 0
         """Memory of all rows that were a latest one and are no more, since the start."""
-        self.topics: Final = Topics(rules.is_ring)
+        self.topics: Final = TopicIndex(rules.is_ring)
         self.backlog: Final = Backlog(backlog_bytes)
         self.before_commit = (0, 0)
         """Tick and rev before the commit that is being published, or was last."""

@@ -38,7 +38,7 @@ class LatestReader:
         end = end_of_page(rows, 0, self._limits)
         if end == len(rows):
             return Page(rows, rev=rev, epoch=self._hub.epoch)
-        snapshot = yield from self._snapshots.keep(rows, owner)
+        snapshot = yield from self._snapshots.keep(rows, owner, rev=rev)
         following = self._encode(snapshot.id, end, patterns)
         return Page(rows[:end], rev=rev, epoch=self._hub.epoch, next=following)
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
-from recordd.hub.hub import Hub
 from recordd.hub.records import memory_of
 from recordd.system.turns import Steps
 from recordd_protocol.rows import Row
@@ -38,20 +37,28 @@ class SnapshotLimits:
         self.max_age_s: Final = max_age_s
 
 
+class Replaced(Protocol):
+    """What snapshots need to know of the hub that the rows are from."""
+
+    @property
+    def replaced_bytes(self) -> int:
+        """Memory of all rows that were a latest one and are no more, since the start."""
+
+
 class Snapshot:
     """Latest rows of one moment, and who asked for them."""
 
     __slots__ = ("_own_bytes", "_replaced_before", "id", "owner", "rev", "rows", "used_at")
 
-    def __init__(self, rows: list[Row], hub: Hub, owner: object) -> None:
+    def __init__(self, rows: list[Row], owner: object, *, rev: int, replaced_bytes: int) -> None:
         """Take the rows of this moment; `measure` follows."""
         self.id: Final = secrets.token_hex(8)  # of no use to another run of the daemon
         self.rows: Final = rows
-        self.rev: Final = hub.rev
+        self.rev: Final = rev
         self.owner: Final = owner
         self.used_at = trio.current_time()
         self._own_bytes = 0
-        self._replaced_before: Final = hub.replaced_bytes
+        self._replaced_before: Final = replaced_bytes
 
     def measure(self) -> Iterator[None]:
         """Add up, in steps, what the rows take."""
@@ -68,7 +75,7 @@ class Snapshot:
 class Snapshots:
     """The snapshots by id, least recently used first."""
 
-    def __init__(self, hub: Hub, limits: SnapshotLimits) -> None:
+    def __init__(self, hub: Replaced, limits: SnapshotLimits) -> None:
         self._hub: Final = hub
         self._limits: Final = limits
         self._by_id: Final[dict[str, Snapshot]] = {}
@@ -81,13 +88,16 @@ class Snapshots:
         """What all hold back, at most."""
         return sum(self._costs().values())
 
-    def keep(self, rows: list[Row], owner: object) -> Steps[Snapshot]:
-        """Keep rows of this moment for `owner`, and let go what that is too much with."""
+    def keep(self, rows: list[Row], owner: object, *, rev: int) -> Steps[Snapshot]:
+        """Keep rows of this moment for `owner`, and let go what that is too much with.
+
+        `rev` is the newest commit of the moment.
+        """
         self.drop_expired()
         for known in self._by_id.values():
             if known.rows is rows and known.owner is owner:
                 return self._use(known)
-        snapshot = Snapshot(rows, self._hub, owner)
+        snapshot = Snapshot(rows, owner, rev=rev, replaced_bytes=self._hub.replaced_bytes)
         yield from snapshot.measure()
         owned = [one.id for one in self._by_id.values() if one.owner is owner]
         if len(owned) >= self._limits.per_owner:

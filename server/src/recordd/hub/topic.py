@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from recordd.outgoing.outbox import Outbox
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Burst", "Follower", "Topic"]
+__all__ = ["Burst", "LiveSubscription", "Outlet", "Topic"]
 
 
 _FEW_ROWS: Final = 16
@@ -28,7 +27,14 @@ class Burst:
         self.size: Final = sum(map(len, messages))
 
 
-class Follower(Protocol):
+class Outlet(Protocol):
+    """The way out of a connection, as a topic needs it: several subscriptions share one."""
+
+    def flush_nowait(self) -> None:
+        """Send what was put; called once for a commit."""
+
+
+class LiveSubscription(Protocol):
     """A subscription as a topic sees it while it is live."""
 
     @property
@@ -42,7 +48,7 @@ class Follower(Protocol):
     def has_room(self, updates: int) -> bool:
         """Tell whether so many updates may find room; where not, it is not live any more."""
 
-    def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
+    def push(self, rows: Sequence[Row], burst: Burst) -> Outlet | None:
         """Take the events of a commit; return the outbox they are in, None where there is no room.
 
         Without room it is not live any more.
@@ -52,7 +58,7 @@ class Follower(Protocol):
 class Topic:
     """One pattern. `published` counts the updates that matched it since it was made.
 
-    Without `late` only those late rows count that a ring shows: see `Topics.takes`.
+    Without `late` only those late rows count that a ring shows: see `TopicIndex.takes`.
 
     `transients` counts those of them that no storage has, and `transients_before` those
     before the commit that is being published, or was last. `since` is the version of the
@@ -60,13 +66,13 @@ class Topic:
     """
 
     __slots__ = (
-        "followers",
         "late",
         "live",
         "pattern",
         "patterns",
         "published",
         "since",
+        "subscriptions",
         "transients",
         "transients_before",
     )
@@ -76,27 +82,27 @@ class Topic:
         self.late: Final = late
         self.since: Final = since
         self.patterns: Final = PatternSet([pattern])
-        self.followers = 0
-        self.live: Final[dict[Follower, None]] = {}
+        self.subscriptions = 0
+        self.live: Final[dict[LiveSubscription, None]] = {}
         self.published = 0
         self.transients = 0
         self.transients_before = 0
 
-    def publish(self, rows: Sequence[Row], touched: dict[Outbox, None]) -> None:
+    def publish(self, rows: Sequence[Row], touched: dict[Outlet, None]) -> None:
         """Give the rows of one commit to all that are live; note the outboxes they went to."""
         self.published += len(rows)
         self.transients_before = self.transients
         self.transients += sum([row.rev is None for row in rows])
         shared: dict[object, Burst] = {}
         are_many = len(rows) > _FEW_ROWS
-        for follower in list(self.live):
-            encoder = follower.encoder
-            burst = None if follower.unreported else shared.get(encoder.share_key)
+        for subscription in list(self.live):
+            encoder = subscription.encoder
+            burst = None if subscription.unreported else shared.get(encoder.share_key)
             if burst is None:
-                if are_many and not follower.has_room(len(rows)):
+                if are_many and not subscription.has_room(len(rows)):
                     continue  # before they are encoded for nothing
-                burst = Burst(encoder.encode(rows, follower.unreported), len(rows))
-                if not follower.unreported:
+                burst = Burst(encoder.encode(rows, subscription.unreported), len(rows))
+                if not subscription.unreported:
                     shared[encoder.share_key] = burst
-            if (outbox := follower.push(rows, burst)) is not None:
-                touched[outbox] = None
+            if (outlet := subscription.push(rows, burst)) is not None:
+                touched[outlet] = None

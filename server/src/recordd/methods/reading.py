@@ -50,7 +50,7 @@ def list_records(caller: Caller, params: List) -> Steps[Listing]:
 
     def render(item: tuple[RecordState, Row]) -> RecordInfo:
         state, latest = item
-        return state.as_info(latest, sum([t.followers for t in topics.topics_of(state)]))
+        return state.as_info(latest, sum([t.subscriptions for t in topics.topics_of(state)]))
 
     items = [(state, state.latest) for state in wanted]
     return Listing(items, render, min_row_bytes=_MIN_INFO_BYTES)

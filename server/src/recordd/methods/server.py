@@ -68,7 +68,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         write_queue_requests=len(core.queue),
         write_queue_bytes=core.queue.size_bytes,
         unanswered_write_errors=counters.unanswered_write_errors,
-        subscriptions=hub.topics.followers,
+        subscriptions=hub.topics.subscriptions,
         topics=len(hub.topics),
         updates_skipped=counters.updates_skipped,
         resyncs=counters.resyncs,

@@ -30,7 +30,7 @@ from recordd.extending.backend import (
 )
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
-from recordd.hub.topics import Delivery
+from recordd.hub.topic_index import Delivery
 from recordd.system.turns import Turns
 from recordd.writing.deletion import delete_record, forget_record
 from recordd.writing.plan import Plan

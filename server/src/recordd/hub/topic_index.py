@@ -16,19 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
-from recordd.hub.topic import Topic
-from recordd.outgoing.outbox import Outbox
+from recordd.hub.topic import Outlet, Topic
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["Delivery", "Named", "Topics"]
+__all__ = ["Delivery", "Named", "TopicIndex"]
 
 _TOPICS_A_STEP: Final = 32
 """Matched between two steps: each takes 10 µs at most."""
 
 
 class Named(Protocol):
-    """A record as topics see it, with what they keep there: see `Topics.topics_of`."""
+    """A record as topics see it, with what they keep there: see `TopicIndex.topics_of`."""
 
     @property
     def name(self) -> str:
@@ -38,12 +37,12 @@ class Named(Protocol):
     topics_version: int
 
 
-class Topics:
-    """All topics that have a follower."""
+class TopicIndex:
+    """All topics that have a subscription."""
 
     def __init__(self, is_ring: Callable[[str], bool]) -> None:
         """Make the empty set; `is_ring` tells of a name whether its record is a ring."""
-        self.followers = 0
+        self.subscriptions = 0
         """Subscriptions of all connections."""
         self.version = 0
         """Counts topics that came or went; a topic came with the version that it has."""
@@ -61,7 +60,7 @@ class Topics:
         return exact + sum(map(len, self._wild.values()))
 
     def follow(self, pattern: Pattern, *, late: bool = True) -> Topic:
-        """Return the pattern's topic, with one follower more; `late` as for `takes`."""
+        """Return the pattern's topic, with one subscription more; `late` as for `takes`."""
         topics = self._exact_by(late) if pattern.is_exact else self._wild_by(pattern)
         topic = topics.get(_key_of(pattern, late))
         if topic is None:
@@ -70,15 +69,15 @@ class Topics:
             topic = topics[_key_of(pattern, late)] = Topic(pattern, self.version, late=late)
             if not pattern.is_exact:
                 self._wild_version = self.version
-        topic.followers += 1
-        self.followers += 1
+        topic.subscriptions += 1
+        self.subscriptions += 1
         return topic
 
     def leave(self, topic: Topic) -> None:
-        """Count one follower less; a topic without any is gone."""
-        topic.followers -= 1
-        self.followers -= 1
-        if topic.followers:
+        """Count one subscription less; a topic without any is gone."""
+        topic.subscriptions -= 1
+        self.subscriptions -= 1
+        if topic.subscriptions:
             return
         self.version += 1
         pattern = topic.pattern
@@ -116,7 +115,7 @@ class Topics:
         version, seen, name = self._wild_version, record.topics_version, record.name
         if seen == version:
             return
-        known = [topic for topic in record.topics if topic.followers]
+        known = [topic for topic in record.topics if topic.subscriptions]
         others = []
         for number, topic in enumerate(self._find_newer(name, seen)):
             if topic.pattern.matches(name):
@@ -130,7 +129,7 @@ class Topics:
     def follows(self, topic: Topic, record: Named) -> bool:
         """Tell whether a topic matches a record, without matching the others."""
         pattern = topic.pattern
-        if pattern.is_exact or not topic.followers or record.topics_version < topic.since:
+        if pattern.is_exact or not topic.subscriptions or record.topics_version < topic.since:
             return pattern.matches(record.name)
         return topic in record.topics
 
@@ -151,20 +150,20 @@ class Topics:
         return found
 
     def publish(self, delivery: Delivery) -> None:
-        """Tell every live follower of one commit, each connection in one send."""
+        """Tell every live subscription of one commit, each connection in one send."""
         for _ in delivery.sort():
             pass  # what came since it was sorted in steps
-        touched: dict[Outbox, None] = {}
+        touched: dict[Outlet, None] = {}
         for topic, rows in delivery.by_topic.items():
             topic.publish(rows, touched)
-        for outbox in touched:
-            outbox.flush_nowait()
+        for outlet in touched:
+            outlet.flush_nowait()
 
 
 class Delivery:
     """The rows of one commit, by the topics that they concern."""
 
-    def __init__(self, topics: Topics, rows: Sequence[Row], records: Sequence[Named]) -> None:
+    def __init__(self, topics: TopicIndex, rows: Sequence[Row], records: Sequence[Named]) -> None:
         """Take the rows, and the record of each."""
         self.by_topic: Final[dict[Topic, list[Row]]] = {}
         self._topics: Final = topics

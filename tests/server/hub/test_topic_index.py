@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recordd.hub.records import Unborn
 from recordd.hub.topic import Topic
-from recordd.hub.topics import Delivery, Topics
+from recordd.hub.topic_index import Delivery, TopicIndex
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row
 
@@ -36,7 +36,7 @@ def texts_of(topics: tuple[Topic, ...]) -> list[str]:
 
 
 def test_a_topic_that_comes_is_the_only_one_matched() -> None:
-    topics, record = Topics(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
     for n in range(100):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     assert count_matches(lambda: topics.topics_of(record)) == 100
@@ -47,17 +47,17 @@ def test_a_topic_that_comes_is_the_only_one_matched() -> None:
 
 
 def test_a_topic_that_goes_has_nothing_matched_and_is_dropped() -> None:
-    topics, record = Topics(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
     gone, stays = topics.follow(CountedPattern("r.*")), topics.follow(CountedPattern("*.x"))
     assert topics.topics_of(record) == (gone, stays)
     topics.leave(gone)
     assert count_matches(lambda: topics.topics_of(record)) == 0
     assert topics.topics_of(record) == (stays,)
-    assert (len(topics), topics.followers) == (1, 1)
+    assert (len(topics), topics.subscriptions) == (1, 1)
 
 
 def test_topics_with_another_first_segment_are_not_matched() -> None:
-    topics, record = Topics(lambda name: False), Unborn("device7.temp")
+    topics, record = TopicIndex(lambda name: False), Unborn("device7.temp")
     for n in range(100):
         topics.follow(CountedPattern(f"device{n}.#"))
     topics.follow(CountedPattern("d*.temp"))
@@ -67,7 +67,7 @@ def test_topics_with_another_first_segment_are_not_matched() -> None:
 
 
 def test_whether_one_topic_matches_is_told_without_matching_the_others() -> None:
-    topics, record = Topics(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
     for n in range(100):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     wanted, exact = topics.follow(CountedPattern("r.*")), topics.follow(CountedPattern("r.x"))
@@ -80,7 +80,7 @@ def test_whether_one_topic_matches_is_told_without_matching_the_others() -> None
 
 
 def test_a_commit_is_sorted_in_short_steps() -> None:
-    topics = Topics(lambda name: False)
+    topics = TopicIndex(lambda name: False)
     for n in range(200):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     rows = [Row(f"r{n}.x", b"1", 1, n) for n in range(20)]
@@ -102,7 +102,7 @@ doings = st.lists(st.tuples(st.sampled_from(["follow", "leave", "step"]), patter
 def test_whoever_comes_and_goes_meanwhile_each_topic_has_its_rows(
     named: list[str], doings: list[tuple[str, str]], at_last: list[str]
 ) -> None:
-    topics = Topics(lambda name: False)
+    topics = TopicIndex(lambda name: False)
     open_topics: dict[str, Topic] = {}
     records = {name: Unborn(name) for name in named}
     rows = [Row(name, b"1", 1, n) for n, name in enumerate(named)]

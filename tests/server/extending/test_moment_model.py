@@ -271,11 +271,10 @@ class Play:
         assert backend is not None
         while await backend.maintain(1 << 40):
             pass
-        with hub.purging():
+        with hub.purge() as purge:
             purged, _ = await backend.cleanup([target], 1000, next_rev=hub.rev + 1)
-            for name, what in purged.items():
-                hub.forget_rows(name, what)
-                assert what.deletion_rev is None, "the latest row stays"
+            purge.note(purged, now_ms=0)
+        assert {what.deletion_rev for what in purged.values()} <= {None}, "the latest row stays"
         self._cleaned.set()
         return False
 

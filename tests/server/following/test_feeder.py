@@ -331,20 +331,6 @@ async def test_a_resumed_reader_learns_what_became_of_records_not_persisted(deli
         assert last["live.b"]["deleted"] is True
 
 
-async def test_reading_storage_waits_for_no_purge_that_began_later(core: CoreInMemory) -> None:
-    hub = core.core.hub
-    with contextlib.ExitStack() as first:
-        first.enter_context(hub.purging())
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(hub.wait_purged)
-            await trio.testing.wait_all_tasks_blocked()
-            with hub.purging():
-                first.close()
-                with trio.fail_after(1):
-                    while nursery.child_tasks:
-                        await trio.lowlevel.checkpoint()
-
-
 class PurgedWhileRead(MemoryBackend):
     """Retention runs while the first page is read, and a commit is right behind it."""
 
@@ -354,10 +340,10 @@ class PurgedWhileRead(MemoryBackend):
         page = await super().replay(patterns, params)
         if (core := self.core) is not None:
             self.core = None
-            with core.hub.purging():
+            with core.hub.purge() as purge:
                 target = CleanupTarget("a", None, 1, True)
                 purged, _ = await self.cleanup([target], 100, next_rev=1000)
-                core.hub.forget_rows("a", purged["a"])
+                purge.note(purged, now_ms=0)
             core.queue.put_nowait(WriteRows([("a", b"100", None)], lambda rows: rows))
         return page
 

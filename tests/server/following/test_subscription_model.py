@@ -375,12 +375,11 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
         backend = core.extensions.get(PersistenceBackend)
         if backend is None:
             return
-        with core.hub.purging():
+        with core.hub.purge() as purge:
             purged, _ = await backend.cleanup(
                 [CleanupTarget(argument, None, 1, True)], 100, next_rev=1000
             )
-            for name, what in purged.items():
-                core.hub.forget_rows(name, what)
+            purge.note(purged, now_ms=0)
     elif step == "read":
         reader.sender.open(argument)
     elif step == "settle":

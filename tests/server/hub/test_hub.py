@@ -64,7 +64,8 @@ def test_rows_that_retention_took_are_counted_and_leave_a_gap() -> None:
     for rev in range(1, 4):
         hub.publish([Row("a", b"1", rev, rev)])
     hub.publish([Row("b", b"1", 4, 4)])
-    hub.forget_rows("a", Purged(2, 2))
+    with hub.purge() as purge:
+        purge.note({"a": Purged(2, 2)}, now_ms=0)
     assert hub.rows == 2
     assert hub.newest_gap(compile_pattern("*"), 0) == 2
     assert hub.newest_gap(compile_pattern("*"), 2) == 0

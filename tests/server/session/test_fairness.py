@@ -179,8 +179,8 @@ def test_what_has_changed_is_the_same_whichever_way_it_is_found(
 def test_the_gap_of_a_pattern_that_matches_all_is_that_of_the_record_with_the_newest() -> None:
     hub = make_hub()
     hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 21)])
-    for number, name in ((5, "r.5"), (11, "r.11"), (7, "r.7")):
-        hub.forget_rows(name, Purged(1, number))
+    with hub.purge() as purge:
+        purge.note({f"r.{rev}": Purged(1, rev) for rev in (5, 11, 7)}, now_ms=0)
     assert (
         hub.newest_gap(compile_pattern("#"), 0) == hub.newest_gap(compile_pattern("r.#"), 0) == 11
     )
@@ -190,7 +190,8 @@ def test_the_gap_of_a_pattern_that_matches_all_is_that_of_the_record_with_the_ne
 def test_to_tell_whether_a_pattern_has_a_gap_names_are_matched_in_steps(matched: Calls) -> None:
     hub = make_hub()
     hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 1001)])
-    hub.forget_rows("r.5", Purged(1, 5))
+    with hub.purge() as purge:
+        purge.note({"r.5": Purged(1, 5)}, now_ms=0)
     pattern = compile_pattern("r*.#")
     assert len(list(hub.prepare_gap(pattern, 5))) == 0  # what is gone is not asked for
     assert len(list(hub.prepare_gap(pattern, 0))) > 20

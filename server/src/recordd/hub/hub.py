@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
-import trio
-
 from recordd.config.rules import RuleTable
 from recordd.extending.backend import MAX_DELETIONS, DamagedStorage, Loaded, LoadedRecord, Purged
 from recordd.hub.archive import Archive
 from recordd.hub.backlog import Backlog
+from recordd.hub.purge import Purge, Purges
 from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.hub.topic import Topic
 from recordd.hub.topic_index import Delivery, Named, TopicIndex
@@ -110,9 +109,7 @@ class Hub:
         self._forgotten_tick = 0
         self._forgotten_rev = 0
         self._purged_rev = 0
-        self._purges_begun = 0
-        self._purges_ended = 0
-        self._purged: Final = trio.lowlevel.ParkingLot()
+        self._purges: Final = Purges()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -345,7 +342,7 @@ class Hub:
         name = deletion.name
         if name not in self._states:
             assert deletion.rev is not None, "what is only stored is deleted by a commit"
-            return self.remove_history(name, deletion.rev)
+            return self._remove_history(name, deletion.rev)
         self._begin_commit((deletion,))
         state = self._states[name]
         self.rows -= state.rows
@@ -365,7 +362,18 @@ class Hub:
         self._bury(Tombstone(name, deletion.ts, deletion.rev, self.tick))
         return None
 
-    def remove_history(self, name: str, rev: int) -> None:
+    def end_history(self, deletion: Row) -> None:
+        """Forget a record whose last stored row has gone; inside `purge` alone.
+
+        Archived rows are beside a value that is set anew, if there is one: that stays.
+        """
+        if deletion.name in self.archive:
+            assert deletion.rev is not None, "stored rows go with a commit"
+            self._remove_history(deletion.name, deletion.rev)
+        else:
+            self.remove(deletion)
+
+    def _remove_history(self, name: str, rev: int) -> None:
         """Forget the archived rows of a record, which commit `rev` has deleted.
 
         There is nobody to tell: to who follows the record they were not there.
@@ -376,7 +384,7 @@ class Hub:
         self._bury(Tombstone(name, 0, rev, self.tick))
 
     def forget_rows(self, name: str, purged: Purged) -> None:
-        """Count rows that retention has deleted."""
+        """Count rows that storage has deleted; inside `purge` alone."""
         self._purged_rev = max(self._purged_rev, purged.newest_rev)
         self.rows -= purged.rows
         if name in self.archive:
@@ -387,20 +395,17 @@ class Hub:
             state.purged_rev = max(state.purged_rev, purged.newest_rev)
 
     @contextlib.contextmanager
-    def purging(self) -> Iterator[None]:
-        """Hold this from before storage deletes rows until the hub was told of it."""
-        self._purges_begun += 1
-        try:
-            yield
-        finally:
-            self._purges_ended += 1
-            self._purged.unpark_all()
+    def purge(self) -> Iterator[Purge]:
+        """Delete rows from storage inside this block, and note there what went.
+
+        Nothing else tells the hub of rows that storage has no longer.
+        """
+        with self._purges.hold():
+            yield Purge(self)
 
     async def wait_purged(self) -> None:
         """Wait until the hub knows of every deletion that a look at storage can have seen."""
-        begun = self._purges_begun
-        while self._purges_ended < begun:
-            await self._purged.park()
+        await self._purges.wait()
 
     def _deletions_after(
         self, tick: int, topic: Topic, *, transient: bool = False

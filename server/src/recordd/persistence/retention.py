@@ -26,7 +26,6 @@ from recordd.hub.hub import Hub
 from recordd.persistence.retention_clock import RetentionClock
 from recordd.system.clock import SYSTEM_CLOCK, Clock
 from recordd.system.turns import Turns
-from recordd.writing.deletion import deletion_of
 from recordd.writing.queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
@@ -200,15 +199,12 @@ class Retention(RetentionReporter):
                 return
             await self._turns.run(self._start())
         targets = self._targets or []
-        with self._hub.purging():
+        with self._hub.purge() as purge:
             purged, done = await self._backend.cleanup(
                 targets[:_SLICE_RECORDS], _SLICE_ROWS, next_rev=self._hub.rev + 1
             )
-            for name, what in purged.items():
-                self._hub.forget_rows(name, what)
-                self._deleted += what.rows
-                if what.deletion_rev is not None:
-                    self._end_record(name, what.deletion_rev)
+            purge.note(purged, now_ms=self._wall.wall_ms())
+        self._deleted += sum([what.rows for what in purged.values()])
         del targets[:done]
         if not targets:
             self._finish(None)
@@ -237,13 +233,6 @@ class Retention(RetentionReporter):
         older_than = None if rule.retention_ms is None else now_ms - rule.retention_ms
         assert self._targets is not None, "a run has begun"
         self._targets.append(CleanupTarget(name, older_than, rule.max_rows, keep_latest))
-
-    def _end_record(self, name: str, rev: int) -> None:
-        """Take note that a record went with its last row; an archived one has no other."""
-        if name in self._hub.archive:
-            self._hub.remove_history(name, rev)
-        else:
-            self._hub.remove(deletion_of(name, rev))
 
     def _finish(self, error: str | None) -> None:
         self._is_due, self._is_due_again = self._is_due_again, False

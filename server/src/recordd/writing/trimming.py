@@ -13,7 +13,7 @@ from typing import Final
 from recordd.extending.backend import CleanupTarget, PersistenceBackend, QueryParams
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
-from recordd.writing.deletion import deletion_of
+from recordd.system.clock import SYSTEM_CLOCK
 from recordd_protocol.methods import Trimmed
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
@@ -44,15 +44,11 @@ async def trim_record(
     target = CleanupTarget(
         name, None, None, keep_latest=False, newer_than_ms=newer_than_ms, renewed=left
     )
-    with hub.purging():
+    with hub.purge() as purge:
         purged, done = await backend.cleanup([target], _SLICE_ROWS, next_rev=hub.rev + 1)
-        if (what := purged.get(name)) is None:
-            return Trimmed(deleted=0, more=False)
-        hub.forget_rows(name, what)
-        if what.deletion_rev is not None and is_archived:
-            hub.remove_history(name, what.deletion_rev)
-        elif what.deletion_rev is not None:
-            hub.remove(deletion_of(name, what.deletion_rev))
+        purge.note(purged, now_ms=SYSTEM_CLOCK.wall_ms())
+    if (what := purged.get(name)) is None:
+        return Trimmed(deleted=0, more=False)
     if left is not None and what.renewed_rev is not None:
         hub.publish([Row(name, left.value, left.ts, what.renewed_rev)])
     is_last = done or what.deletion_rev is not None or what.renewed_rev is not None

@@ -14,7 +14,9 @@ from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import PersistenceBackend
 from recordd.persistence import RetentionPolicy, with_persistence
 from recordd.persistence.memory import MemoryBackend
+from recordd.running import running
 from recordd.transports.unix import serve_unix
+from recordd.writing.writer import Writer
 from tests.wire import request
 
 
@@ -57,10 +59,11 @@ class Peer:
 
 
 class CoreInMemory:
-    """The core and a way to connect to it."""
+    """The core, its writer, and a way to connect to it."""
 
-    def __init__(self, core: Core, nursery: trio.Nursery) -> None:
+    def __init__(self, core: Core, writer: Writer, nursery: trio.Nursery) -> None:
         self.core = core
+        self.writer = writer
         self.opened: list[trio.socket.SocketType] = []
         self._nursery = nursery
 
@@ -81,29 +84,23 @@ async def running_core(
     configuration: Configuration | None = None,
     extensions: Iterable[Extension] | None = None,
 ) -> AsyncIterator[CoreInMemory]:
-    """Run a core; with `extensions` given, with those and no others."""
+    """Run a core as the daemon does; with `extensions` given, with those and no others.
+
+    Storage that fails for good ends the block, and is raised.
+    """
     if extensions is None:
         backend = backend or MemoryBackend()
         policy = RetentionPolicy(interval_ms=86_400_000, keep_latest=True)
         extensions = [with_persistence(backend, policy)]
     core = build_core(configuration or configure(), extensions)
-    stored = core.extensions.get(PersistenceBackend)
-    try:
-        if stored is not None:
-            core.hub.restore(await stored.initialize())
-        async with trio.open_nursery() as nursery:
-            for hook in core.start_hooks:
-                nursery.start_soon(hook)
-            nursery.start_soon(core.writer.run)
-            running = CoreInMemory(core, nursery)
-            try:
-                yield running
-            finally:
-                nursery.cancel_scope.cancel()
-                for sock in running.opened:
-                    sock.close()
-    finally:
-        # Also where it could not be opened: its threads would outlive the test.
-        if stored is not None:
-            with trio.CancelScope(shield=True):
-                await stored.close()
+    block = trio.CancelScope()
+    async with running(core, on_fault=block.cancel) as writer:
+        with block:
+            async with trio.open_nursery() as connections:
+                inside = CoreInMemory(core, writer, connections)
+                try:
+                    yield inside
+                finally:
+                    connections.cancel_scope.cancel()
+                    for sock in inside.opened:
+                        sock.close()

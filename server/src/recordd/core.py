@@ -12,8 +12,7 @@ from typing import Final, Protocol
 import trio
 
 from recordd.config.settings import Configuration, Settings
-from recordd.extending.backend import PersistenceBackend
-from recordd.extending.extensions import Extensions, StartHook
+from recordd.extending.extensions import Extensions, Housekeeper, StartHook
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
@@ -23,7 +22,7 @@ from recordd.outgoing.waiting import Waiting
 from recordd.system.counters import Counters
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
-from recordd.writing.writer import Housekeeper, Writer
+from recordd.writing.statistics import WriterStatistics
 from recordd_protocol.aimx import Aimx
 from recordd_protocol.dialect import Dialect
 from recordd_protocol.framing import Framing
@@ -75,7 +74,7 @@ Extension = Callable[[CoreBuilder], None]
 
 
 class Core:
-    """Settings, records, writer, extensions and counters of a running daemon."""
+    """Settings, records, extensions and counters of a running daemon."""
 
     def __init__(self, builder: CoreBuilder) -> None:
         self.settings: Final = builder.settings
@@ -95,9 +94,9 @@ class Core:
             self.snapshots.expire,
             *builder.extensions.freeze(),
         )
-        self.writer: Final = Writer(
-            self.hub, self.extensions.get(PersistenceBackend), builder.queue, builder.turns
-        )
+        self.housekeepers: Final = tuple(builder.housekeepers)
+        self.writer_statistics: Callable[[], WriterStatistics] = WriterStatistics
+        """Of the writer, who is above the core: `running` says which."""
         self.counters: Final = Counters()
         self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
         self.pending_queries = 0
@@ -110,9 +109,6 @@ class Core:
         self.dialects: Final = {
             framing: _make_dialects(framing, self.settings) for framing in Framing
         }
-        for housekeeper in builder.housekeepers:
-            self.writer.add_housekeeper(housekeeper)
-
         self.is_stopping = False
         self._connections: Final[dict[Outbox, Connection]] = {}
 

@@ -21,8 +21,9 @@ import trio
 
 from recordd.config.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
-from recordd.extending.backend import BackendOptions, FatalBackendError, PersistenceBackend
+from recordd.extending.backend import BackendOptions, PersistenceBackend
 from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
+from recordd.running import running
 from recordd.signals import Reload, serve_signals
 from recordd.system import systemd
 from recordd.transports.admission import Admission
@@ -101,28 +102,20 @@ async def run_daemon(
     """
     gc.set_threshold(*_GC_THRESHOLDS)
     core = build_core(configuration, extensions)
-    backend = core.extensions.get(PersistenceBackend)
-    stop = _Stop()
+    requested = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(stop.wait_for_signal)  # a signal while storage loads counts too
+        # Before storage loads: a signal meanwhile counts too.
+        await nursery.start(_await_signal, requested)
         await nursery.start(serve_signals, configuration, reload)
-        try:
-            await _load(core, backend)
-            await _serve(core, stop, task_status)
-        finally:
-            if backend is not None:
-                with trio.CancelScope(shield=True):
-                    await backend.close()
+        async with running(core, on_fault=requested.set):
+            _note_loaded(core)
+            await _serve(core, requested, task_status)
         nursery.cancel_scope.cancel()
-    if stop.fault is not None:
-        raise stop.fault
 
 
-async def _load(core: Core, backend: PersistenceBackend | None) -> None:
-    if backend is None:
+def _note_loaded(core: Core) -> None:
+    if core.extensions.get(PersistenceBackend) is None:
         return
-    loaded = await backend.initialize()
-    core.hub.restore(loaded)
     # What was loaded stays: a collection that looked at 100,000 records took 0.3 s.
     gc.freeze()
     hub = core.hub
@@ -132,65 +125,37 @@ async def _load(core: Core, backend: PersistenceBackend | None) -> None:
         logger.warning(text, hub.latest_bytes, hub.max_latest_bytes)
 
 
-async def _serve(core: Core, stop: _Stop, task_status: trio.TaskStatus[Core]) -> None:
-    """Run the actors and the sockets; their nurseries nest in the order of stopping."""
-    async with trio.open_nursery() as hooks:
-        for hook in core.start_hooks:
-            hooks.start_soon(hook)
-        hooks.start_soon(core.cancel_stuck_peers)
-        async with trio.open_nursery() as actors:
-            actors.start_soon(_write, core, stop)
-            async with (
-                contextlib.AsyncExitStack() as stack,
-                trio.open_nursery() as connections,
-                trio.open_nursery() as accepting,
-            ):
-                await _listen(core, stack, connections, accepting)
-                task_status.started(core)
-                systemd.notify("READY=1")
-                await stop.requested.wait()
-                logger.info("stopping")
-                systemd.notify("STOPPING=1")
-                accepting.cancel_scope.cancel()
-                core.queue.close()
-                core.stop_reading()
-                timeout_s = core.settings.shutdown_timeout_ms / 1000
-                connections.cancel_scope.deadline = trio.current_time() + timeout_s
-        hooks.cancel_scope.cancel()
-
-
-class _Stop:
-    """Whether the daemon is to stop, and the fault that made it, if it was one."""
-
-    def __init__(self) -> None:
-        self.requested: Final = trio.Event()
-        self.fault: FatalBackendError | None = None
-
-    async def wait_for_signal(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        # What the receiver finds it restores: a second signal, when all is closed and the
-        # interpreter takes its leave, must not make a kill of an orderly stop.
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.requested.set()
-
-
-async def _write(core: Core, stop: _Stop) -> None:
-    """Run the writer; when storage fails for good, refuse what waits and stop the daemon."""
-    try:
-        await core.writer.run()
-    except FatalBackendError as fault:
-        logger.critical("stopping: %s", fault)
+async def _serve(core: Core, requested: trio.Event, task_status: trio.TaskStatus[Core]) -> None:
+    """Run the sockets until a stop is requested, and the connections to their end."""
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        trio.open_nursery() as connections,
+        trio.open_nursery() as accepting,
+    ):
+        await _listen(core, stack, connections, accepting)
+        task_status.started(core)
+        systemd.notify("READY=1")
+        await requested.wait()
+        logger.info("stopping")
+        systemd.notify("STOPPING=1")
+        accepting.cancel_scope.cancel()
         core.queue.close()
-        while waiting := core.queue.take_nowait(1 << 62):
-            for request in waiting:
-                request.settle(fault)
-        stop.fault = fault
-        stop.requested.set()
+        core.stop_reading()
+        timeout_s = core.settings.shutdown_timeout_ms / 1000
+        connections.cancel_scope.deadline = trio.current_time() + timeout_s
+
+
+async def _await_signal(
+    requested: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    # What the receiver finds it restores: a second signal, when all is closed and the
+    # interpreter takes its leave, must not make a kill of an orderly stop.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
+        task_status.started()
+        async for _ in signals:
+            requested.set()
 
 
 async def _listen(

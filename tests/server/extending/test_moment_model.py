@@ -114,7 +114,7 @@ class Play:
         self._cleanup: CleanupTarget | None = None
         self._cleaned = trio.Event()
         self._writable: list[str] = []
-        core.core.writer.add_housekeeper(self._housekeep)
+        core.writer.add_housekeeper(self._housekeep)
 
     async def run(self) -> None:
         for _ in range(BURSTS):

@@ -72,7 +72,7 @@ async def test_what_waits_together_is_committed_together() -> None:
     await bench.drain()
     assert bench.backend.batches == [50]
     assert bench.outcomes == [[n] for n in range(1, 51)]
-    assert bench.writer.commits == 1
+    assert bench.writer.statistics().commits == 1
 
 
 async def test_nothing_is_published_or_answered_before_its_commit() -> None:
@@ -224,7 +224,7 @@ async def test_housekeeping_that_fails_is_tried_again_and_stops_nothing(
             await trio.sleep(6)
         nursery.cancel_scope.cancel()
     assert bench.outcomes == [[1], [2], [3]]
-    assert len(attempts) == bench.writer.housekeeping_errors >= 3
+    assert len(attempts) == bench.writer.statistics().housekeeping_errors >= 3
     assert min(b - a for a, b in itertools.pairwise(attempts)) >= 5
 
 

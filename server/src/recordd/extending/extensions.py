@@ -11,10 +11,12 @@ from typing import Any, Final, TypeVar
 
 from recordd_protocol.errors import RecorddError
 
-__all__ = ["ExtensionError", "Extensions", "StartHook"]
+__all__ = ["ExtensionError", "Extensions", "Housekeeper", "StartHook"]
 
 T = TypeVar("T")
 StartHook = Callable[[], Awaitable[None]]
+Housekeeper = Callable[[bool], Awaitable[bool]]
+"""Does one slice of work, told whether the writer idles; returns whether more is due now."""
 
 
 class ExtensionError(RecorddError):

@@ -45,6 +45,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
     retention = core.extensions.get(RetentionReporter)
     backup = core.extensions.get(BackupReporter)
     backend = core.extensions.get(PersistenceBackend)
+    writer = core.writer_statistics()
     return Stats(
         server_version=core.server_version,
         uptime_ms=int(core.uptime_s * 1000),
@@ -63,8 +64,8 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         epoch=hub.epoch,
         requests=counters.requests,
         request_errors=counters.request_errors,
-        commits=core.writer.commits,
-        rows_committed=core.writer.rows_committed,
+        commits=writer.commits,
+        rows_committed=writer.rows_committed,
         write_queue_requests=len(core.queue),
         write_queue_bytes=core.queue.size_bytes,
         unanswered_write_errors=counters.unanswered_write_errors,
@@ -76,7 +77,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         backlog_bytes=hub.backlog.size_bytes,
         page_snapshots=len(core.snapshots),
         page_snapshot_bytes=core.snapshots.size_bytes,
-        housekeeping_errors=core.writer.housekeeping_errors,
+        housekeeping_errors=writer.housekeeping_errors,
         retention=None if retention is None else retention.statistics(),
         backup=None if backup is None else backup.statistics(),
         storage={} if backend is None else backend.statistics(),

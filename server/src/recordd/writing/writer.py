@@ -16,7 +16,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -28,6 +28,7 @@ from recordd.extending.backend import (
     SerializationError,
     WatchedBackend,
 )
+from recordd.extending.extensions import Housekeeper
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
 from recordd.hub.topic_index import Delivery
@@ -36,12 +37,13 @@ from recordd.writing.deletion import delete_record, forget_record
 from recordd.writing.plan import Plan
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
+from recordd.writing.statistics import WriterStatistics
 from recordd.writing.trimming import trim_record
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Trimmed
 from recordd_protocol.rows import Row
 
-__all__ = ["Housekeeper", "Writer"]
+__all__ = ["Writer"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -60,9 +62,6 @@ _LAST_MERGE_S: Final = 1.0
 _RETRY_AFTER_S: Final = 5.0
 """How long housekeeping rests after an error: a full disk is not emptied by trying."""
 
-Housekeeper = Callable[[bool], Awaitable[bool]]
-"""Does one slice of work, told whether the writer idles; returns whether more is due now."""
-
 
 class Writer:
     """Owns the hub's changes and the backend's writing side."""
@@ -71,9 +70,9 @@ class Writer:
         self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue, turns: Turns
     ) -> None:
         self.queue: Final = queue
-        self.commits = 0
-        self.rows_committed = 0
-        self.housekeeping_errors = 0
+        self._commits = 0
+        self._rows_committed = 0
+        self._housekeeping_errors = 0
         self._hub: Final = hub
         self._backend: Final = backend
         self._turns: Final = turns
@@ -89,6 +88,10 @@ class Writer:
     def add_housekeeper(self, housekeeper: Housekeeper) -> None:
         """Have `housekeeper` run between batches; call `queue.wake` when it has work."""
         self._housekeepers.append(housekeeper)
+
+    def statistics(self) -> WriterStatistics:
+        """Return what it has done since the start."""
+        return WriterStatistics(self._commits, self._rows_committed, self._housekeeping_errors)
 
     async def run(self) -> None:
         """Serve the queue until it is closed and drained; then index what is not yet.
@@ -145,7 +148,7 @@ class Writer:
             except PersistenceError as error:
                 # The others go on: what one cannot do, on a full disk, another may mend.
                 failed = True
-                self.housekeeping_errors += 1
+                self._housekeeping_errors += 1
                 logger.error("housekeeping put off for %g s: %s", _RETRY_AFTER_S, error)
         if failed:
             self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
@@ -223,8 +226,8 @@ class Writer:
         rows = plan.rows_to_store()
         if rows and self._backend is not None:
             await self._backend.store(rows)
-            self.commits += 1
-            self.rows_committed += len(rows)
+            self._commits += 1
+            self._rows_committed += len(rows)
 
     async def _sort(self, delivery: Delivery) -> Delivery:
         """Find out who is to be told, in turns: publishing, which lets nobody run, is quick."""

@@ -19,7 +19,9 @@ from typing import Any, Final, Protocol, TypeVar, cast, runtime_checkable
 import trio
 
 from recordd.core import Connection, Core
-from recordd.following.feeder import Subscriptions
+from recordd.extending.points import QueryHandler
+from recordd.following.feeder import Feeder
+from recordd.following.open_subscriptions import OpenSubscriptions
 from recordd.following.subscription import Opening
 from recordd.methods import TABLE
 from recordd.methods.caller import Caller
@@ -33,7 +35,7 @@ from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Page, Row
 
-__all__ = ["Session", "open_session"]
+__all__ = ["Session", "make_subscriptions", "open_session"]
 
 logger: Final = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -101,7 +103,7 @@ class Session:
         dialects = core.dialects[framing]
         self._last_resort: Final = dialects[-1]
         self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects[:-1]]
-        self._subscriptions: Final = Subscriptions(core, nursery, outbox)
+        self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
         self._active_at = trio.current_time()
@@ -419,3 +421,22 @@ class Session:
 
 async def _return(result: object) -> object:
     return result
+
+
+def make_subscriptions(core: Core, nursery: trio.Nursery, outbox: Outbox) -> OpenSubscriptions:
+    """Return a connection's subscriptions, none yet; the task that feeds them is in `nursery`."""
+    feeder = Feeder(
+        nursery,
+        outbox,
+        core.hub,
+        core.turns,
+        history=core.extensions.get(QueryHandler),
+        page_rows=core.settings.subscriber_updates,
+    )
+    return OpenSubscriptions(
+        core.hub,
+        outbox,
+        feeder,
+        counters=core.counters,
+        max_subscriptions=core.settings.max_subscriptions,
+    )

@@ -23,10 +23,10 @@ from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
 from recordd.extending.backend import CleanupTarget, PersistenceBackend
-from recordd.following.feeder import Subscriptions
 from recordd.following.subscription import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
+from recordd.session import make_subscriptions
 from recordd.writing.requests import DeleteRecord, WriteRows
 from recordd_protocol.dialect import Call
 from recordd_protocol.framing import Framing
@@ -153,7 +153,7 @@ class Reader:
         self.encoder = NotingEncoder(self.model)
         self.scope = trio.CancelScope()
         self.nursery.start_soon(_run_outbox, self.outbox, self.scope)
-        self.subscriptions = Subscriptions(self.core, self.nursery, self.outbox)
+        self.subscriptions = make_subscriptions(self.core, self.nursery, self.outbox)
         opening = Opening(self.pattern, True, self.rev, None, self.every)
         answer, subscription = self.subscriptions.open(
             opening, cast("Call", _SubscribeCall(self.encoder))

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from recordd.core import Core
-from recordd.following import feeder as subscriptions
+from recordd.following import open_subscriptions
 from recordd.following.subscription import Subscription
 from recordd.persistence.memory import MemoryBackend
 from recordd.writing.requests import WriteRows
@@ -119,7 +119,7 @@ class Miscounting(Subscription):
 
 
 def test_the_model_finds_a_subscription_that_miscounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions, "Subscription", Miscounting)
+    monkeypatch.setattr(open_subscriptions, "Subscription", Miscounting)
     steps = [("write", "t.a"), ("flood", "t.a"), ("flood", "x.t")]
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(play, steps, "#", True, 0, True)

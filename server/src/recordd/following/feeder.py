@@ -1,8 +1,17 @@
-"""One connection's subscriptions, and the task that feeds those which are behind."""
+"""The task of one connection that feeds its subscriptions which are behind the live stream.
+
+Theory of operation. A subscription without room is live no longer; it is added here and fed
+in turn with the others, a roomful at a time, until it is live again. The task exists only
+while somebody is behind: a connection that keeps up costs none.
+
+An opening burst goes on to its end before another subscription has its turn, so that no
+more than one list of captured values is held at a time (`wait_opened` keeps a connection
+from opening the next). Storage is read for one subscription at a time and beside the
+feeding of others: those that memory can feed do not wait for a disk.
+"""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Awaitable
@@ -10,15 +19,15 @@ from typing import Final
 
 import trio
 
-from recordd.core import Core
 from recordd.extending.points import QueryHandler
-from recordd.following.subscription import Opening, Subscription
+from recordd.following.subscription import Subscription
+from recordd.hub.hub import Hub
 from recordd.outgoing.outbox import Outbox
-from recordd_protocol.dialect import Call
+from recordd.system.turns import Turns
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.methods import Replay, Subscribed
+from recordd_protocol.methods import Replay
 
-__all__ = ["Subscriptions"]
+__all__ = ["Feeder"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -26,15 +35,30 @@ _RETRY_AFTER_S: Final = 1.0
 """How long to leave storage alone that could not be read."""
 
 
-class Subscriptions:
-    """The subscriptions of a connection, by id."""
+class Feeder:
+    """The subscriptions of a connection that are behind, and their task."""
 
-    def __init__(self, core: Core, nursery: trio.Nursery, outbox: Outbox) -> None:
-        self._core: Final = core
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        outbox: Outbox,
+        hub: Hub,
+        turns: Turns,
+        *,
+        history: QueryHandler | None,
+        page_rows: int,
+    ) -> None:
+        """Feed nobody yet; the task runs in `nursery`.
+
+        `history` gives what memory has no longer, at most `page_rows` of it at a time;
+        without it, who is that far behind starts afresh.
+        """
         self._nursery: Final = nursery
         self._outbox: Final = outbox
-        self._by_id: Final[dict[str, Subscription]] = {}
-        self._ids: Final = itertools.count(1)
+        self._hub: Final = hub
+        self._turns: Final = turns
+        self._history: Final = history
+        self._page_rows: Final = page_rows
         self._behind: Final[dict[Subscription, float]] = {}
         """Those to be fed, each not before a time."""
         self._more = trio.Event()
@@ -43,12 +67,9 @@ class Subscriptions:
         self._feeding: trio.CancelScope | None = None
         self._opened: Final = trio.lowlevel.ParkingLot()
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     @property
     def is_opening(self) -> bool:
-        """Whether an opening burst waits for room: they come one at a time."""
+        """Whether an opening burst waits for room."""
         return any(subscription.is_opening for subscription in self._behind)
 
     async def wait_opened(self) -> None:
@@ -56,66 +77,25 @@ class Subscriptions:
         while self.is_opening and not self._outbox.is_closed:
             await self._opened.park()
 
-    def open(self, opening: Opening, call: Call) -> tuple[Subscribed, Subscription]:
-        """Take up a subscription; `start` it when its answer is on the way.
-
-        Raises:
-            RequestError: `overloaded` past the limit, `denied` for an id that is in use.
-        """
-        limit = self._core.settings.max_subscriptions
-        if len(self._by_id) >= limit:
-            text = f"{limit} subscriptions are open on this connection, which is the limit"
-            raise RequestError(Reason.OVERLOADED, text)
-        # Not decimal, as the ids are which AimX clients choose: theirs are never taken.
-        subscription_id = call.subscription_id or f"s{next(self._ids)}"
-        if subscription_id in self._by_id:
-            raise RequestError(Reason.DENIED, f"subscription {subscription_id!r} is in use")
-        encoder = call.encode_events(subscription_id, opening.pattern)
-        subscription = Subscription(
-            self._core.hub,
-            self._outbox,
-            encoder,
-            opening,
-            counters=self._core.counters,
-            on_behind=self._feed_later,
-        )
-        self._by_id[subscription_id] = subscription
-        return subscription.describe(subscription_id), subscription
-
-    def start(self, subscription: Subscription) -> None:
-        """Let its events come; those that memory holds go at once, as far as there is room."""
-        subscription.feed_nowait()
-        if subscription.is_behind:
-            self._feed_later(subscription)
-
-    def close(self, subscription_id: str) -> bool:
-        """End a subscription at once; False where there is none of that id."""
-        subscription = self._by_id.pop(subscription_id, None)
-        if subscription is None:
-            return False
-        self._behind.pop(subscription, None)
-        self._leave(subscription)
-        return True
-
-    def close_all(self) -> None:
-        """End every subscription at once."""
-        for subscription in self._by_id.values():
-            self._leave(subscription)
-        self._by_id.clear()
-        self._behind.clear()
-        if self._feeding is not None:
-            self._feeding.cancel()
-
-    def _leave(self, subscription: Subscription) -> None:
-        subscription.close()
-        self._opened.unpark_all()
-
-    def _feed_later(self, subscription: Subscription) -> None:
+    def add(self, subscription: Subscription) -> None:
+        """Feed a subscription until it is live or closed."""
         self._behind[subscription] = 0.0
         self._more.set()
         if self._feeding is None:
             self._feeding = trio.CancelScope()
             self._nursery.start_soon(self._feed_all, self._feeding)
+
+    def drop(self, subscription: Subscription) -> None:
+        """Feed a subscription no more, which is closed."""
+        self._behind.pop(subscription, None)
+        self._opened.unpark_all()
+
+    def stop(self) -> None:
+        """Feed nobody any more; all are closed."""
+        self._behind.clear()
+        self._opened.unpark_all()
+        if self._feeding is not None:
+            self._feeding.cancel()
 
     async def _feed_all(self, scope: trio.CancelScope) -> None:
         """Feed those that are behind, in turn, while there is room and a peer; then end."""
@@ -135,7 +115,7 @@ class Subscriptions:
             else:
                 await self._wait_for_turn()
             # A step puts as much as there is room for, up to some ms: one of all connections'.
-            await self._core.turns.next()
+            await self._turns.next()
 
     def _choose(self) -> Subscription | None:
         """Return whose turn it is; None where all that are behind wait for storage.
@@ -160,7 +140,7 @@ class Subscriptions:
         if subscription.is_looking:
             await self._prepare(subscription)
         if subscription.is_long:
-            await self._core.turns.next()
+            await self._turns.next()
         has_come_further = subscription.feed_nowait()
         if subscription.is_reading:
             self._behind[subscription] = math.inf  # until it has been read for
@@ -200,25 +180,23 @@ class Subscriptions:
         return 0.0
 
     async def _read_storage(self, subscription: Subscription) -> None:
-        handler = self._core.extensions.get(QueryHandler)
-        if handler is None:
+        if self._history is None:
             await self._prepare(subscription)
             return subscription.start_afresh()
-        page = handler.replay(
+        page = self._history.replay(
             Replay(
                 after=subscription.after,
                 name=subscription.topic.pattern.text,
-                limit=min(self._core.settings.subscriber_updates, subscription.page_rows),
+                limit=min(self._page_rows, subscription.page_rows),
             )
         )
         found = await page if isinstance(page, Awaitable) else page
         # A row that was deleted while the page was read: the hub knows of it then.
-        await self._core.hub.wait_purged()
+        await self._hub.wait_purged()
         if subscription.has_gap:
             await self._prepare(subscription)
         return subscription.take_page(found)
 
     async def _prepare(self, subscription: Subscription) -> None:
         """Match in turns what is followed, so that to look at all of it is quick."""
-        hub = self._core.hub
-        await self._core.turns.run(hub.prepare_snapshot(subscription.topic.pattern))
+        await self._turns.run(self._hub.prepare_snapshot(subscription.topic.pattern))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from recordd.core import Core
-from recordd.following.feeder import Subscriptions
+from recordd.following.open_subscriptions import OpenSubscriptions
 
 __all__ = ["Caller"]
 
@@ -13,7 +13,7 @@ __all__ = ["Caller"]
 class Caller:
     """The core, and what belongs to one connection alone."""
 
-    def __init__(self, core: Core, subscriptions: Subscriptions) -> None:
+    def __init__(self, core: Core, subscriptions: OpenSubscriptions) -> None:
         self.core: Final = core
         self.subscriptions: Final = subscriptions
         self.max_reply_bytes = core.settings.max_reply_bytes

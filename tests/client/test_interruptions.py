@@ -20,10 +20,10 @@ from recordd_client import (
     Client,
     ConnectionLost,
     TooLarge,
-    async_updates,
     blocking_updates,
     connect,
     open_client,
+    trio_updates,
 )
 from tests.client.servers import Server, answer_to
 from tests.client.test_outcomes import WELCOME
@@ -263,7 +263,7 @@ def test_after_a_silence_a_follower_asks_and_leaves_who_does_not_answer(
     watch: Callable[[str, float], Any],
     answers: int,
 ) -> None:
-    for module in (blocking_updates, async_updates):
+    for module in (blocking_updates, trio_updates):
         monkeypatch.setattr(module, "KEEPALIVE_S", 0.05)
     probes: list[str] = []
 

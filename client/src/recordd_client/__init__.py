@@ -4,7 +4,7 @@
         await db.set("temp.vienna", 21.5)      db.set("temp.vienna", 21.5)
         page = await db.query_latest("temp.*")     page = db.query_latest("temp.*")
 
-Trio is imported only where `open_client` is used.
+Modules named `trio_…` are the async client's; Trio is imported only where `open_client` is used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from recordd_client.aio import AsyncClient, open_client
     from recordd_client.blocking import Client, connect
     from recordd_client.errors import (
         CallTimeout,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     )
     from recordd_client.following import Resync, Update
     from recordd_client.rows import Page, Row
+    from recordd_client.trio_client import AsyncClient, open_client
 
 __all__ = [
     "AsyncClient",
@@ -79,7 +79,7 @@ __all__ = [
 
 
 _MODULES: Final = {
-    **dict.fromkeys(("AsyncClient", "open_client"), "aio"),
+    **dict.fromkeys(("AsyncClient", "open_client"), "trio_client"),
     **dict.fromkeys(("Client", "connect"), "blocking"),
     **dict.fromkeys(("Resync", "Update"), "following"),
     **dict.fromkeys(("Page", "Row"), "rows"),

@@ -11,7 +11,6 @@ import trio
 
 from recordd_client import calls
 from recordd_client.addresses import Address
-from recordd_client.async_streams import MessageStream, open_stream
 from recordd_client.errors import (
     CallTimeout,
     ClientError,
@@ -19,6 +18,7 @@ from recordd_client.errors import (
     Refused,
 )
 from recordd_client.following import KEEPALIVE_S, Follower, Update, make_backoff
+from recordd_client.trio_streams import MessageStream, open_stream
 
 __all__ = ["AsyncUpdates", "open_updates"]
 

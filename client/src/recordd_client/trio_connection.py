@@ -15,9 +15,9 @@ from msgspec import Raw
 
 from recordd_client import calls
 from recordd_client.addresses import Address
-from recordd_client.async_streams import MessageStream, SendFailed, open_stream
 from recordd_client.calls import Call
 from recordd_client.errors import CallTimeout, ClientError, ConnectionFailed, ConnectionLost
+from recordd_client.trio_streams import MessageStream, SendFailed, open_stream
 
 __all__ = ["AsyncConnection"]
 

@@ -15,13 +15,13 @@ from msgspec import UNSET, UnsetType
 
 from recordd_client import calls
 from recordd_client.addresses import Address, check_timeout, find_address
-from recordd_client.async_connection import AsyncConnection
-from recordd_client.async_streams import open_stream
-from recordd_client.async_updates import AsyncUpdates, open_updates
 from recordd_client.calls import Call, WriteItem
 from recordd_client.errors import Expired
 from recordd_client.following import Delivery, Follower, OnResync
 from recordd_client.rows import Page, Row, decode_page
+from recordd_client.trio_connection import AsyncConnection
+from recordd_client.trio_streams import open_stream
+from recordd_client.trio_updates import AsyncUpdates, open_updates
 from recordd_protocol.methods import (
     ClockConfirmed,
     Counts,

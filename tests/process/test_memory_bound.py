@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from recordd.config.memory_budget import estimate_memory
 from recordd.config.settings import load
 from tests.conftest import StartDaemon
 from tests.daemon_process import DaemonProcess
+from tests.server.backends import most_memory_of
 from tests.wire import Wire, request
 
 MIB = 1 << 20
@@ -82,7 +82,7 @@ def take_all_there_is(start_daemon: StartDaemon, **changed: str) -> tuple[int, i
 
 
 def most() -> int:
-    return sum(estimate_memory(load({"socket": "s", **BOUNDS}, {}, None).settings).values())
+    return most_memory_of(load({"socket": "s", **BOUNDS}, {}, None))
 
 
 def test_memory_stays_below_the_sum_of_its_bounds(start_daemon: StartDaemon) -> None:

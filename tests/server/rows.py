@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recordd.extending.backend import PageLimits, PersistenceBackend, QueryParams, ReplayParams
+from recordd.extending.backend import (
+    KeepsHouse,
+    PageLimits,
+    PersistenceBackend,
+    QueryParams,
+    ReplayParams,
+)
 from recordd_protocol.rows import Row
 
 PAGE = PageLimits(rows=10_000, bytes=1 << 20)
@@ -52,8 +58,9 @@ def ask_log(
 
 async def settle(backend: PersistenceBackend) -> None:
     """Let the backend do all the housekeeping it has."""
-    while await backend.maintain(AS_OF):
-        pass
+    if isinstance(backend, KeepsHouse):
+        while await backend.maintain(AS_OF):
+            pass
 
 
 def revs(rows: Iterable[Row]) -> list[int | None]:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import trio
 
 from recordd.config.settings import Configuration, Settings
+from recordd.extending.backend import PersistenceBackend, ReadsInParallel, find_capability
 from recordd.extending.extensions import Extensions, Housekeeper, StartHook
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
@@ -34,6 +35,10 @@ logger: Final = logging.getLogger(__name__)
 
 _CROWDED_TIMEOUT_S: Final = 1.0
 """Instead of `send_timeout`, while more than `max_waiting_bytes` wait."""
+
+
+_PARALLEL_QUERIES: Final = 2
+"""Of one connection, where the backend does not say: a slow one lets one behind it pass."""
 
 
 class Connection(Protocol):
@@ -101,6 +106,9 @@ class Core:
         self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
         self.pending_queries = 0
         """Of all connections."""
+        reads = find_capability(self.extensions.get(PersistenceBackend), ReadsInParallel)
+        self.parallel_queries: Final = _PARALLEL_QUERIES if reads is None else reads.parallel_reads
+        """How many history queries of one connection run at a time."""
         self.one_renders: Final = trio.CapacityLimiter(1)
         """Long answers, in a thread: each copy of one holds the interpreter lock."""
         self.turns: Final = builder.turns

@@ -110,7 +110,7 @@ class Session:
         self._waiting: Final = core.waiting
         self._pending_writes = 0
         self._pending_queries = 0
-        self._queries: Final = trio.CapacityLimiter(core.settings.readers)
+        self._queries: Final = trio.CapacityLimiter(core.parallel_queries)
         self._settled: Final = trio.lowlevel.ParkingLot()
 
     async def receive(self, messages: Sequence[bytes]) -> None:

@@ -14,19 +14,24 @@ import os
 import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import trio
 
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
-from recordd.extending.backend import BackendOptions, CleanupTarget, PersistenceBackend
+from recordd.extending.backend import (
+    BackendOptions,
+    CleanupTarget,
+    PersistenceBackend,
+)
 from recordd.extending.moments import Moments
 from recordd.persistence import make_backend
 from recordd_protocol.patterns import compile_patterns
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.schedules import run_with_seed
+from tests.server.backends import FullBackend
 from tests.wire import request
 
 PLAYS: Final = int(os.environ.get("RECORDD_MOMENT_PLAYS", "15"))
@@ -266,9 +271,8 @@ class Play:
         target, self._cleanup = self._cleanup, None
         if target is None:
             return False
-        backend = self.core.core.extensions.get(PersistenceBackend)
+        backend = cast("FullBackend", self.core.core.extensions.get(PersistenceBackend))
         hub = self.core.core.hub
-        assert backend is not None
         while await backend.maintain(1 << 40):
             pass
         with hub.purge() as purge:

@@ -12,7 +12,6 @@ import pytest
 from recordd.extending.backend import (
     BackendOptions,
     CleanupTarget,
-    PersistenceBackend,
     QueryParams,
     ReplayParams,
 )
@@ -22,19 +21,20 @@ from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page
+from tests.server.backends import FullBackend
 from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 TWO_ROWS = PageLimits(2, 1 << 20)
 
 
-async def fill(backend: PersistenceBackend) -> None:
+async def fill(backend: FullBackend) -> None:
     """Rows 1 to 8 of `a` and `b` in turn, `ts` ten times the rev, on disk and indexed."""
     await backend.store([row(n, "ba"[n % 2]) for n in range(1, 9)])
     await settle(backend)
 
 
-async def clean_up(backend: PersistenceBackend, name: str, older_than_ms: int) -> None:
+async def clean_up(backend: FullBackend, name: str, older_than_ms: int) -> None:
     await settle(backend)
     await backend.cleanup([CleanupTarget(name, older_than_ms, None, True)], 100, next_rev=1000)
 
@@ -49,7 +49,7 @@ async def reason_of(answer: Awaitable[Any]) -> Reason | None:
 
 
 async def test_readers_from_before_a_deletion_see_every_row_and_those_after_it_none(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await fill(backend)
     moment = backend.take_moment(8)
@@ -74,7 +74,7 @@ async def test_readers_from_before_a_deletion_see_every_row_and_those_after_it_n
 
 
 async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await fill(backend)
     params = ask(backend, as_of=8, page=TWO_ROWS)
@@ -89,7 +89,7 @@ async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
     assert revs(rows) == list(range(1, 9))
 
 
-Loss = Callable[[PersistenceBackend], Awaitable[None]]
+Loss = Callable[[FullBackend], Awaitable[None]]
 LOSSES: dict[str, Loss] = {
     "a deletion": lambda backend: backend.delete("a", 9),
     "retention": lambda backend: clean_up(backend, "a", 60),
@@ -98,7 +98,7 @@ LOSSES: dict[str, Loss] = {
 
 @pytest.mark.parametrize("loss", list(LOSSES))
 async def test_a_page_is_refused_when_rows_that_were_to_come_are_gone(
-    backend: PersistenceBackend, loss: str
+    backend: FullBackend, loss: str
 ) -> None:
     await fill(backend)
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
@@ -117,7 +117,7 @@ async def test_a_page_is_refused_when_rows_that_were_to_come_are_gone(
 
 @pytest.mark.parametrize("loss", list(LOSSES))
 async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
-    backend: PersistenceBackend, loss: str
+    backend: FullBackend, loss: str
 ) -> None:
     await backend.store([row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
     await settle(backend)
@@ -129,7 +129,7 @@ async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
 
 
 async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await fill(backend)
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
@@ -143,7 +143,7 @@ async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
     assert revs(first.rows + second.rows) == list(range(1, 9))
 
 
-async def test_what_went_before_the_first_page_refuses_none(backend: PersistenceBackend) -> None:
+async def test_what_went_before_the_first_page_refuses_none(backend: FullBackend) -> None:
     await fill(backend)
     await clean_up(backend, "a", 60)
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
@@ -153,7 +153,7 @@ async def test_what_went_before_the_first_page_refuses_none(backend: Persistence
     assert revs(first.rows + second.rows) == [2, 4, 6, 7, 8]
 
 
-async def test_a_page_says_from_when_on_it_is_whole(backend: PersistenceBackend) -> None:
+async def test_a_page_says_from_when_on_it_is_whole(backend: FullBackend) -> None:
     """What went before a page was read concerns nobody who goes on behind it."""
     await fill(backend)
     first = await backend.query(compile_patterns("b"), ask(backend, as_of=8, page=TWO_ROWS))
@@ -167,7 +167,7 @@ async def test_a_page_says_from_when_on_it_is_whole(backend: PersistenceBackend)
 
 
 async def test_readers_from_before_a_retention_see_every_row_or_are_refused(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await fill(backend)
     moment = backend.take_moment(8)
@@ -197,7 +197,7 @@ async def test_readers_from_before_a_retention_see_every_row_or_are_refused(
 
 
 async def test_rows_of_a_deleted_record_go_when_the_last_reader_from_before_has_gone(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await fill(backend)
     first = backend.take_moment(8)

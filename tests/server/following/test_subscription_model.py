@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
-from recordd.extending.backend import CleanupTarget, PersistenceBackend
+from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend
 from recordd.following.subscription import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
@@ -375,6 +375,7 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
         backend = core.extensions.get(PersistenceBackend)
         if backend is None:
             return
+        assert isinstance(backend, CleansUp)
         with core.hub.purge() as purge:
             purged, _ = await backend.cleanup(
                 [CleanupTarget(argument, None, 1, True)], 100, next_rev=1000

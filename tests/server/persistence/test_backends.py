@@ -15,21 +15,20 @@ from recordd.extending.backend import (
     BackendShutdown,
     CleanupTarget,
     PageLimits,
-    PersistenceBackend,
     Purged,
     QueryParams,
 )
-from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
+from tests.server.backends import FullBackend, make_full_backend
 from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 
 
-async def all_pages(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
+async def all_pages(backend: FullBackend, params: QueryParams) -> list[Row]:
     rows: list[Row] = []
     while True:
         page = await backend.query(EVERYTHING, params)
@@ -40,7 +39,7 @@ async def all_pages(backend: PersistenceBackend, params: QueryParams) -> list[Ro
         params = msgspec.structs.replace(params, moment=moment, after=page.next)
 
 
-async def test_a_stored_row_is_read_back_whole(backend: PersistenceBackend) -> None:
+async def test_a_stored_row_is_read_back_whole(backend: FullBackend) -> None:
     stored = Row("ä.b", '{"x":[1.50,"ü"]}'.encode(), 1234, 1)
     await backend.store([stored])
     (found,) = (await backend.query(EVERYTHING, ask(backend))).rows
@@ -48,14 +47,14 @@ async def test_a_stored_row_is_read_back_whole(backend: PersistenceBackend) -> N
 
 
 async def test_latest_is_the_greatest_time_then_the_greatest_rev(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await backend.store([row(1, ts=50), row(2, ts=90), row(3, ts=90), row(4, ts=60)])
     assert revs((await backend.query(EVERYTHING, ask(backend, 1))).rows) == [3]
 
 
 async def test_a_range_is_inclusive_and_a_limit_takes_the_newest(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     await settle(backend)
@@ -64,14 +63,14 @@ async def test_a_range_is_inclusive_and_a_limit_takes_the_newest(
     assert revs((await backend.query(EVERYTHING, ask(backend, 3))).rows) == [8, 9, 10]
 
 
-async def test_rows_of_several_records_come_in_time_order(backend: PersistenceBackend) -> None:
+async def test_rows_of_several_records_come_in_time_order(backend: FullBackend) -> None:
     await backend.store([row(1, "a", 30), row(2, "b", 10), row(3, "a", 20), row(4, "c", 20)])
     assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 3, 4, 1]
     both = compile_patterns(["a", "b*"])
     assert revs((await backend.query(both, ask(backend))).rows) == [2, 3, 1]
 
 
-async def test_pages_join_without_gap_or_repeat(backend: PersistenceBackend) -> None:
+async def test_pages_join_without_gap_or_repeat(backend: FullBackend) -> None:
     await backend.store([row(n, "ab"[n % 2], ts=n // 3) for n in range(1, 40)])
     await settle(backend)
     await backend.store([row(n, "abc"[n % 3], ts=n // 5) for n in range(40, 60)])
@@ -83,7 +82,7 @@ async def test_pages_join_without_gap_or_repeat(backend: PersistenceBackend) -> 
     assert revs(await all_pages(backend, ask(backend, 9, page=PageLimits(4, 1 << 20)))) == newest
 
 
-async def test_rows_after_the_first_page_are_not_in_the_others(backend: PersistenceBackend) -> None:
+async def test_rows_after_the_first_page_are_not_in_the_others(backend: FullBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     first = await backend.query(EVERYTHING, ask(backend, 5, as_of=10, page=PageLimits(3, 1 << 20)))
     await backend.store([row(n) for n in range(11, 30)])
@@ -92,14 +91,14 @@ async def test_rows_after_the_first_page_are_not_in_the_others(backend: Persiste
     assert revs(first.rows + second.rows) == [6, 7, 8, 9, 10]
 
 
-async def test_a_query_sees_no_row_after_its_moment(backend: PersistenceBackend) -> None:
+async def test_a_query_sees_no_row_after_its_moment(backend: FullBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     assert revs((await backend.query(EVERYTHING, ask(backend, as_of=4))).rows) == [1, 2, 3, 4]
     await settle(backend)
     assert revs((await backend.query(EVERYTHING, ask(backend, 2, as_of=4))).rows) == [3, 4]
 
 
-async def test_a_forged_cursor_is_refused(backend: PersistenceBackend) -> None:
+async def test_a_forged_cursor_is_refused(backend: FullBackend) -> None:
     await backend.store([row(n) for n in range(1, 4)])
     first = await backend.query(EVERYTHING, ask(backend, page=PageLimits(1, 1 << 20)))
     assert first.next is not None
@@ -120,7 +119,7 @@ async def test_a_forged_cursor_is_refused(backend: PersistenceBackend) -> None:
     assert caught.value.reason is Reason.EXPIRED
 
 
-async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) -> None:
+async def test_replay_is_the_log_in_commit_order(backend: FullBackend) -> None:
     await backend.store([row(n, "ab"[n % 2], ts=100 - n) for n in range(1, 9)])
 
     async def replay(pattern: str, after: int, as_of: int = 8, limit: int | None = None) -> Page:
@@ -137,7 +136,7 @@ async def test_replay_is_the_log_in_commit_order(backend: PersistenceBackend) ->
     assert revs((await replay("#", int(page.next.split(".")[1]))).rows) == [6, 7, 8]
 
 
-async def test_at_finds_one_row_by_its_commit_number(backend: PersistenceBackend) -> None:
+async def test_at_finds_one_row_by_its_commit_number(backend: FullBackend) -> None:
     await backend.store([row(1), row(2, "b")])
     found = await backend.at(2, backend.take_moment(AS_OF))
     assert found is not None
@@ -146,7 +145,7 @@ async def test_at_finds_one_row_by_its_commit_number(backend: PersistenceBackend
 
 
 async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await backend.store([row(1), row(2, "b"), row(3)])
     await backend.delete("a", 4)
@@ -159,7 +158,7 @@ async def test_a_deleted_record_is_gone_and_its_name_starts_anew(
     assert revs(replayed.rows) == [2, 5]
 
 
-async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: PersistenceBackend) -> None:
+async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: FullBackend) -> None:
     await backend.store([row(n) for n in range(1, 6)])
     await settle(backend)
     deleted, done = await backend.cleanup([CleanupTarget("a", 40, None, True)], 100, next_rev=1000)
@@ -175,7 +174,7 @@ async def test_cleanup_takes_what_is_old_but_never_the_latest(backend: Persisten
     assert (deleted, done) == ({"a": Purged(1, 5, 1000)}, 1)
 
 
-async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend) -> None:
+async def test_cleanup_keeps_the_newest_of_too_many(backend: FullBackend) -> None:
     await backend.store([row(n) for n in range(1, 11)])
     await settle(backend)
     deleted, _ = await backend.cleanup([CleanupTarget("a", None, 4, True)], 100, next_rev=1000)
@@ -184,7 +183,7 @@ async def test_cleanup_keeps_the_newest_of_too_many(backend: PersistenceBackend)
 
 
 async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await backend.store([row(n, "ab"[n % 2]) for n in range(1, 21)])
     await settle(backend)
@@ -196,7 +195,7 @@ async def test_cleanup_stops_at_its_limit_and_says_how_far_it_came(
 
 
 async def test_cleanup_takes_what_is_ahead_of_a_time_oldest_first(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     await backend.store([row(n) for n in range(1, 7)])
     await settle(backend)
@@ -211,7 +210,7 @@ async def test_cleanup_takes_what_is_ahead_of_a_time_oldest_first(
 
 @pytest.mark.parametrize("limit", [2, 4, 5])
 async def test_cleanup_renews_a_row_with_the_last_that_is_ahead_of_it(
-    backend: PersistenceBackend, limit: int
+    backend: FullBackend, limit: int
 ) -> None:
     """Also where the limit is met by the last one."""
     await backend.store([row(n) for n in range(1, 7)])
@@ -230,14 +229,14 @@ async def test_cleanup_renews_a_row_with_the_last_that_is_ahead_of_it(
     assert (await backend.at(1000, backend.take_moment(AS_OF))) is not None
 
 
-async def test_a_closed_backend_says_so(backend: PersistenceBackend) -> None:
+async def test_a_closed_backend_says_so(backend: FullBackend) -> None:
     await backend.close()
     await backend.close()
     with pytest.raises(BackendShutdown):
         await backend.store([row(1)])
 
 
-async def test_statistics_name_the_backend(backend: PersistenceBackend) -> None:
+async def test_statistics_name_the_backend(backend: FullBackend) -> None:
     assert backend.statistics()["backend"] in ("sqlite", "memory")
 
 
@@ -280,7 +279,7 @@ async def _compare(
     page_rows: int,
 ) -> None:
     options = BackendOptions(database=str(folder / "test.db"), tail_rows=5)
-    make: Callable[[], PersistenceBackend] = lambda: make_backend("sqlite", options)  # noqa: E731
+    make: Callable[[], FullBackend] = lambda: make_full_backend("sqlite", options)  # noqa: E731
     model, real = MemoryBackend(), make()
     await real.initialize()
     last = 0

@@ -9,14 +9,14 @@ import pytest
 import trio
 
 from recordd.config.rules import read_rules
-from recordd.extending.backend import BackendError, BackendOptions, PersistenceBackend
+from recordd.extending.backend import BackendError, BackendOptions
 from recordd.hub.hub import Hub
-from recordd.persistence import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.retention import Retention, RetentionPolicy
 from recordd.writing.queue import WriteQueue
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row
+from tests.server.backends import FullBackend, make_full_backend
 from tests.server.persistence.test_retention_clock import FakeClock
 from tests.server.rows import ask_log
 
@@ -24,7 +24,7 @@ DAY_MS = 86_400_000
 
 
 async def make(
-    backend: PersistenceBackend,
+    backend: FullBackend,
     *rules: dict[str, Any],
     keep_latest: bool = True,
     age_ms: int | None = DAY_MS,
@@ -47,15 +47,15 @@ async def run(retention: Retention) -> None:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> PersistenceBackend:
-    return make_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> FullBackend:
+    return make_full_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
 
 
 def counts(hub: Hub) -> dict[str, int]:
     return {name: state.rows for name in hub.names() if (state := hub.find(name))}
 
 
-async def test_old_rows_go_and_the_latest_stays(backend: PersistenceBackend) -> None:
+async def test_old_rows_go_and_the_latest_stays(backend: FullBackend) -> None:
     hub, retention = await make(backend)
     await run(retention)
     assert counts(hub) == {"a": 1, "b": 1}
@@ -65,7 +65,7 @@ async def test_old_rows_go_and_the_latest_stays(backend: PersistenceBackend) -> 
 
 
 async def test_without_keep_latest_a_record_past_its_age_is_gone(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     hub, retention = await make(backend, {"name": "a", "retention": "off"}, keep_latest=False)
     await run(retention)
@@ -73,7 +73,7 @@ async def test_without_keep_latest_a_record_past_its_age_is_gone(
     await backend.close()
 
 
-async def test_each_record_goes_by_the_first_rule_that_matches(backend: PersistenceBackend) -> None:
+async def test_each_record_goes_by_the_first_rule_that_matches(backend: FullBackend) -> None:
     hub, retention = await make(
         backend, {"name": "a", "retention": "off", "max_rows": 3}, {"name": "*", "retention": "off"}
     )
@@ -123,7 +123,7 @@ async def test_many_rows_go_in_slices() -> None:
 
 
 async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     hub, retention = await make(backend, keep_latest=False)
     await run(retention)
@@ -140,7 +140,7 @@ NOON = 1_790_000_000_000
 
 
 async def make_hourly(
-    backend: PersistenceBackend, clock: FakeClock, days: int = 20
+    backend: FullBackend, clock: FakeClock, days: int = 20
 ) -> tuple[Hub, Retention]:
     """A hub with a row an hour up to now, kept for 30 days, and its retention."""
     hub = Hub(read_rules([], default_retention_ms=30 * DAY_MS, max_capacity=1), max_records=10)
@@ -163,7 +163,7 @@ async def look(retention: Retention) -> None:
 
 
 async def test_a_leap_of_the_clock_deletes_nothing_until_it_is_confirmed(
-    backend: PersistenceBackend, caplog: pytest.LogCaptureFixture
+    backend: FullBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock(NOON)
     hub, retention = await make_hourly(backend, clock)
@@ -184,7 +184,7 @@ async def test_a_leap_of_the_clock_deletes_nothing_until_it_is_confirmed(
     await backend.close()
 
 
-async def test_a_leap_that_is_taken_back_leaves_every_row(backend: PersistenceBackend) -> None:
+async def test_a_leap_that_is_taken_back_leaves_every_row(backend: FullBackend) -> None:
     clock = FakeClock(NOON)
     hub, retention = await make_hourly(backend, clock)
     await look(retention)
@@ -197,7 +197,7 @@ async def test_a_leap_that_is_taken_back_leaves_every_row(backend: PersistenceBa
 
 
 async def test_retention_goes_on_while_it_does_not_follow_the_clock(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     clock = FakeClock(NOON)
     hub, retention = await make_hourly(backend, clock, days=30)
@@ -215,7 +215,7 @@ async def test_a_leap_over_a_restart_is_told_and_a_short_stop_is_none(tmp_path: 
     clock = FakeClock(NOON)
     for stopped_ms, leap_ms in ((0, 0), (DAY_MS // 2, 0), (21 * DAY_MS, 21 * DAY_MS), (0, 21 * DAY_MS)):  # fmt: skip
         clock.set(clock.wall_ms() + stopped_ms)
-        backend = make_backend("sqlite", options)
+        backend = make_full_backend("sqlite", options)
         hub, retention = await make_hourly(backend, clock)
         await look(retention)
         assert retention.statistics().clock_leap_ms == leap_ms

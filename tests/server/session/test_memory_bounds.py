@@ -9,10 +9,10 @@ from typing import Any
 import trio
 import trio.testing
 
-from recordd.config.memory_budget import estimate_memory
 from recordd.config.settings import Configuration, load
 from recordd.daemon import configured_extensions
 from tests.core_in_memory import CoreInMemory, Peer, running_core
+from tests.server.backends import most_memory_of
 from tests.wire import request
 
 MIB = 1 << 20
@@ -132,5 +132,5 @@ def test_the_units_limit_follows_from_the_settings() -> None:
     unit = (Path(__file__).parents[3] / "systemd" / "recordd.service").read_text()
     found = re.search(r"^MemoryMax=(\d+)M$", unit, re.MULTILINE)
     assert found is not None
-    most = sum(estimate_memory(load({"socket": "s"}, {}, None).settings).values())
+    most = most_memory_of(load({"socket": "s"}, {}, None))
     assert most <= int(found[1]) * MIB <= 1.05 * most, f"{most / MIB:.0f} MiB"

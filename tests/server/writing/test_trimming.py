@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recordd.extending.backend import BackendOptions, CleanupTarget, PersistenceBackend, Purged
+from recordd.extending.backend import BackendOptions, CleanupTarget, Purged
 from recordd.persistence import make_backend
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
@@ -17,6 +17,7 @@ from recordd.writing import trimming
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
+from tests.server.backends import FullBackend, make_full_backend
 from tests.wire import request
 
 NOW = 1_700_000_000_000
@@ -24,8 +25,8 @@ AHEAD = configure(max_future="36500d")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> PersistenceBackend:
-    return make_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> FullBackend:
+    return make_full_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
 
 
 async def poison(peer: Peer) -> None:
@@ -42,7 +43,7 @@ async def rows_of(peer: Peer) -> list[tuple[Any, int]]:
     return [(row["value"], row["rev"]) for row in page["records"]]
 
 
-async def test_the_newest_row_that_is_left_is_the_latest_again(backend: PersistenceBackend) -> None:
+async def test_the_newest_row_that_is_left_is_the_latest_again(backend: FullBackend) -> None:
     async with running_core(backend, AHEAD) as core:
         peer = core.connect()
         await poison(peer)
@@ -62,7 +63,7 @@ async def test_the_newest_row_that_is_left_is_the_latest_again(backend: Persiste
         assert again == {"deleted": 0, "more": False}
 
 
-async def test_a_record_that_is_all_ahead_is_deleted(backend: PersistenceBackend) -> None:
+async def test_a_record_that_is_all_ahead_is_deleted(backend: FullBackend) -> None:
     async with running_core(backend, AHEAD) as core:
         peer = core.connect()
         await poison(peer)
@@ -73,7 +74,7 @@ async def test_a_record_that_is_all_ahead_is_deleted(backend: PersistenceBackend
 
 
 async def test_followers_are_told_and_those_who_were_away_find_it(
-    backend: PersistenceBackend,
+    backend: FullBackend,
 ) -> None:
     async with running_core(backend, AHEAD) as core:
         peer, follower = core.connect(), core.connect()
@@ -90,7 +91,7 @@ async def test_followers_are_told_and_those_who_were_away_find_it(
 
 
 async def test_the_latest_row_stays_until_the_last_slice(
-    backend: PersistenceBackend, monkeypatch: pytest.MonkeyPatch
+    backend: FullBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trimming, "_SLICE_ROWS", 2)
     async with running_core(backend, AHEAD) as core:
@@ -106,7 +107,7 @@ async def test_the_latest_row_stays_until_the_last_slice(
 
 @pytest.mark.parametrize("slice_rows", [1, 3])
 async def test_a_slice_that_ends_with_the_last_row_ahead_is_the_last(
-    backend: PersistenceBackend, monkeypatch: pytest.MonkeyPatch, slice_rows: int
+    backend: FullBackend, monkeypatch: pytest.MonkeyPatch, slice_rows: int
 ) -> None:
     monkeypatch.setattr(trimming, "_SLICE_ROWS", slice_rows)
     async with running_core(backend, AHEAD) as core:

@@ -1,9 +1,12 @@
-"""What a storage backend promises. One conformance suite holds every backend to it."""
+"""What a storage backend promises. One conformance suite holds every backend to it.
+
+`PersistenceBackend` is what each has to do; the protocols behind it are what it may do beside.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -19,10 +22,13 @@ __all__ = [
     "BackendError",
     "BackendOptions",
     "BackendShutdown",
+    "BoundsMemory",
+    "CleansUp",
     "CleanupTarget",
     "DamagedStorage",
     "DiskFull",
     "FatalBackendError",
+    "KeepsHouse",
     "Loaded",
     "LoadedRecord",
     "NotConfigured",
@@ -32,15 +38,20 @@ __all__ = [
     "PersistenceError",
     "Purged",
     "QueryParams",
+    "ReadsInParallel",
     "RemembersTime",
     "ReplayParams",
+    "ReportsStatistics",
     "RestartNeeded",
     "SerializationError",
     "UnreadableStorage",
-    "WatchedBackend",
+    "WatchesStorage",
+    "find_capability",
     "refusal_of",
 ]
 
+
+Capability = TypeVar("Capability")
 
 MAX_DELETIONS: Final = 65_536
 """Deleted records that are remembered by name; who missed an older one starts afresh."""
@@ -222,10 +233,13 @@ class BackendOptions(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class PersistenceBackend(Protocol):
-    """Storage of committed rows.
+    """Storage of committed rows: what every backend has to do, to store and to answer.
 
-    `initialize` comes first, once; `close` last. `store`, `delete`, `cleanup` and
-    `maintain` are called by one task, one at a time, and are never cancelled; the
+    What it may do beside are the other protocols of this module: a backend has one by having
+    its methods. What nobody can do for lack of one is refused, and by name.
+
+    `initialize` comes first, once; `close` last. `store`, `delete` and the writing methods of
+    the other protocols are called by one task, one at a time, and are never cancelled; the
     reading methods by many tasks at once, and may be cancelled with no effect.
 
     Once a writing method has returned, its effect survives a crash (as far as the
@@ -289,6 +303,19 @@ class PersistenceBackend(Protocol):
         A later record of the name is a new one.
         """
 
+    async def close(self) -> None:
+        """Release everything. Idempotent; later calls raise `BackendShutdown`."""
+
+
+def find_capability(backend: object, kind: type[Capability]) -> Capability | None:
+    """Return the backend as what it may be beside, None where it is not that, or is None."""
+    return backend if isinstance(backend, kind) else None
+
+
+@runtime_checkable
+class CleansUp(Protocol):
+    """Delete rows that have outlived their rules: retention and `record.trim` need it."""
+
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
     ) -> tuple[dict[str, Purged], int]:
@@ -301,6 +328,11 @@ class PersistenceBackend(Protocol):
             What went, by record, and how many targets, from the first, are done.
         """
 
+
+@runtime_checkable
+class KeepsHouse(Protocol):
+    """Do work that a write leaves behind, such as an index, in slices between two batches."""
+
     @property
     def indexed_rev(self) -> int:
         """The newest commit up to which every row can be cleaned up."""
@@ -311,16 +343,35 @@ class PersistenceBackend(Protocol):
         What could wait is due where it concerns rows up to `up_to_rev` (0: none).
         """
 
+
+@runtime_checkable
+class ReportsStatistics(Protocol):
+    """Tell of the storage in `server.stats`."""
+
     def statistics(self) -> dict[str, int | str]:
         """Return sizes and counters for `server.stats`, under stable keys."""
 
-    async def close(self) -> None:
-        """Release everything. Idempotent; later calls raise `BackendShutdown`."""
+
+@runtime_checkable
+class ReadsInParallel(Protocol):
+    """Say how many reads at a time are worth while; without it a few are."""
+
+    @property
+    def parallel_reads(self) -> int:
+        """How many history queries of one connection run at a time; constant."""
 
 
 @runtime_checkable
-class WatchedBackend(Protocol):
-    """What a backend may have beside: a look at its storage, also when nothing is written."""
+class BoundsMemory(Protocol):
+    """Tell how much memory the backend takes at most."""
+
+    def estimate_memory(self, *, max_value_bytes: int, max_reply_bytes: int) -> dict[str, int]:
+        """Return the bytes of each part at its bound, by a name for people."""
+
+
+@runtime_checkable
+class WatchesStorage(Protocol):
+    """Look at the storage now and then, also when nothing is written."""
 
     async def check(self) -> None:
         """Look whether the storage is still what was opened; called every half second.
@@ -334,7 +385,7 @@ class WatchedBackend(Protocol):
 
 @runtime_checkable
 class RemembersTime(Protocol):
-    """What a backend may do beside: keep a time over restarts, for retention to go on from.
+    """Keep a time over restarts, for retention to go on from.
 
     Without it the newest row's `ts` has to tell how much time has passed.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from recordd.extending.backend import PersistenceBackend
+from recordd.extending.backend import PersistenceBackend, ReportsStatistics, find_capability
 from recordd.extending.points import BackupReporter, RetentionReporter
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
@@ -44,7 +44,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
     core, counters, hub = caller.core, caller.core.counters, caller.core.hub
     retention = core.extensions.get(RetentionReporter)
     backup = core.extensions.get(BackupReporter)
-    backend = core.extensions.get(PersistenceBackend)
+    storage = find_capability(core.extensions.get(PersistenceBackend), ReportsStatistics)
     writer = core.writer_statistics()
     return Stats(
         server_version=core.server_version,
@@ -80,7 +80,7 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         housekeeping_errors=writer.housekeeping_errors,
         retention=None if retention is None else retention.statistics(),
         backup=None if backup is None else backup.statistics(),
-        storage={} if backend is None else backend.statistics(),
+        storage={} if storage is None else storage.statistics(),
     )
 
 

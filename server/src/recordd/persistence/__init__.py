@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
-from recordd.extending.backend import BackendOptions, NotConfigured, PersistenceBackend
+from recordd.config.settings import ConfigurationError
+from recordd.extending.backend import (
+    BackendOptions,
+    CleansUp,
+    NotConfigured,
+    PersistenceBackend,
+)
 from recordd.extending.points import BackupReporter, QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
 from recordd.persistence.retention import Retention, RetentionPolicy
@@ -32,6 +38,10 @@ def with_persistence(
     """Return an extension that stores what is written through `backend`.
 
     Without `retention` nothing is ever deleted unasked, without `backups` none is made.
+
+    Raises:
+        ConfigurationError: by the extension, where a rule of records bounds their rows, and the
+            backend cannot clean up.
     """
 
     def install(builder: CoreBuilder) -> None:
@@ -41,7 +51,7 @@ def with_persistence(
             QueryHandler,
             StoredQueryHandler(builder.hub, backend, builder.page, timeout_s=timeout_s),
         )
-        if retention is not None:
+        if retention is not None and _can_clean_up(backend, builder):
             job = Retention(builder.hub, backend, builder.queue, retention, turns=builder.turns)
             builder.extensions.insert(RetentionReporter, job)
             builder.housekeepers.append(job.housekeep)
@@ -52,6 +62,23 @@ def with_persistence(
             builder.extensions.on_start(scheduled.run)
 
     return install
+
+
+def _can_clean_up(backend: PersistenceBackend, builder: CoreBuilder) -> TypeGuard[CleansUp]:
+    """Tell whether there may be retention; refuse one that is asked for and cannot be.
+
+    Rows that were to go and stay for ever would be noticed when the disk is full.
+    """
+    if isinstance(backend, CleansUp):
+        return True
+    for rule in builder.hub.rules.rules:
+        if rule.retention_ms is not None or rule.max_rows is not None:
+            asked = "max_rows" if rule.retention_ms is None else "retention"
+            raise ConfigurationError(
+                f"{asked} (of {rule.pattern.text!r}): backend {builder.settings.backend!r} cannot"
+                ' clean up; retention = "off" and no max_rows keep every row'
+            )
+    return False
 
 
 def make_backend(name: str, options: BackendOptions) -> PersistenceBackend:

@@ -15,11 +15,13 @@ import trio
 
 from recordd.config.rules import Rule
 from recordd.extending.backend import (
+    CleansUp,
     CleanupTarget,
+    KeepsHouse,
     PassingBackendError,
-    PersistenceBackend,
     PersistenceError,
     RemembersTime,
+    find_capability,
 )
 from recordd.extending.points import RetentionReporter
 from recordd.hub.hub import Hub
@@ -61,7 +63,7 @@ class Retention(RetentionReporter):
     def __init__(
         self,
         hub: Hub,
-        backend: PersistenceBackend,
+        backend: CleansUp,
         queue: WriteQueue,
         policy: RetentionPolicy,
         *,
@@ -71,6 +73,8 @@ class Retention(RetentionReporter):
         """Wait for `turns` with the others who have them; alone without."""
         self._hub: Final = hub
         self._backend: Final = backend
+        self._kept: Final = find_capability(backend, KeepsHouse)
+        self._memory: Final = find_capability(backend, RemembersTime)
         self._queue: Final = queue
         self._policy: Final = policy
         self._wall: Final = clock
@@ -166,10 +170,9 @@ class Retention(RetentionReporter):
 
         A row that is ahead of the clock tells nothing of the time that has passed.
         """
-        if isinstance(self._backend, RemembersTime):
-            remembered_ms = self._backend.remembered_time_ms
-            if remembered_ms is not None:
-                return remembered_ms
+        remembered_ms = None if self._memory is None else self._memory.remembered_time_ms
+        if remembered_ms is not None:
+            return remembered_ms
         now_ms = self._wall.wall_ms()
         states = self._hub.match(compile_patterns("#"))
         times = [s.latest.ts for s in states if s.latest.rev is not None and s.latest.ts <= now_ms]
@@ -177,8 +180,8 @@ class Retention(RetentionReporter):
 
     async def _remember_time(self) -> None:
         self._read_clock()
-        if isinstance(self._backend, RemembersTime):
-            await self._backend.remember_time(self._clock.known_ms)
+        if self._memory is not None:
+            await self._memory.remember_time(self._clock.known_ms)
         self._is_time_due = False
 
     def _describe_leap(self) -> str | None:
@@ -194,8 +197,7 @@ class Retention(RetentionReporter):
         if self._targets is None:
             # Only what is indexed can be cleaned up: let the backend catch up with what
             # was there when the run fell due; not with what is written meanwhile.
-            lags = self._backend.indexed_rev < self._due_rev
-            if lags and await self._backend.maintain(self._due_rev):
+            if await self._catch_up():
                 return
             await self._turns.run(self._start())
         targets = self._targets or []
@@ -208,6 +210,12 @@ class Retention(RetentionReporter):
         del targets[:done]
         if not targets:
             self._finish(None)
+
+    async def _catch_up(self) -> bool:
+        """Have the backend do a slice of the work that a run has to wait for, if there is any."""
+        if self._kept is None or self._kept.indexed_rev >= self._due_rev:
+            return False
+        return await self._kept.maintain(self._due_rev)
 
     def _start(self) -> Iterator[None]:
         """Find out, in steps, what a run has to look at."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from recordd.extending.backend import CleanupTarget, PersistenceBackend, QueryParams
+from recordd.extending.backend import (
+    CleansUp,
+    CleanupTarget,
+    KeepsHouse,
+    NotConfigured,
+    PersistenceBackend,
+    QueryParams,
+)
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.system.clock import SYSTEM_CLOCK
@@ -35,10 +42,13 @@ async def trim_record(
     persists it, none is the latest, so none is made that again.
 
     Raises:
-        PersistenceError: the storage refuses, and nothing has changed.
+        PersistenceError: the storage refuses, or cannot clean up; nothing has changed.
     """
-    while backend.indexed_rev < hub.rev and await backend.maintain(hub.rev):
-        pass  # only what is indexed can be cleaned up
+    if not isinstance(backend, CleansUp):
+        raise NotConfigured("this backend cannot clean up: only whole records can be deleted")
+    if isinstance(backend, KeepsHouse):
+        while backend.indexed_rev < hub.rev and await backend.maintain(hub.rev):
+            pass  # only what is indexed can be cleaned up
     is_archived = name in hub.archive
     left = None if is_archived else await _find_newest(hub, backend, name, newer_than_ms)
     target = CleanupTarget(

@@ -23,10 +23,12 @@ import trio
 
 from recordd.extending.backend import (
     FatalBackendError,
+    KeepsHouse,
     PersistenceBackend,
     PersistenceError,
     SerializationError,
-    WatchedBackend,
+    WatchesStorage,
+    find_capability,
 )
 from recordd.extending.extensions import Housekeeper
 from recordd.hub.hub import Hub
@@ -78,11 +80,10 @@ class Writer:
         self._turns: Final = turns
         self._housekeepers: Final[list[Housekeeper]] = []
         self._housekeep_not_before = 0.0
-        self._watched: Final[WatchedBackend | None] = (
-            backend if isinstance(backend, WatchedBackend) else None
-        )
+        self._watched: Final = find_capability(backend, WatchesStorage)
         self._check_not_before = 0.0 if self._watched else math.inf
-        if backend is not None:
+        self._kept: Final = find_capability(backend, KeepsHouse)
+        if self._kept is not None:
             self._housekeepers.append(self._maintain)
 
     def add_housekeeper(self, housekeeper: Housekeeper) -> None:
@@ -155,8 +156,8 @@ class Writer:
         return due and not failed
 
     async def _maintain(self, idle: bool) -> bool:
-        assert self._backend is not None, "only added where there is one"
-        return await self._backend.maintain(self._hub.rev if idle else 0)
+        assert self._kept is not None, "only added where there is one"
+        return await self._kept.maintain(self._hub.rev if idle else 0)
 
     async def _index_all(self) -> None:
         """Index every row, for a second at most: then damage to one concerns that row alone.
@@ -164,13 +165,13 @@ class Writer:
         Raises:
             FatalBackendError: as `run` does.
         """
-        backend, ends_at = self._backend, trio.current_time() + _LAST_MERGE_S
+        kept, ends_at = self._kept, trio.current_time() + _LAST_MERGE_S
         try:
             while (
-                backend is not None
-                and backend.indexed_rev < self._hub.rev
+                kept is not None
+                and kept.indexed_rev < self._hub.rev
                 and trio.current_time() < ends_at
-                and await backend.maintain(self._hub.rev)
+                and await kept.maintain(self._hub.rev)
             ):
                 pass
         except FatalBackendError:

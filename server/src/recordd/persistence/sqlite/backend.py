@@ -68,6 +68,10 @@ T = TypeVar("T")
 _MAX_TS: Final = 2**63 - 1
 _ROWS_AT_ONCE: Final = 1024
 """Rows of a commit made ready, or taken note of, before others may run: some 2 ms."""
+_TAIL_ENTRY_BYTES: Final = 200
+"""An index entry in memory, of which there are twice `tail_rows` at times."""
+_COPIES: Final = 3
+"""Of each value: as SQLite has it, as a row, as it goes into the answer."""
 _EVERYTHING: Final = compile_patterns("#")
 
 
@@ -387,6 +391,19 @@ class SqliteBackend:
                 await self._merge_slice()
             return True
         return self._purge_rev is not None and await self._purge_slice()
+
+    @property
+    def parallel_reads(self) -> int:
+        """As many as there are reading connections."""
+        return self._options.readers
+
+    def estimate_memory(self, *, max_value_bytes: int, max_reply_bytes: int) -> dict[str, int]:
+        """Return what the tail and the readers take at most."""
+        largest_read_bytes = reads.VALUES_AT_ONCE * max_value_bytes + max_reply_bytes
+        return {
+            "index tail": 2 * self._options.tail_rows * _TAIL_ENTRY_BYTES,
+            "reads": self._options.readers * _COPIES * largest_read_bytes,
+        }
 
     async def check(self) -> None:
         """Look that the files are still in their places, and bring the mark to disk."""

@@ -27,11 +27,19 @@ from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.timeline import read_by_time
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["QueryPlan", "ReplayPlan", "read_page", "read_replay", "read_row", "read_with_tick"]
+__all__ = [
+    "VALUES_AT_ONCE",
+    "QueryPlan",
+    "ReplayPlan",
+    "read_page",
+    "read_replay",
+    "read_row",
+    "read_with_tick",
+]
 
 T = TypeVar("T")
 
-_VALUES_AT_ONCE = 32
+VALUES_AT_ONCE = 32
 """Values fetched by one statement: 32 of the largest are 32 MiB."""
 
 _CAREFUL_CHUNK = 16
@@ -281,7 +289,7 @@ def _fetch_rows(
 ) -> Iterator[Row]:
     """Yield the rows of keys; for one that has gone since, the caller refuses the page."""
     known, name = -1, None
-    while group := list(itertools.islice(keys, _VALUES_AT_ONCE)):
+    while group := list(itertools.islice(keys, VALUES_AT_ONCE)):
         pace.check()
         marks = ",".join("?" * len(group))
         values = dict(

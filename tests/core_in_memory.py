@@ -12,6 +12,7 @@ import trio
 from recordd.config.settings import Configuration, load
 from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import PersistenceBackend
+from recordd.methods.table import with_methods
 from recordd.persistence import RetentionPolicy, with_persistence
 from recordd.persistence.memory import MemoryBackend
 from recordd.running import running
@@ -92,7 +93,7 @@ async def running_core(
         backend = backend or MemoryBackend()
         policy = RetentionPolicy(interval_ms=86_400_000, keep_latest=True)
         extensions = [with_persistence(backend, policy)]
-    core = build_core(configuration or configure(), extensions)
+    core = build_core(configuration or configure(), [with_methods, *extensions])
     block = trio.CancelScope()
     async with running(core, on_fault=block.cancel) as writer:
         with block:

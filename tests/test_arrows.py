@@ -48,6 +48,7 @@ ARROWS = {
         "running",
         "signals",
         "transports",
+        "methods",
         "persistence",
         "core",
         "extending",
@@ -147,6 +148,16 @@ def test_the_core_knows_nothing_about_persistence() -> None:
     """Only the daemon and the command line, which put the parts together, name the package."""
     knows = {room for room, targets in ARROWS.items() if "persistence" in targets}
     assert knows <= {"daemon", "cli", "persistence/sqlite"}
+
+
+def test_only_who_builds_a_core_knows_the_handlers() -> None:
+    """A session finds the table in its core: nothing that serves imports a method's module."""
+    knows = {
+        room_of(file)
+        for file, imported in imports_by_file("recordd").items()
+        if "recordd.methods.table" in imported
+    }
+    assert knows == {"daemon"}
 
 
 def test_nothing_below_the_transports_knows_one() -> None:

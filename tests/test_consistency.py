@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from recordd.extending.backend import BackendOptions
-from recordd.methods import TABLE
 from recordd.methods.openrpc import describe_api
+from recordd.methods.table import TABLE
 from recordd_client import AsyncClient, Client
 from recordd_client.errors import ERROR_BY_REASON
 from recordd_protocol.errors import Reason

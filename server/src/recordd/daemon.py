@@ -22,6 +22,7 @@ import trio
 from recordd.config.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import BackendOptions, PersistenceBackend
+from recordd.methods.table import with_methods
 from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
 from recordd.running import running
 from recordd.signals import Reload, serve_signals
@@ -101,7 +102,7 @@ async def run_daemon(
         ConfigurationError: an address cannot be listened on.
     """
     gc.set_threshold(*_GC_THRESHOLDS)
-    core = build_core(configuration, extensions)
+    core = build_core(configuration, [with_methods, *extensions])
     requested = trio.Event()
     async with trio.open_nursery() as nursery:
         # Before storage loads: a signal meanwhile counts too.

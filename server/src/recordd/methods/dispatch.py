@@ -1,4 +1,8 @@
-"""The dispatch table: from a method's name to what decodes its parameters and handles it."""
+"""The dispatch table: from a method's name to what decodes its parameters and handles it.
+
+The table itself is in `recordd.methods.table`; a core gets it when it is built, so that a
+front finds it there and knows no handler.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,16 @@ from typing import Any, Final
 
 import msgspec
 
+from recordd.extending.extensions import Extensions
 from recordd.methods.caller import Caller
+from recordd.methods.outcome import Handled
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import METHODS, Method
 
-__all__ = ["Binding", "Handler", "bind"]
+__all__ = ["Binding", "Handler", "MethodTable", "bind", "methods_of"]
 
-Handler = Callable[[Caller, Any], object]
-"""Takes the caller and the typed parameters. Returns the result; or `Steps` to it, where it is
-long work, which the connection's next requests wait for; an awaitable of it, where there is
-something to wait for, beside which they go on; a `WriteRequest` for the writer, or the `Opening`
-of a subscription.
-Refuses with a `RequestError`."""
+Handler = Callable[[Caller, Any], Handled]
+"""Takes the caller and the typed parameters; refuses with a `RequestError`."""
 
 
 class Binding:
@@ -52,8 +54,21 @@ class Binding:
             raise RequestError(Reason.INVALID_PARAMS, text) from None
 
 
-def bind(handlers: Mapping[str, Handler]) -> dict[str, Binding]:
+class MethodTable(dict[str, Binding]):
+    """The bindings of all methods, by name: the type under which a core has them."""
+
+
+def bind(handlers: Mapping[str, Handler]) -> MethodTable:
     """Return the table; a method without a handler, or the other way round, is a mistake."""
     if unbound := METHODS.keys() ^ handlers.keys():
         raise AssertionError(f"methods and handlers differ: {sorted(unbound)}")
-    return {name: Binding(METHODS[name], handler) for name, handler in handlers.items()}
+    return MethodTable(
+        (name, Binding(METHODS[name], handler)) for name, handler in handlers.items()
+    )
+
+
+def methods_of(extensions: Extensions) -> MethodTable:
+    """Return the table that a core was given."""
+    table = extensions.get(MethodTable)
+    assert table is not None, "whoever builds a core gives it the methods"
+    return table

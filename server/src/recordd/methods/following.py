@@ -8,6 +8,7 @@ from typing import Final
 from recordd.following.subscription import Opening
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
+from recordd.methods.outcome import Answer
 from recordd.methods.reading import find_record
 from recordd.system.turns import Steps
 from recordd_protocol.aimx_params import Follow
@@ -38,12 +39,12 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     )
 
 
-def unsubscribe(caller: Caller, params: Unsubscribe) -> Unsubscribed:
+def unsubscribe(caller: Caller, params: Unsubscribe) -> Answer:
     """End a subscription of this connection."""
     if not caller.subscriptions.close(params.subscription):
         text = f"there is no subscription {params.subscription[:100]!r} on this connection"
         raise RequestError(Reason.NOT_FOUND, text)
-    return Unsubscribed()
+    return Answer(Unsubscribed())
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

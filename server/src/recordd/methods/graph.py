@@ -9,7 +9,8 @@ from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.methods.listing import Listing
-from recordd_protocol.methods import Edge, Node, NoParams
+from recordd.methods.outcome import Answer
+from recordd_protocol.methods import Node, NoParams
 
 __all__ = ["HANDLERS"]
 
@@ -22,9 +23,9 @@ def list_nodes(caller: Caller, params: NoParams) -> Listing:
     return Listing(caller.core.hub.states_after(-1), _make_node, min_row_bytes=_MIN_NODE_BYTES)
 
 
-def list_edges(caller: Caller, params: NoParams) -> list[Edge]:
+def list_edges(caller: Caller, params: NoParams) -> Answer:
     """Return no edges."""
-    return []
+    return Answer([])
 
 
 def list_in_order(caller: Caller, params: NoParams) -> Listing:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from recordd.extending.points import HistoryQuery, QueryHandler
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
+from recordd.methods.outcome import Answer, Handled, Later, Outcome
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import At, Query, Replay
@@ -29,7 +30,7 @@ _ENVELOPE_BYTES: Final = 4096
 """What an answer has beside its rows, at most."""
 
 
-def query_records(caller: Caller, params: Query) -> Page | Steps[object]:
+def query_records(caller: Caller, params: Query) -> Handled:
     """Return latest values or history of the records that match.
 
     One latest row a record is what the hub holds: it costs no look at the history, and
@@ -38,38 +39,47 @@ def query_records(caller: Caller, params: Query) -> Page | Steps[object]:
     query = _read(params, caller.max_reply_bytes - _ENVELOPE_BYTES)
     hub = caller.core.hub
     if query.limit_per_record == 0:
-        return Page([], rev=hub.rev, epoch=hub.epoch)
+        return Answer(Page([], rev=hub.rev, epoch=hub.epoch))
     if query.limit_per_record != 1 or query.start_ms is not None or query.end_ms is not None:
         return _query_history(caller, query)
     latest = caller.core.latest
     if not query.paged:
-        return latest.newest(query.patterns, query.max_bytes)
+        return _answer(latest.newest(query.patterns, query.max_bytes))
     if query.after is not None:
-        return latest.page_after(query.after, query.patterns)
-    return latest.first_page(query.patterns, caller)
+        return Answer(latest.page_after(query.after, query.patterns))
+    return _answer(latest.first_page(query.patterns, caller))
 
 
-def _query_history(caller: Caller, query: HistoryQuery) -> Steps[object]:
+def _query_history(caller: Caller, query: HistoryQuery) -> Steps[Outcome]:
     """Match in steps, before the moment is taken that the answer shows; then ask."""
     handler = _query_handler(caller)
     patterns = yield from caller.core.hub.prematch(query.patterns)
     result = handler.query(msgspec.structs.replace(query, patterns=patterns))
     if isinstance(result, Generator):
         result = yield from result
-    return result
+    return _expect(result)
 
 
-def replay_log(caller: Caller, params: Replay) -> Steps[object]:
+def replay_log(caller: Caller, params: Replay) -> Steps[Outcome]:
     """Return rows in commit order."""
     handler, pattern = _query_handler(caller), compile_pattern(params.name)
     after = params.after if isinstance(params.after, int) else -1
     yield from caller.core.hub.prepare_gap(pattern, after)
-    return handler.replay(params)
+    return _expect(handler.replay(params))
 
 
-def read_at(caller: Caller, params: At) -> Row | Awaitable[Row]:
+def read_at(caller: Caller, params: At) -> Outcome:
     """Return the row of one commit number."""
-    return _query_handler(caller).at(params.rev)
+    return _expect(_query_handler(caller).at(params.rev))
+
+
+def _answer(steps: Steps[Page]) -> Steps[Outcome]:
+    return Answer((yield from steps))
+
+
+def _expect(found: Row | Page | Awaitable[Row | Page]) -> Outcome:
+    """Return what an extension found, or is still to find."""
+    return Later(found) if isinstance(found, Awaitable) else Answer(found)
 
 
 def _read(params: Query, max_bytes: int) -> HistoryQuery:

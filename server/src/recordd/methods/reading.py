@@ -11,6 +11,7 @@ from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.methods.listing import Listing
+from recordd.methods.outcome import Answer
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
@@ -31,12 +32,12 @@ _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
 
 
-def get_record(caller: Caller, params: Get) -> Row:
+def get_record(caller: Caller, params: Get) -> Answer:
     """Return the latest row of one record."""
     latest = find_record(caller, params.name).latest
     if (hub := caller.core.hub).damaged:
         hub.check_readable(params.name.__eq__)
-    return latest
+    return Answer(latest)
 
 
 def list_records(caller: Caller, params: List) -> Steps[Listing]:
@@ -56,18 +57,19 @@ def list_records(caller: Caller, params: List) -> Steps[Listing]:
     return Listing(items, render, min_row_bytes=_MIN_INFO_BYTES)
 
 
-def count_records(caller: Caller, params: Count) -> Steps[Counts]:
+def count_records(caller: Caller, params: Count) -> Steps[Answer]:
     """Return how many records match, and how many rows they have."""
     hub, patterns = caller.core.hub, compile_patterns(params.name)
     if patterns.matches_all:
-        return Counts(records=len(hub), rows=hub.rows)
+        return Answer(Counts(records=len(hub), rows=hub.rows))
     yield from hub.prepare_match(patterns)
     archived = yield from hub.archive.count_rows(patterns)
     states = hub.match(patterns)
-    return Counts(records=len(states), rows=archived + sum([state.rows for state in states]))
+    rows = archived + sum([state.rows for state in states])
+    return Answer(Counts(records=len(states), rows=rows))
 
 
-def drain_record(caller: Caller, params: Drain) -> Drained:
+def drain_record(caller: Caller, params: Drain) -> Answer:
     """Return the values since this connection's previous drain; at first, all that is buffered."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
@@ -81,7 +83,7 @@ def drain_record(caller: Caller, params: Drain) -> Drained:
     )
     state.consumed += len(rows)
     values = [msgspec.Raw(row.value) for row in rows]
-    return Drained(record_name=state.name, values=values, count=len(values))
+    return Answer(Drained(record_name=state.name, values=values, count=len(values)))
 
 
 def find_record(caller: Caller, name: str) -> RecordState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from recordd.extending.backend import PersistenceBackend, ReportsStatistics, find_capability
 from recordd.extending.points import BackupReporter, RetentionReporter
@@ -11,6 +11,7 @@ from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.methods.grants import list_writable
 from recordd.methods.openrpc import describe_api
+from recordd.methods.outcome import Answer
 from recordd.system.turns import Steps
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
@@ -19,13 +20,13 @@ from recordd_protocol.methods import ClockConfirmed, Hello, NoParams, Stats, Was
 __all__ = ["HANDLERS"]
 
 
-def greet(caller: Caller, params: Hello) -> Welcome:
+def greet(caller: Caller, params: Hello) -> Answer:
     """Return the welcome; versions agree by their major part."""
     if params.version is not None and _major(params.version) != _major(PROTOCOL_VERSION):
         text = f"this server speaks {PROTOCOL_VERSION}, not {params.version[:20]!r}"
         raise RequestError(Reason.VERSION_MISMATCH, text)
     core = caller.core
-    return Welcome(
+    welcome = Welcome(
         version=PROTOCOL_VERSION,
         server="recordd",
         server_version=core.server_version,
@@ -37,16 +38,17 @@ def greet(caller: Caller, params: Hello) -> Welcome:
         epoch=core.hub.epoch,
         max_message_bytes=core.settings.max_message_bytes,
     )
+    return Answer(welcome)
 
 
-def show_stats(caller: Caller, params: NoParams) -> Stats:
+def show_stats(caller: Caller, params: NoParams) -> Answer:
     """Return counters, sizes and queue depths."""
     core, counters, hub = caller.core, caller.core.counters, caller.core.hub
     retention = core.extensions.get(RetentionReporter)
     backup = core.extensions.get(BackupReporter)
     storage = find_capability(core.extensions.get(PersistenceBackend), ReportsStatistics)
     writer = core.writer_statistics()
-    return Stats(
+    stats = Stats(
         server_version=core.server_version,
         uptime_ms=int(core.uptime_s * 1000),
         connections=counters.connections,
@@ -82,25 +84,26 @@ def show_stats(caller: Caller, params: NoParams) -> Stats:
         backup=None if backup is None else backup.statistics(),
         storage={} if storage is None else storage.statistics(),
     )
+    return Answer(stats)
 
 
-def confirm_clock(caller: Caller, params: NoParams) -> ClockConfirmed:
+def confirm_clock(caller: Caller, params: NoParams) -> Answer:
     """Have retention go by the system's clock at once, and run."""
     retention = caller.core.extensions.get(RetentionReporter)
     if retention is None:
         raise RequestError(Reason.NOT_CONFIGURED, "this daemon runs without retention")
-    return ClockConfirmed(leap_ms=retention.confirm_clock())
+    return Answer(ClockConfirmed(leap_ms=retention.confirm_clock()))
 
 
-def reset_counters(caller: Caller, params: NoParams) -> Steps[WasReset]:
+def reset_counters(caller: Caller, params: NoParams) -> Steps[Answer]:
     """Count the values of every record from zero again."""
     yield from caller.core.hub.reset_produced()
-    return WasReset(reset=True)
+    return Answer(WasReset(reset=True))
 
 
-def discover(caller: Caller, params: NoParams) -> dict[str, Any]:
+def discover(caller: Caller, params: NoParams) -> Answer:
     """Return the OpenRPC document."""
-    return describe_api(caller.core.server_version)
+    return Answer(describe_api(caller.core.server_version))
 
 
 def _major(version: str) -> str:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from recordd.config.settings import Configuration, Settings
+from recordd.connections.admission import Admission
+from recordd.connections.open_connections import OpenConnections
+from recordd.connections.request_counts import RequestCounts
 from recordd.extending.backend import PersistenceBackend, ReadsInParallel, find_capability
 from recordd.extending.extensions import Extensions, Housekeeper, StartHook
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
 from recordd.hub.snapshots import SnapshotLimits, Snapshots
-from recordd.outgoing.outbox import Outbox
 from recordd.outgoing.waiting import Waiting
 from recordd.system.counters import Counters
 from recordd.system.turns import Turns
@@ -29,27 +30,12 @@ from recordd_protocol.dialect import Dialect
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 
-__all__ = ["Connection", "Core", "CoreBuilder", "Extension", "build_core"]
+__all__ = ["Core", "CoreBuilder", "Extension", "build_core"]
 
 logger: Final = logging.getLogger(__name__)
 
-_CROWDED_TIMEOUT_S: Final = 1.0
-"""Instead of `send_timeout`, while more than `max_waiting_bytes` wait."""
-
-
 _PARALLEL_QUERIES: Final = 2
 """Of one connection, where the backend does not say: a slow one lets one behind it pass."""
-
-
-class Connection(Protocol):
-    """What the core may do to a connection."""
-
-    @property
-    def scope(self) -> trio.CancelScope:
-        """Cancels all of it, at once."""
-
-    def stop_reading(self) -> None:
-        """Read nothing more; answer what was read, and end."""
 
 
 class CoreBuilder:
@@ -79,7 +65,7 @@ Extension = Callable[[CoreBuilder], None]
 
 
 class Core:
-    """Settings, records, extensions and counters of a running daemon."""
+    """What a running daemon has once: settings, records, extensions, what its sessions share."""
 
     def __init__(self, builder: CoreBuilder) -> None:
         self.settings: Final = builder.settings
@@ -104,8 +90,11 @@ class Core:
         """Of the writer, who is above the core: `running` says which."""
         self.counters: Final = Counters()
         self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
-        self.pending_queries = 0
-        """Of all connections."""
+        self.request_counts: Final = RequestCounts()
+        self.admission: Final = Admission(self.settings)
+        self.connections: Final = OpenConnections(
+            self.waiting, send_timeout_s=self.settings.send_timeout_ms / 1000
+        )
         reads = find_capability(self.extensions.get(PersistenceBackend), ReadsInParallel)
         self.parallel_queries: Final = _PARALLEL_QUERIES if reads is None else reads.parallel_reads
         """How many history queries of one connection run at a time."""
@@ -117,43 +106,6 @@ class Core:
         self.dialects: Final = {
             framing: _make_dialects(framing, self.settings) for framing in Framing
         }
-        self.is_stopping = False
-        self._connections: Final[dict[Outbox, Connection]] = {}
-
-    @contextlib.contextmanager
-    def watch(self, outbox: Outbox, connection: Connection) -> Iterator[None]:
-        """Hold this while a connection lives: it is to end with the daemon, and when stuck."""
-        self._connections[outbox] = connection
-        if self.is_stopping:
-            connection.stop_reading()
-        try:
-            yield
-        finally:
-            del self._connections[outbox]
-            outbox.forget()
-
-    def stop_reading(self) -> None:
-        """Stop reading from every connection; what was read is still answered."""
-        self.is_stopping = True
-        for connection in list(self._connections.values()):
-            connection.stop_reading()
-
-    async def cancel_stuck_peers(self) -> None:
-        """End connections whose peer has taken nothing for `send_timeout`, for ever.
-
-        One task that looks at all now and then: a deadline around each send would cost half
-        as much as the send.
-        """
-        patience_s = self.settings.send_timeout_ms / 1000
-        while True:
-            await trio.sleep(min(patience_s / 8, _CROWDED_TIMEOUT_S))
-            timeout_s = min(patience_s, _CROWDED_TIMEOUT_S) if self.waiting.is_over else patience_s
-            for outbox, connection in list(self._connections.items()):
-                if outbox.stuck_for_s() > timeout_s:
-                    logger.warning("closed: it took nothing for %g s while data waited", timeout_s)
-                    self.counters.slow_peers_closed += 1
-                    outbox.discard()
-                    connection.scope.cancel()
 
     @property
     def uptime_s(self) -> float:

@@ -27,7 +27,6 @@ from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, wit
 from recordd.running import running
 from recordd.signals import Reload, serve_signals
 from recordd.system import systemd
-from recordd.transports.admission import Admission
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
 from recordd.transports.websocket import refuse_websocket, serve_websocket
@@ -141,7 +140,7 @@ async def _serve(core: Core, requested: trio.Event, task_status: trio.TaskStatus
         systemd.notify("STOPPING=1")
         accepting.cancel_scope.cancel()
         core.queue.close()
-        core.stop_reading()
+        core.connections.stop_reading()
         timeout_s = core.settings.shutdown_timeout_ms / 1000
         connections.cancel_scope.deadline = trio.current_time() + timeout_s
 
@@ -165,15 +164,14 @@ async def _listen(
     connections: trio.Nursery,
     accepting: trio.Nursery,
 ) -> None:
-    settings, admission = core.settings, Admission(core.settings)
+    settings = core.settings
 
     def accept(listener: trio.SocketListener, serve: _Serve, refuse: _Refuse) -> None:
         accepting.start_soon(
             functools.partial(
                 serve_connections,
                 listener,
-                core,
-                admission,
+                core.admission,
                 serve=lambda stream: serve(stream, core),
                 refuse=lambda stream, reason: refuse(stream, core, reason),
                 nursery=connections,

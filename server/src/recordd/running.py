@@ -64,7 +64,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
     async with _opened(core, backend), trio.open_nursery() as hooks:
         for hook in core.start_hooks:
             hooks.start_soon(hook)
-        hooks.start_soon(core.cancel_stuck_peers)
+        hooks.start_soon(core.connections.cut_stuck)
         async with trio.open_nursery() as actors:
             actors.start_soon(write)
             yield writer

@@ -17,7 +17,8 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from recordd.core import Connection, Core
+from recordd.connections.open_connections import Connection
+from recordd.core import Core
 from recordd.extending.points import QueryHandler
 from recordd.following.feeder import Feeder
 from recordd.following.open_subscriptions import OpenSubscriptions
@@ -66,7 +67,7 @@ async def open_session(
         settings.outbox_bytes, settings.subscriber_updates, settings.subscriber_bytes
     )
     outbox = Outbox(limits, sender, core.waiting)
-    with connection.scope, core.watch(outbox, connection):
+    with connection.scope, core.connections.watch(outbox, connection):
         async with trio.open_nursery() as nursery:
             session = Session(core, nursery, peer, outbox, framing)
             nursery.start_soon(outbox.run)
@@ -94,13 +95,13 @@ class Session:
         dialects = core.dialects[framing]
         self._last_resort: Final = dialects[-1]
         self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects[:-1]]
-        self._counters: Final = core.counters
         self._methods: Final = methods_of(core.extensions)
         self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, self._subscriptions)
         self._nursery: Final = nursery
         self._active_at = trio.current_time()
         self._waiting: Final = core.waiting
+        self._counts: Final = core.request_counts
         self._pending_writes = 0
         self._pending_queries = 0
         self._queries: Final = trio.CapacityLimiter(core.parallel_queries)
@@ -138,7 +139,7 @@ class Session:
         while self._pending_writes or self._pending_queries:
             await self._settled.park()
         if refusal is not None:
-            self._counters.request_errors += 1
+            self._counts.refused += 1
             self._send(self._last_resort.refuse_message(refusal))
 
     async def watch_idleness(
@@ -151,8 +152,7 @@ class Session:
                 if self._pending_writes or self._pending_queries or len(self._subscriptions):
                     self._active_at = trio.current_time()
             logger.debug("%s: closed: idle for %g s", self.peer, timeout_s)
-            self._counters.idle_closed += 1
-            connection.stop_reading()
+            self.core.connections.end_idle(connection)
 
     def close(self) -> None:
         """End the subscriptions; no further pages will be asked for."""
@@ -170,7 +170,7 @@ class Session:
         if isinstance(item, bytes):
             self.outbox.put(item)
             return
-        self._counters.request_errors += 1
+        self._counts.refused += 1
         logger.debug("%s: malformed: %a", self.peer, item.text[:200])
         self._send(item.reply)
 
@@ -186,7 +186,7 @@ class Session:
 
         This is the hot path: a coroutine for each request would cost more than most of them.
         """
-        self._counters.requests += 1
+        self._counts.received += 1
         try:
             binding = self._methods.get(call.method)
             if binding is None:
@@ -246,7 +246,7 @@ class Session:
         try:
             await self.core.turns.next()
             while not work.advance():
-                if self.core.is_stopping:
+                if self.core.connections.is_stopping:
                     raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
                 await self.core.turns.next()
             waiting = self._take(call, work.result)
@@ -350,13 +350,13 @@ class Session:
         if self._pending_queries >= limit:
             text = f"max_pending_queries: {limit} are pending on this connection: wait for one"
             raise RequestError(Reason.OVERLOADED, text)
-        if self.core.pending_queries >= self.core.settings.max_pending_queries_total:
-            text = f"max_pending_queries_total: {self.core.pending_queries} are pending"
+        if self._counts.pending_queries >= self.core.settings.max_pending_queries_total:
+            text = f"max_pending_queries_total: {self._counts.pending_queries} are pending"
             raise RequestError(Reason.OVERLOADED, text)
 
     def _begin_query(self, call: Call, query: Later) -> None:
         self._pending_queries += 1
-        self.core.pending_queries += 1
+        self._counts.pending_queries += 1
         self._nursery.start_soon(self._run_query, call, query)
 
     async def _run_query(self, call: Call, query: Later) -> None:
@@ -371,7 +371,7 @@ class Session:
         finally:
             query.close()  # cancelled before its turn it would never have been awaited
             self._pending_queries -= 1
-            self.core.pending_queries -= 1
+            self._counts.pending_queries -= 1
             self._settled.unpark_all()
 
     async def _send_result(self, call: Call, result: Result) -> None:
@@ -401,13 +401,13 @@ class Session:
 
     def _refuse(self, call: Call, error: Exception) -> None:
         """Answer with the reason. The one place where an exception becomes a refusal."""
-        self._counters.request_errors += 1
+        self._counts.refused += 1
         if not isinstance(error, RequestError):
             logger.error("%s: %s failed", self.peer, call.method, exc_info=error)
             error = RequestError(Reason.INTERNAL, "internal error; see the daemon's log")
         binding = self._methods.get(call.method)
         if binding is not None and binding.is_write and not call.wants_answer:
-            self._counters.unanswered_write_errors += 1
+            self._counts.unanswered_writes_refused += 1
             logger.warning(
                 "%s: %s refused, unanswered: %a", self.peer, call.method, str(error)[:200]
             )

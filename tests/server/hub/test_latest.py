@@ -105,7 +105,7 @@ async def test_values_of_a_moment_are_kept_for_a_while(
     await trio.sleep(50)
     assert await rest(peer, following) == ABC[3:]  # what is asked for again stays
     await trio.sleep(76)  # a minute, and the time between two looks
-    assert len(core.core.snapshots) == 0
+    assert core.core.snapshots.statistics().snapshots == 0
     refused = await peer.call("record.query", after=page["next"])
     assert reason_of(refused) == "expired"
     assert "page_snapshot_timeout (60 s)" in refused["error"]["message"]
@@ -120,7 +120,7 @@ async def test_a_greedy_connection_takes_from_itself_alone(core: CoreInMemory) -
     for n in range(5):
         await greedy.call("record.set", name="a", value=n, ts=100)
         pages.append(await greedy.call("record.query"))
-    assert len(core.core.snapshots) == 3
+    assert core.core.snapshots.statistics().snapshots == 3
     refused = await greedy.call("record.query", after=pages[2]["next"])
     assert reason_of(refused) == "expired"
     assert len(await rest(greedy, pages[3])) == 7
@@ -169,10 +169,10 @@ async def test_nothing_is_kept_for_who_has_left(core: CoreInMemory) -> None:
     peer = core.connect()
     await fill(peer)
     await peer.call("record.query")
-    assert len(core.core.snapshots) == 1
+    assert core.core.snapshots.statistics().snapshots == 1
     await peer.stream.send_eof()
     assert await peer.receive() is None
-    assert len(core.core.snapshots) == 0
+    assert core.core.snapshots.statistics().snapshots == 0
 
 
 async def test_a_cursor_of_another_database_or_of_none_is_refused(core: CoreInMemory) -> None:

@@ -108,7 +108,7 @@ async def test_peers_that_take_nothing_are_closed_soon_while_too_much_waits() ->
         stuck = core.connect()
         await stuck.send(*[request("record.get", n, name="big") for n in range(3)])
         with trio.fail_after(20):
-            while not core.core.counters.slow_peers_closed:
+            while not core.core.connections.statistics().slow_peers_closed:
                 await trio.sleep(0.01)
             while core.core.waiting.size:
                 await trio.sleep(0.01)

@@ -52,14 +52,14 @@ def with_slow_queries(builder: CoreBuilder) -> None:
 
 async def test_a_batch_gives_way_between_its_calls() -> None:
     async with running_core(extensions=[with_slow_queries]) as core:
-        counters = core.core.counters
+        counts = core.core.request_counts
         peer = core.connect()
         batch = b",".join(request("record.query", n, limit=None) for n in range(CALLS))
-        lag = LoopLag(count=lambda: counters.requests)
+        lag = LoopLag(count=lambda: counts.received)
         trio.lowlevel.add_instrument(lag)
         await peer.send(b"[" + batch + b"]")
         assert len(await peer.receive()) == CALLS
-        assert counters.requests == CALLS
+        assert counts.received == CALLS
         assert lag.most_counted < CALLS // 10
 
 
@@ -69,7 +69,7 @@ async def test_long_work_lets_others_run_and_ends_with_the_daemon() -> None:
         await busy.send(request("record.query", 1, limit=None), request("hello", 2, client="t"))
         for _ in range(10):
             assert (await other.call("hello", client="t"))["server"] == "recordd"
-        core.core.is_stopping = True
+        core.core.connections.is_stopping = True
         answer = await busy.receive()
         assert answer["error"]["data"]["reason"] == "unavailable"
         assert (await busy.receive())["id"] == 2

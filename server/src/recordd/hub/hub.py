@@ -23,6 +23,7 @@ from recordd.hub.archive import Archive
 from recordd.hub.backlog import Backlog
 from recordd.hub.purge import Purge, Purges
 from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
+from recordd.hub.statistics import HubStatistics
 from recordd.hub.topic import Topic
 from recordd.hub.topic_index import Delivery, Named, TopicIndex
 from recordd.hub.views import LAST_CHANGE, LATEST_ORDER, Views
@@ -113,6 +114,19 @@ class Hub:
 
     def __len__(self) -> int:
         return len(self._states)
+
+    def statistics(self) -> HubStatistics:
+        """Return how much there is now."""
+        return HubStatistics(
+            records=len(self._states),
+            rows=self.rows,
+            rev=self.rev,
+            epoch=self.epoch,
+            latest_bytes=self.latest_bytes,
+            backlog_bytes=self.backlog.size_bytes,
+            subscriptions=self.topics.subscriptions,
+            topics=len(self.topics),
+        )
 
     def restore(self, loaded: Loaded) -> None:
         """Take over what storage has at start.

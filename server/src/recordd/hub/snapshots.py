@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import trio
 
 from recordd.hub.records import memory_of
+from recordd.hub.statistics import SnapshotStatistics
 from recordd.system.turns import Steps
 from recordd_protocol.rows import Row
 
@@ -80,13 +81,9 @@ class Snapshots:
         self._limits: Final = limits
         self._by_id: Final[dict[str, Snapshot]] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
-    @property
-    def size_bytes(self) -> int:
-        """What all hold back, at most."""
-        return sum(self._costs().values())
+    def statistics(self) -> SnapshotStatistics:
+        """Return how many are kept, and what all hold back at most."""
+        return SnapshotStatistics(snapshots=len(self._by_id), bytes=sum(self._costs().values()))
 
     def keep(self, rows: list[Row], owner: object, *, rev: int) -> Steps[Snapshot]:
         """Keep rows of this moment for `owner`, and let go what that is too much with.

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Waiting"]
+import msgspec
+
+__all__ = ["Waiting", "WaitingStatistics"]
+
+
+class WaitingStatistics(msgspec.Struct, frozen=True):
+    """What waits to be sent on all connections now."""
+
+    bytes: int
 
 
 class Waiting:
@@ -20,6 +28,10 @@ class Waiting:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes: Final = max_bytes
         self.size = 0
+
+    def statistics(self) -> WaitingStatistics:
+        """Return how much waits now."""
+        return WaitingStatistics(bytes=self.size)
 
     @property
     def is_over(self) -> bool:

@@ -9,8 +9,7 @@ from typing import Final, NoReturn
 
 import trio
 
-from recordd.core import Core
-from recordd.transports.admission import Admission
+from recordd.connections.admission import Admission
 
 __all__ = ["serve_connections"]
 
@@ -34,7 +33,6 @@ _GONE: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ConnectionEr
 
 async def serve_connections(
     listener: trio.SocketListener,
-    core: Core,
     admission: Admission,
     *,
     serve: Handler,
@@ -50,7 +48,6 @@ async def serve_connections(
 
     async def turn_away(stream: trio.SocketStream, reason: str) -> None:
         nonlocal refusing
-        core.counters.connections_refused += 1
         if refusing >= _MAX_REFUSING:
             await trio.aclose_forcefully(stream)
             return
@@ -61,20 +58,17 @@ async def serve_connections(
             refusing -= 1
 
     async def guard(stream: trio.SocketStream) -> None:
-        counters, address = core.counters, _address_of(stream)
+        address = _address_of(stream)
         if (reason := admission.refuse(address)) is not None:
             await turn_away(stream, reason)
             return
         admission.enter(address)
-        counters.connections += 1
-        counters.connections_total += 1
         try:
             await _contain(serve, stream)
         finally:
-            counters.connections -= 1
             admission.leave(address)
 
-    accept = _Acceptor(listener, core)
+    accept = _Acceptor(listener, admission)
     while True:
         nursery.start_soon(guard, await accept.next())
 
@@ -82,9 +76,9 @@ async def serve_connections(
 class _Acceptor:
     """Accepts, and waits where the system has no room, saying so once a second at most."""
 
-    def __init__(self, listener: trio.SocketListener, core: Core) -> None:
+    def __init__(self, listener: trio.SocketListener, admission: Admission) -> None:
         self._listener: Final = listener
-        self._core: Final = core
+        self._admission: Final = admission
         self._logged_at = -_LOG_EVERY_S
 
     async def next(self) -> trio.SocketStream:
@@ -99,7 +93,7 @@ class _Acceptor:
                     await trio.sleep(_RETRY_AFTER_S)
 
     def _log(self, error: OSError) -> None:
-        self._core.counters.accept_errors += 1
+        self._admission.note_accept_error()
         now = trio.current_time()
         if now - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = now

@@ -86,7 +86,7 @@ async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
     ) as session:
         refusal = await _receive_lines(stream, session)
         await session.finish(refusal)
-    if refusal is not None or core.is_stopping:
+    if refusal is not None or core.connections.is_stopping:
         await linger(stream)
 
 

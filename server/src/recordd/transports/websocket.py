@@ -156,9 +156,7 @@ async def _ping(
                 await connection.ping()
         if waiting.cancelled_caught and stream.moved_at < asked_at:
             logger.info("closed: no answer to a ping for %g s", interval_s)
-            core.counters.dead_peers_closed += 1
-            session.outbox.discard()
-            watched.scope.cancel()
+            core.connections.cut_dead(session.outbox, watched)
 
 
 async def _receive_frames(
@@ -268,7 +266,7 @@ def _answer_plain(head: Head, core: Core) -> bytes:
     answers: dict[str, Callable[[], object]] = {
         "/health": lambda: {
             "status": "ok",
-            "clients": core.counters.connections,
+            "clients": core.admission.statistics().connections,
             "uptime_secs": int(core.uptime_s),
         },
         "/version": lambda: {"aimx": PROTOCOL_VERSION},

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from recordd.writing.requests import WriteRequest
+from recordd.writing.statistics import QueueStatistics
 from recordd_protocol.errors import Reason, RequestError
 
 __all__ = ["WriteQueue"]
@@ -32,10 +33,9 @@ class WriteQueue:
     def __len__(self) -> int:
         return len(self._requests)
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the values that wait."""
-        return self._bytes
+    def statistics(self) -> QueueStatistics:
+        """Return how much waits now."""
+        return QueueStatistics(requests=len(self._requests), bytes=self._bytes)
 
     @property
     def closed(self) -> bool:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
+import msgspec
+
 from recordd.config.settings import Settings
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "AdmissionStatistics"]
+
+
+class AdmissionStatistics(msgspec.Struct, frozen=True):
+    """Connections of now, and those let in and turned away since the start."""
+
+    connections: int
+    connections_total: int
+    connections_refused: int
+    accept_errors: int
 
 
 class Admission:
@@ -24,10 +35,31 @@ class Admission:
         reserve = min(settings.reserved_unix_connections, self._limit // 2)
         self._limit_of_others: Final = self._limit - reserve if settings.socket else self._limit
         self._count = 0
+        self._total = 0
+        self._refused = 0
+        self._accept_errors = 0
         self._by_peer: Final[dict[str, int]] = {}
 
+    def statistics(self) -> AdmissionStatistics:
+        """Return how many came, and what became of them."""
+        return AdmissionStatistics(
+            connections=self._count,
+            connections_total=self._total,
+            connections_refused=self._refused,
+            accept_errors=self._accept_errors,
+        )
+
     def refuse(self, address: str | None) -> str | None:
-        """Return why one more connection is not admitted; None where it is."""
+        """Return why one more connection is not admitted, which counts; None where it is."""
+        reason = self._find_reason(address)
+        self._refused += reason is not None
+        return reason
+
+    def note_accept_error(self) -> None:
+        """Count a connection that the system had no room for."""
+        self._accept_errors += 1
+
+    def _find_reason(self, address: str | None) -> str | None:
         if self._count >= self._limit:
             return f"max_connections: {self._limit} connections are open: try again later"
         if address is None:
@@ -47,6 +79,7 @@ class Admission:
     def enter(self, address: str | None) -> None:
         """Count a connection in."""
         self._count += 1
+        self._total += 1
         if address is not None:
             peer = _peer_of(address)
             self._by_peer[peer] = self._by_peer.get(peer, 0) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recordd.config.settings import load
-from recordd.transports.admission import Admission
+from recordd.connections.admission import Admission, AdmissionStatistics
 
 
 def admit(admission: Admission, address: str | None) -> str | None:
@@ -51,3 +51,14 @@ def test_a_machine_has_a_whole_ipv6_network() -> None:
     doors = configured(max_connections_per_address="2")
     assert [admit(doors, f"2001:db8::{n}") for n in range(3)][-1] == "max_connections_per_address"
     assert admit(doors, "2001:db8:0:1::1") is None
+
+
+def test_those_let_in_and_those_turned_away_are_counted() -> None:
+    doors = configured(max_connections="2")
+    for address in (None, None, None):
+        admit(doors, address)
+    doors.leave(None)
+    doors.note_accept_error()
+    assert doors.statistics() == AdmissionStatistics(
+        connections=1, connections_total=2, connections_refused=1, accept_errors=1
+    )

@@ -1,0 +1,1 @@
+"""Connections: who is let in, which are open, and what all of them count together."""

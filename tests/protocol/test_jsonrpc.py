@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from recordd_protocol import jsonrpc
-from recordd_protocol.dialect import Malformed
+from recordd_protocol.dialect import ENVELOPE_BYTES, Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
+from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.jsonrpc import JsonRpc
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page, Row, join_rows
 
 METHODS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "subtract": lambda p: p["minuend"] - p["subtrahend"],
@@ -251,3 +252,19 @@ def test_rows_are_spliced_as_they_are() -> None:
             '"rev":9,"epoch":"e","next":"5.7.9"}}'
         ).encode()
     )
+
+
+def test_an_answer_has_no_more_beside_its_rows_than_is_set_aside() -> None:
+    """With the longest id that is taken, and what a page may have beside its rows."""
+    dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=10)
+    message = b'{"jsonrpc":"2.0","method":"record.query","id":"%b"}' % (b"i" * 1022)
+    (call,) = dialect.decode(message)
+    assert not isinstance(call, Malformed)
+    rows = [Row("a", b"1", MAX_INTEGER, MAX_INTEGER)] * 10
+    page = Page(
+        rows, rev=MAX_INTEGER, epoch="e" * 64, next="n" * 200, total=11, oldest_rev=MAX_INTEGER
+    )
+    answer = call.answer(page)
+    assert answer is not None
+    assert b"i" * 1022 in answer
+    assert len(answer) - len(join_rows(rows)) < ENVELOPE_BYTES

@@ -13,10 +13,9 @@ from msgspec import Raw
 
 from recordd_protocol import methods
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["READERS", "Follow", "unwrap"]
-
-_MAX_INT: Final = 2**63 - 1
 
 
 class _Wrapped(msgspec.Struct):
@@ -101,7 +100,7 @@ def _text(value: Any) -> str | None:
 
 def _unsigned(value: Any) -> int | None:
     """Return an unsigned integer; None for anything else."""
-    return min(value, _MAX_INT) if type(value) is int and value >= 0 else None
+    return min(value, MAX_INTEGER) if type(value) is int and value >= 0 else None
 
 
 READERS: Final[dict[str, Callable[[bytes], msgspec.Struct]]] = {

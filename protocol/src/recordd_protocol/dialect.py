@@ -9,7 +9,7 @@ in `recordd.core`, before the one that claims everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,7 +17,11 @@ from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row
 
-__all__ = ["Call", "Dialect", "EventEncoder", "Malformed"]
+__all__ = ["ENVELOPE_BYTES", "Call", "Dialect", "EventEncoder", "Malformed"]
+
+ENVELOPE_BYTES: Final = 4096
+"""What an answer has beside its rows, at most: the caller's id, which may be long, and a page's
+`next`. Rows that take so much less than the limit of a reply fit into one."""
 
 
 class Malformed(NamedTuple):

@@ -26,7 +26,7 @@ from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
 from recordd.writing.statistics import WriterStatistics
 from recordd_protocol.aimx import Aimx
-from recordd_protocol.dialect import Dialect
+from recordd_protocol.dialect import ENVELOPE_BYTES, Dialect
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 
@@ -50,8 +50,7 @@ class CoreBuilder:
             max_latest_bytes=settings.max_latest_bytes,
             backlog_bytes=settings.backlog_bytes,
         )
-        # What an answer holds beside its rows fits into what is left.
-        self.page: Final = PageLimits(settings.page_rows, settings.max_reply_bytes - 4096)
+        self.page: Final = PageLimits(settings.page_rows, settings.max_reply_bytes - ENVELOPE_BYTES)
         self.queue: Final = WriteQueue(
             max_requests=settings.write_queue_requests, max_bytes=settings.write_queue_bytes
         )

@@ -23,6 +23,7 @@ from recordd_protocol.addresses import (
     default_socket_path,
     default_state_directory,
 )
+from recordd_protocol.dialect import ENVELOPE_BYTES
 from recordd_protocol.errors import RecorddError
 
 __all__ = [
@@ -374,8 +375,8 @@ def _parse(info: SettingInfo, raw: Any, source: str) -> Any:
 def _build(values: dict[str, Any]) -> Settings:
     """Check how the values go together."""
     settings = Settings(**values)
-    if settings.max_value_bytes > settings.max_reply_bytes - 4096:
-        raise ConfigurationError("max_value_bytes: must be 4096 below max_reply_bytes")
+    if settings.max_value_bytes > settings.max_reply_bytes - ENVELOPE_BYTES:
+        raise ConfigurationError(f"max_value_bytes: must be {ENVELOPE_BYTES} below max_reply_bytes")
     for key in ("idle_timeout", "unix_idle_timeout", "ping_interval"):
         if getattr(settings, f"{key}_ms") == 0:
             raise ConfigurationError(f"{key}: 0 would close everything; 'off' closes nothing")

@@ -13,6 +13,7 @@ from recordd.methods.reading import find_record
 from recordd.system.turns import Steps
 from recordd_protocol.aimx_params import Follow
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import check_integer
 from recordd_protocol.methods import Subscribe, Unsubscribe, Unsubscribed
 from recordd_protocol.patterns import compile_pattern
 
@@ -21,8 +22,7 @@ __all__ = ["HANDLERS"]
 
 def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     """Say what is to be followed; the session opens it and answers."""
-    if params.after is not None and not 0 <= params.after < 2**63:
-        raise RequestError(Reason.INVALID_PARAMS, "after: must be between 0 and 2^63 - 1")
+    check_integer("after", params.after)
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
         find_record(caller, params.name)

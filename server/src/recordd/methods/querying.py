@@ -13,7 +13,9 @@ from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.methods.outcome import Answer, Handled, Later, Outcome
 from recordd.system.turns import Steps
+from recordd_protocol.dialect import ENVELOPE_BYTES
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import check_integer
 from recordd_protocol.methods import At, Query, Replay
 from recordd_protocol.patterns import PatternSet, compile_pattern, compile_patterns
 from recordd_protocol.rows import Page, Row
@@ -26,9 +28,6 @@ _MAX_NAMES: Final = 1000
 _MAX_WILDCARDS: Final = 8
 """Patterns in one query that have to be matched against every name there is."""
 
-_ENVELOPE_BYTES: Final = 4096
-"""What an answer has beside its rows, at most."""
-
 
 def query_records(caller: Caller, params: Query) -> Handled:
     """Return latest values or history of the records that match.
@@ -36,7 +35,7 @@ def query_records(caller: Caller, params: Query) -> Handled:
     One latest row a record is what the hub holds: it costs no look at the history, and
     needs none to be kept.
     """
-    query = _read(params, caller.max_reply_bytes - _ENVELOPE_BYTES)
+    query = _read(params, caller.max_reply_bytes - ENVELOPE_BYTES)
     hub = caller.core.hub
     if query.limit_per_record == 0:
         return Answer(Page([], rev=hub.rev, epoch=hub.epoch))
@@ -89,9 +88,9 @@ def _read(params: Query, max_bytes: int) -> HistoryQuery:
     if ranged and params.limit is UNSET:
         raise _invalid("limit: must be stated with start or end (null for all)")
     limit = 1 if params.limit is UNSET else params.limit
-    for name, value in (("limit", limit), ("start", params.start), ("end", params.end)):
-        if value is not None and not 0 <= value < 2**63:
-            raise _invalid(f"{name}: must be between 0 and 2^63 - 1")
+    check_integer("limit", limit)
+    check_integer("start", params.start)
+    check_integer("end", params.end)
     if not params.paged and params.after is not None:
         raise _invalid("after: there is no page to go on behind where paged is false")
     return HistoryQuery(

@@ -13,6 +13,7 @@ from recordd.methods.dispatch import Handler
 from recordd.methods.listing import Listing
 from recordd.methods.outcome import Answer
 from recordd.system.turns import Steps
+from recordd_protocol.dialect import ENVELOPE_BYTES
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import (
     Count,
@@ -79,7 +80,7 @@ def drain_record(caller: Caller, params: Drain) -> Answer:
     rows, caller.drained[state.record_id] = state.drain(
         caller.drained.get(state.record_id, 0),
         params.limit,
-        caller.core.settings.max_reply_bytes - 4096,
+        caller.core.settings.max_reply_bytes - ENVELOPE_BYTES,
     )
     state.consumed += len(rows)
     values = [msgspec.Raw(row.value) for row in rows]

@@ -16,6 +16,7 @@ from recordd.system.turns import Steps
 from recordd.writing.requests import Condition, DeleteRecord, NewRow, TrimRecord, WriteRows
 from recordd.writing.time_window import check_ts
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import MAX_INTEGER, check_integer
 from recordd_protocol.methods import (
     Delete,
     Deleted,
@@ -77,8 +78,7 @@ def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     """Delete rows of a record that are newer than a time."""
     name = check_name(params.name)
     _check_writable(caller.core, name, caller.core.hub.find(name))
-    if not 0 <= params.newer_than < 2**63:
-        raise RequestError(Reason.INVALID_PARAMS, "newer_than: must be between 0 and 2^63 - 1")
+    check_integer("newer_than", params.newer_than)
     return TrimRecord(name, params.newer_than)
 
 
@@ -104,7 +104,7 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Ne
 
 def _check_condition(item: Set | WriteItem, where: str = "") -> Condition:
     assert item.if_rev is not None, "asked for what has one"
-    if not 0 <= item.if_rev < 2**63:
+    if not 0 <= item.if_rev <= MAX_INTEGER:
         text = f"if_rev: {item.if_rev} is not between 0 and 2^63 - 1"
         raise RequestError(Reason.INVALID_PARAMS, text)
     return Condition(item.name, item.if_rev, where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["Cursor", "LogCursor", "decode_cursor", "decode_log_cursor", "encode"]
 
@@ -52,7 +53,11 @@ def decode_cursor(text: str, *, epoch: str, newest_rev: int, tick: int) -> Curso
     if its_epoch != epoch:
         text = "after: from another epoch of the database: ask for the first page again"
         raise RequestError(Reason.EXPIRED, text)
-    if cursor.ts >= 2**63 or not cursor.rev <= cursor.as_of <= newest_rev or cursor.tick > tick:
+    if (
+        cursor.ts > MAX_INTEGER
+        or not cursor.rev <= cursor.as_of <= newest_rev
+        or cursor.tick > tick
+    ):
         raise _refusal()
     return cursor
 

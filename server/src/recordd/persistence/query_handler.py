@@ -16,6 +16,7 @@ from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
 from recordd.persistence.whole_query import read_whole
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import check_integer
 from recordd_protocol.methods import Replay
 from recordd_protocol.patterns import Pattern, PatternSet, compile_pattern
 from recordd_protocol.rows import Page, Row
@@ -83,7 +84,8 @@ class StoredQueryHandler(QueryHandler):
         after = params.after
         if isinstance(after, str):
             after = decode_log_cursor(after, epoch=self._hub.epoch).rev
-        _check_not_negative(after=after, limit=params.limit)
+        check_integer("after", after)
+        check_integer("limit", params.limit)
         if params.epoch is not None and params.epoch != self._hub.epoch:
             refusal = (
                 f"epoch is {self._hub.epoch!r} now: revs of {params.epoch!r} mean nothing here"
@@ -127,13 +129,3 @@ def _no_such_rev(rev: int) -> RequestError:
 
 async def _done(page: Page) -> Page:
     return page
-
-
-def _check_not_negative(**params: int | None) -> None:
-    for name, value in params.items():
-        if value is not None and not 0 <= value < 2**63:
-            raise _invalid(f"{name}: must be between 0 and 2^63 - 1")
-
-
-def _invalid(text: str) -> RequestError:
-    return RequestError(Reason.INVALID_PARAMS, text)

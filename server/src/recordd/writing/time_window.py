@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["check_ts"]
 
@@ -25,7 +26,7 @@ def check_ts(ts: int, *, now_ms: int, min_ts: int, max_future_ms: int) -> None:
         RequestError: `invalid_params`; the text names the setting, and the unit that would
             bring the time into the window, if there is one.
     """
-    if not 0 <= ts < 2**63:
+    if not 0 <= ts <= MAX_INTEGER:
         raise _refusal(f"{ts} is not between 0 and 2^63 - 1")
     latest = now_ms + max_future_ms
     if ts < min_ts:

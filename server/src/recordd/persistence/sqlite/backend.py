@@ -55,6 +55,7 @@ from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import FindRev, WritingSide
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
 
@@ -65,7 +66,6 @@ logger: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_MAX_TS: Final = 2**63 - 1
 _ROWS_AT_ONCE: Final = 1024
 """Rows of a commit made ready, or taken note of, before others may run: some 2 ms."""
 _TAIL_ENTRY_BYTES: Final = 200
@@ -271,7 +271,7 @@ class SqliteBackend:
             as_of=as_of,
             limit_per_record=params.limit_per_record,
             start_ms=start_ms,
-            end_ms=_MAX_TS if params.end_ms is None else params.end_ms,
+            end_ms=MAX_INTEGER if params.end_ms is None else params.end_ms,
             after=after,
             page=params.page,
         )

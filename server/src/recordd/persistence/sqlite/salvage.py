@@ -19,10 +19,10 @@ from recordd.persistence.sqlite.copying import Progress
 from recordd.persistence.sqlite.damage import take_fault_offset
 from recordd.persistence.sqlite.files import FileError, open_database, raise_passing
 from recordd.persistence.sqlite.schema import Meta
+from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["Gap", "Salvage", "read_around", "salvage"]
 
-_MAX_KEY: Final = 2**63 - 1
 _BATCH_ROWS: Final = 1000
 _STAND_IN: Final = "recovered.record.{}"
 
@@ -184,7 +184,7 @@ def read_around(db: apsw.Connection, query: str) -> Iterator[tuple[Any, ...] | G
     of a table holds a stretch of keys without others between, so the end of an unreadable
     one is found by halving: a few dozen looks for each damaged page.
     """
-    start = -_MAX_KEY
+    start = -MAX_INTEGER
     while True:
         try:
             for row in db.execute(query, (start,)):
@@ -203,7 +203,7 @@ def read_around(db: apsw.Connection, query: str) -> Iterator[tuple[Any, ...] | G
 
 def _find_end(db: apsw.Connection, query: str, start: int, page: int | None) -> int | None:
     """Return the last key from `start` on that meets the damaged page; None: all do."""
-    low, high = start, _MAX_KEY
+    low, high = start, MAX_INTEGER
     if _meets(db, query, high, page):
         return None
     while high - low > 1:

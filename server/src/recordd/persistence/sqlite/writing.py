@@ -31,6 +31,7 @@ from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker
+from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["FindRev", "WritingSide"]
 
@@ -42,7 +43,6 @@ FindRev = Callable[[T], int | None]
 _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
-_ANY_NUMBER: Final = 2**63 - 1
 _CHECKPOINT_PAGES: Final = 1000
 _BUSY_MS: Final = 100
 _FOLD_SLACK_BYTES: Final = 65_536
@@ -76,7 +76,7 @@ class WritingSide:
     def max_unmerged_rows(self) -> int:
         """How many rows may wait for the index: to merge them, twice as many, the reserve does."""
         wanted_bytes = self.reserve.wanted_bytes - self.reserve.deleting_bytes
-        return wanted_bytes // (2 * ENTRY_BYTES) or _ANY_NUMBER
+        return wanted_bytes // (2 * ENTRY_BYTES) or MAX_INTEGER
 
     async def in_slices(self, do_slice: Callable[[int], Awaitable[T]]) -> T:
         """Do a slice of housekeeping, of so many rows; of fewer where the disk is full.

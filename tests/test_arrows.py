@@ -47,6 +47,7 @@ ARROWS = {
     "daemon": {
         "running",
         "signals",
+        "http",
         "transports",
         "methods",
         "persistence",
@@ -56,6 +57,7 @@ ARROWS = {
         "system",
     },
     "signals": {"config", "system"},
+    "http": {"transports", "core", "config"},
     "transports": {"session", "core", "connections", "config", "system"},
     "session": {
         "methods",
@@ -172,4 +174,4 @@ def test_only_who_builds_a_core_knows_the_handlers() -> None:
 
 def test_nothing_below_the_transports_knows_one() -> None:
     knows = {room for room, targets in ARROWS.items() if "transports" in targets}
-    assert knows <= {"daemon"}
+    assert knows <= {"daemon", "http"}

@@ -22,6 +22,8 @@ import trio
 from recordd.config.settings import Configuration, Settings, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import BackendOptions, PersistenceBackend
+from recordd.http.port import refuse_port, serve_port
+from recordd.http.routes import ROUTES
 from recordd.methods.table import with_methods
 from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
 from recordd.running import running
@@ -29,7 +31,6 @@ from recordd.signals import Reload, serve_signals
 from recordd.system import systemd
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix
-from recordd.transports.websocket import refuse_websocket, serve_websocket
 from recordd_protocol.errors import RecorddError
 
 __all__ = ["AddressInUse", "configured_extensions", "run_daemon"]
@@ -184,7 +185,7 @@ async def _listen(
         logger.info("listening on %s", settings.socket)
     if settings.listen:
         for tcp in await _open_tcp_listeners(settings.listen):
-            accept(tcp, serve_websocket, refuse_websocket)
+            accept(tcp, functools.partial(serve_port, routes=ROUTES), refuse_port)
             host, port = tcp.socket.getsockname()[:2]
             logger.info("listening on ws://%s:%d/ws", f"[{host}]" if ":" in host else host, port)
 

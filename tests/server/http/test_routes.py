@@ -78,7 +78,8 @@ async def test_each_request_has_its_answer(lines: tuple[bytes, ...], expected: b
 
 
 async def test_a_health_check_tells_how_many_are_connected(core: CoreInMemory) -> None:
-    core.core.counters.connections = 3
+    for _ in range(3):
+        core.core.admission.enter(None)
     body = b'{"status":"ok","clients":3,"uptime_secs":%d}' % core.core.uptime_s
     assert await ask(core.core, b"GET /health HTTP/1.1") == answer(200, body, VARY)
 

@@ -18,9 +18,11 @@ import trio_websocket
 
 from recordd import session
 from recordd.core import Core
+from recordd.http.port import serve_port
+from recordd.http.routes import ROUTES
 from recordd.persistence.memory import MemoryBackend
 from recordd.transports.frames import join_frames
-from recordd.transports.websocket import _SharedStream, serve_websocket
+from recordd.transports.websocket import _SharedStream
 from recordd.writing.requests import WriteRows
 from tests.core_in_memory import configure, running_core
 from tests.schedules import run_with_seed
@@ -86,7 +88,7 @@ async def play(seed: int, delivery: str, patience_s: float = 20) -> Follower:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     async with running_core(MemoryBackend(), settings) as running, trio.open_nursery() as nursery:
-        nursery.start_soon(serve_websocket, trio.SocketStream(far), running.core)
+        nursery.start_soon(serve_port, trio.SocketStream(far), running.core, ROUTES)
         connection = await trio_websocket.wrap_client_stream(
             nursery, trio.SocketStream(near), "localhost", "/ws"
         )

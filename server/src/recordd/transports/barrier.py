@@ -16,8 +16,11 @@ __all__ = ["serve_connections"]
 logger: Final = logging.getLogger(__name__)
 
 
-Handler = Callable[[trio.SocketStream], Awaitable[None]]
+Server = Callable[[trio.SocketStream], Awaitable[None]]
+"""Serves a connection to its end."""
+
 Refuser = Callable[[trio.SocketStream, str], Awaitable[None]]
+"""Tells a connection why there is no room for it."""
 
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 """The process or the machine has no more: it may have soon."""
@@ -35,7 +38,7 @@ async def serve_connections(
     listener: trio.SocketListener,
     admission: Admission,
     *,
-    serve: Handler,
+    serve: Server,
     refuse: Refuser,
     nursery: trio.Nursery,
 ) -> NoReturn:
@@ -109,11 +112,11 @@ def _address_of(stream: trio.SocketStream) -> str | None:
     return str(name[0]) if isinstance(name, tuple) else None
 
 
-async def _contain(handler: Handler, stream: trio.SocketStream) -> None:
-    """Run a connection's handler; a crash in it is logged, and ends this connection alone."""
+async def _contain(serve: Server, stream: trio.SocketStream) -> None:
+    """Serve a connection; a crash meanwhile is logged, and ends this connection alone."""
     try:
         async with stream:
-            await handler(stream)
+            await serve(stream)
     except _GONE as gone:
         logger.debug("a peer left: %r", gone)
     except Exception:

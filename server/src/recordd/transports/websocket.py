@@ -1,4 +1,4 @@
-"""WebSocket at `/ws`: one message a text frame. The port answers plain HTTP as well."""
+"""WebSocket: one message a text frame. The port hands a connection over once it asks for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
-from urllib.parse import parse_qs
 
-import msgspec
 import trio
 import trio_websocket
 from wsproto.utilities import LocalProtocolError
@@ -16,19 +14,15 @@ from wsproto.utilities import LocalProtocolError
 from recordd.core import Core
 from recordd.session import Session, open_session
 from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
-from recordd.transports.http import BadRequest, Head, encode_response, read_head
 from recordd.transports.sending import (
     COPIED_BYTES,
     PIECE_BYTES,
-    linger,
-    send_all_or_give_up,
     write_nowait,
 )
-from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 
-__all__ = ["refuse_websocket", "serve_websocket"]
+__all__ = ["serve_websocket"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -53,33 +47,19 @@ _CLOSE_S: Final = 3.0
 """How long to wait for a peer's part of the closing handshake."""
 
 
-async def serve_websocket(stream: trio.SocketStream, core: Core) -> None:
-    """Serve one connection of the port: a WebSocket, or one plain HTTP request."""
-    settings = core.settings
-    head = None
-    with trio.move_on_after(settings.handshake_timeout_ms / 1000):
-        try:
-            head = await read_head(stream)
-            if head is not None:
-                head.check_host(settings.allowed_hosts)
-                if head.path == "/ws" and head.wants_websocket:
-                    head.check_origin(settings.allowed_origins)
-                    _check_version(head)
-                else:
-                    await _respond(stream, _answer_plain(head, core), core)
-                    return
-        except BadRequest as error:
-            await _respond(stream, _encode_refusal(error), core)
-            return
-        except trio.BrokenResourceError:
-            return
-    if head is not None:
-        await _upgrade(stream, head, core)
-
-
-async def refuse_websocket(stream: trio.SocketStream, core: Core, reason: str) -> None:
-    """Tell a connection that there are too many, also where it sends first."""
-    await _respond(stream, _encode_refusal(BadRequest(503, reason)), core)
+async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) -> None:
+    """Serve one connection to its end; `head` is what was read of it, an upgrade request."""
+    try:
+        async with trio.open_nursery() as nursery:
+            shared = _SharedStream(stream, head, core)
+            connection = await _shake_hands(nursery, shared, core)
+            if connection is not None:
+                await _converse(connection, shared, core)
+            nursery.cancel_scope.cancel()
+    except* _DEPARTURES as gone:
+        # The library's own task answers a ping that crossed our close, and may not; and the
+        # peer may leave at any moment, in the handshake too.
+        logger.debug("a WebSocket ended out of turn: %r", gone.exceptions[0])
 
 
 async def _converse(
@@ -229,21 +209,6 @@ class _FrameSender:
         return True
 
 
-async def _upgrade(stream: trio.SocketStream, head: Head, core: Core) -> None:
-    """Complete the WebSocket handshake and serve the connection."""
-    try:
-        async with trio.open_nursery() as nursery:
-            shared = _SharedStream(stream, head.raw, core)
-            connection = await _shake_hands(nursery, shared, core)
-            if connection is not None:
-                await _converse(connection, shared, core)
-            nursery.cancel_scope.cancel()
-    except* _DEPARTURES as gone:
-        # The library's own task answers a ping that crossed our close, and may not; and the
-        # peer may leave at any moment, in the handshake too.
-        logger.debug("a WebSocket ended out of turn: %r", gone.exceptions[0])
-
-
 async def _shake_hands(
     nursery: trio.Nursery, stream: _SharedStream, core: Core
 ) -> trio_websocket.WebSocketConnection | None:
@@ -259,53 +224,6 @@ async def _shake_hands(
         )
         return await request.accept()
     return None
-
-
-def _answer_plain(head: Head, core: Core) -> bytes:
-    """Answer what is no upgrade; AimDB's browser apps ask for the version before they connect."""
-    answers: dict[str, Callable[[], object]] = {
-        "/health": lambda: {
-            "status": "ok",
-            "clients": core.admission.statistics().connections,
-            "uptime_secs": int(core.uptime_s),
-        },
-        "/version": lambda: {"aimx": PROTOCOL_VERSION},
-    }
-    answer = answers.get(head.path)
-    if answer is not None and head.method in ("GET", "OPTIONS"):
-        headers = head.share_with(core.settings.allowed_origins)
-        if head.method == "OPTIONS":
-            return encode_response(200, b"", headers=headers)
-        return encode_response(200, msgspec.json.encode(answer()), headers=headers)
-    if head.method != "GET":
-        raise BadRequest(405, "only GET")
-    if head.path == "/ws":
-        raise BadRequest(426, "this is a WebSocket: ask for an upgrade")
-    raise BadRequest(404, "there is /ws, /health and /version")
-
-
-def _check_version(head: Head) -> None:
-    """Refuse a client that asks for another major version of AimX; one that asks for none may.
-
-    Raises:
-        BadRequest: 426, with the words that AimDB's clients look for.
-    """
-    for version in parse_qs(head.query, keep_blank_values=True).get("v", ()):
-        if version.split(".", 1)[0] != PROTOCOL_VERSION.split(".", 1)[0]:
-            raise BadRequest(
-                426, f"incompatible AimX protocol version (server speaks {PROTOCOL_VERSION})"
-            )
-
-
-def _encode_refusal(error: BadRequest) -> bytes:
-    body = f"{error.reason}\n".encode("ascii", "replace")
-    return encode_response(error.status, body, "text/plain; charset=us-ascii")
-
-
-async def _respond(stream: trio.SocketStream, response: bytes, core: Core) -> None:
-    """Send a last answer and let the peer have it before the connection closes."""
-    if await send_all_or_give_up(stream, response, core.settings.send_timeout_ms / 1000):
-        await linger(stream)
 
 
 class _SharedStream(trio.abc.HalfCloseableStream):

@@ -1,4 +1,4 @@
-"""HTTP on the WebSocket's port: the head of a request, and plain answers.
+"""The head of an HTTP request.
 
 The head is read here, with h11, because whatever it holds must get an answer; only a
 well-formed upgrade request reaches the WebSocket library.
@@ -6,33 +6,19 @@ well-formed upgrade request reaches the WebSocket library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import h11
 import trio
 
-__all__ = ["BadRequest", "Head", "encode_response", "read_head"]
+from recordd.http.responses import BadRequest
+
+__all__ = ["Head", "read_head"]
 
 _MAX_HEAD_BYTES: Final = 16_384
 """A browser's head has some 2 KiB; with large cookies 8."""
-
-
-_PREFLIGHT: Final = [
-    ("Access-Control-Allow-Methods", "GET, OPTIONS"),
-    ("Access-Control-Allow-Headers", "*"),
-    ("Access-Control-Max-Age", "600"),
-]
-
-
-class BadRequest(Exception):
-    """The request cannot be served; `status` and `reason` say why."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status: Final = status
-        self.reason: Final = reason
 
 
 class Head:
@@ -75,16 +61,26 @@ class Head:
         if _host_of_origin(origin) != self.header(b"host"):
             raise BadRequest(403, f"origin {origin[:200]!a} is not in allowed_origins")
 
-    def share_with(self, allowed: Sequence[str]) -> list[tuple[str, str]]:
-        """Return the headers that let pages of allowed origins read the answer (Fetch, §3.3)."""
+    def share_with(
+        self, allowed: Sequence[str], methods: Iterable[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return the headers that let pages of allowed origins read the answer (Fetch, §3.3).
+
+        OPTIONS asks which `methods` there are.
+        """
         vary = ("Vary", "Origin")
         origin = self.header(b"origin")
         if origin is None or not (origin in allowed or "*" in allowed):
-            return [vary]
-        headers = [vary, ("Access-Control-Allow-Origin", origin)]
-        if self.method == "OPTIONS":
-            headers += _PREFLIGHT
-        return headers
+            return (vary,)
+        shared = (vary, ("Access-Control-Allow-Origin", origin))
+        if self.method != "OPTIONS":
+            return shared
+        return (
+            *shared,
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", "*"),
+            ("Access-Control-Max-Age", "600"),
+        )
 
 
 async def read_head(stream: trio.SocketStream) -> Head | None:
@@ -116,30 +112,6 @@ async def read_head(stream: trio.SocketStream) -> Head | None:
     if names.count(b"host") > 1 or names.count(b"origin") > 1:
         raise BadRequest(400, "Host and Origin may come once")
     return Head(request, raw)
-
-
-def encode_response(
-    status: int,
-    body: bytes,
-    content_type: str = "application/json",
-    headers: Sequence[tuple[str, str]] = (),
-) -> bytes:
-    """Return a whole response, after which the connection closes."""
-    connection = h11.Connection(h11.SERVER)
-    all_headers = [
-        *headers,
-        ("Content-Type", content_type),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    sent = [
-        connection.send(h11.Response(status_code=status, headers=all_headers)),
-        connection.send(h11.Data(data=body)),
-        connection.send(h11.EndOfMessage()),
-    ]
-    return b"".join(part for part in sent if part)
 
 
 def _host_of_origin(origin: str) -> str | None:

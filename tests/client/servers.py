@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
 
 Serve = Callable[[socket.socket], None]
+
+SUBSCRIBED: Final = {"subscription": "s", "rev": 0, "epoch": "e", "values": 0}
+EVENT: Final = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "method": "record.event",
+        "params": {"subscription": "s", "name": "a", "value": 7, "ts": 1, "rev": 1},
+    }
+)
 
 
 class Server(threading.Thread):
@@ -43,3 +56,29 @@ class Server(threading.Thread):
 
 def answer_to(request: str, **members: Any) -> str:
     return json.dumps({"jsonrpc": "2.0", "id": json.loads(request)["id"], **members})
+
+
+def send(connection: socket.socket, *lines: str) -> None:
+    connection.sendall("".join(line + "\n" for line in lines).encode())
+
+
+@contextlib.contextmanager
+def interrupted_when(event: threading.Event) -> Iterator[None]:
+    """Do what Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def send_signal() -> None:
+        event.wait(10)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    was = signal.signal(signal.SIGUSR1, interrupt)
+    sending = threading.Thread(target=send_signal)
+    sending.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sending.join()
+        signal.signal(signal.SIGUSR1, was)

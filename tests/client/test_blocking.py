@@ -183,32 +183,6 @@ def test_an_export_never_ends_short_in_silence(
     )
 
 
-def refuse_to_follow(connection: socket.socket) -> None:
-    """Refuse each request, as a daemon does that has too many subscriptions."""
-    for line in connection.makefile():
-        error = {"code": -32006, "message": "too many"}
-        connection.sendall(answer_to(line, error=error).encode() + b"\n")
-
-
-def test_a_follower_that_is_refused_asks_ever_less_often(
-    start_server: Callable[..., Server], short_path: Path
-) -> None:
-    def serve(connection: socket.socket) -> None:
-        if server.connections > 2:  # the program's own, and the first of the subscription
-            return refuse_to_follow(connection)
-        if server.connections == 2:
-            line = connection.makefile().readline()
-            result = {"subscription": "s1", "rev": 0, "epoch": "e", "values": 0}
-            connection.sendall(answer_to(line, result=result).encode() + b"\n")
-        return None
-
-    server = start_server(serve)
-    with connect(f"unix://{short_path}/s") as db, db.subscribe("#") as updates:
-        assert updates.wait(0.8) is None
-    # Its waits add up to 0.05, 0.15, 0.35 and 0.75 s at least: 12 attempts with none longer.
-    assert server.connections <= 2 + 5
-
-
 def garbage(connection: socket.socket) -> None:
     connection.recv(65_536)
     connection.sendall(b"HTTP/1.1 nonsense\r\n\r\n")

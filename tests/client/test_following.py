@@ -36,13 +36,13 @@ def params_of(follower: Follower[Any]) -> Any:
 
 def test_it_resumes_behind_the_last_update() -> None:
     follower, resyncs = make()
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=1))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=1), 0)
     assert params_of(follower).after is None
     tell(follower, {"rev": 3, "snapshot": True, "last": True})
     assert params_of(follower).after == 5
     tell(follower, {"rev": 6}, {"rev": 9})
     assert params_of(follower) == Subscribe("#", after=9, epoch="e")
-    follower.note_subscribed(Subscribed("s1", 12, "e", values=0))
+    follower.note_subscribed(Subscribed("s1", 12, "e", values=0), 0)
     assert follower.rev == 9
     assert resyncs == []
 
@@ -50,16 +50,16 @@ def test_it_resumes_behind_the_last_update() -> None:
 def test_without_values_it_stands_where_the_answer_says() -> None:
     follower, _ = make(snapshot=False)
     assert params_of(follower).snapshot is False
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=0))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=0), 0)
     assert params_of(follower) == Subscribe("#", after=5, epoch="e")
 
 
 def test_a_burst_that_is_cut_off_comes_again_whole_and_is_told_as_a_resync() -> None:
     follower, resyncs = make()
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=2))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=2), 0)
     tell(follower, {"rev": 3, "snapshot": True})
     assert params_of(follower) == Subscribe("#")
-    follower.note_subscribed(Subscribed("s1", 7, "e", values=2))
+    follower.note_subscribed(Subscribed("s1", 7, "e", values=2), 0)
     assert resyncs == [Resync(7, "e", 0)]
     values = tell(
         follower, {"rev": 3, "snapshot": True}, {"rev": 7, "snapshot": True, "last": True}
@@ -70,14 +70,14 @@ def test_a_burst_that_is_cut_off_comes_again_whole_and_is_told_as_a_resync() -> 
 
 def test_a_burst_of_which_nothing_was_told_just_comes_again() -> None:
     follower, resyncs = make()
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=2))
-    follower.note_subscribed(Subscribed("s1", 7, "e", values=2))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=2), 0)
+    follower.note_subscribed(Subscribed("s1", 7, "e", values=2), 0)
     assert resyncs == []
 
 
 def test_a_resync_to_nothing_leaves_a_position() -> None:
     follower, resyncs = make()
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=0))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=0), 0)
     tell(follower, {"resync": True, "rev": 8, "epoch": "e", "oldest_rev": 8, "values": 0})
     assert resyncs == [Resync(8, "e", 8)]
     assert params_of(follower) == Subscribe("#", after=8, epoch="e")
@@ -85,7 +85,7 @@ def test_a_resync_to_nothing_leaves_a_position() -> None:
 
 def test_what_an_unfit_update_said_the_next_one_says() -> None:
     follower, _ = make(as_type=str)
-    follower.note_subscribed(Subscribed("s1", 5, "e", values=1))
+    follower.note_subscribed(Subscribed("s1", 5, "e", values=1), 0)
     assert tell(follower, {"rev": 3, "snapshot": True, "last": True, "skipped": 2}) == []
     assert tell(follower, {"rev": 6, "deleted": True, "skipped": 1}) == [(None, True, 3)]
     assert follower.unfit == 1

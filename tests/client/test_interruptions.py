@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -25,15 +24,11 @@ from recordd_client import (
     open_client,
     trio_updates,
 )
-from tests.client.servers import Server, answer_to
+from tests.client.servers import EVENT, SUBSCRIBED, Server, answer_to, interrupted_when, send
 from tests.client.test_outcomes import WELCOME
 
 StartServer = Callable[..., Server]
 LARGE = "x" * 1_000_000
-
-
-def send(connection: socket.socket, *lines: str) -> None:
-    connection.sendall("".join(line + "\n" for line in lines).encode())
 
 
 def written(line: str, rev: int) -> str:
@@ -92,28 +87,6 @@ class Deaf:
                 self.has_begun.set()
                 self.is_over.wait(10)
                 return
-
-
-@contextlib.contextmanager
-def interrupted_when(event: threading.Event) -> Iterator[None]:
-    """Do what Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    def send_signal() -> None:
-        event.wait(10)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-    was = signal.signal(signal.SIGUSR1, interrupt)
-    sending = threading.Thread(target=send_signal)
-    sending.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            yield
-    finally:
-        sending.join()
-        signal.signal(signal.SIGUSR1, was)
 
 
 @pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
@@ -229,16 +202,6 @@ def watch_trio(url: str, timeout_s: float) -> Any:
             return (await anext(updates)).value
 
     return trio.run(watch)
-
-
-SUBSCRIBED = {"subscription": "s", "rev": 0, "epoch": "e", "values": 0}
-EVENT = json.dumps(
-    {
-        "jsonrpc": "2.0",
-        "method": "record.event",
-        "params": {"subscription": "s", "name": "a", "value": 7, "ts": 1, "rev": 1},
-    }
-)
 
 
 @pytest.mark.parametrize("watch", [watch_blocking, watch_trio])

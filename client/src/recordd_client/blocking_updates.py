@@ -12,13 +12,8 @@ from typing import Final, Generic, TypeVar
 from recordd_client import calls
 from recordd_client.addresses import Address
 from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
-from recordd_client.errors import (
-    CallTimeout,
-    ClientError,
-    ConnectionLost,
-    Refused,
-)
-from recordd_client.following import KEEPALIVE_S, Follower, Update, make_backoff
+from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
+from recordd_client.following import KEEPALIVE_S, Follower, Update
 
 __all__ = ["Updates", "open_updates"]
 
@@ -39,7 +34,6 @@ class Updates(Generic[T]):
         self._timeout_s: Final = timeout_s
         self._follower: Final = follower
         self._ready: Final[collections.deque[Update[T]]] = collections.deque()
-        self._backoff = make_backoff()
         self._stream: BlockingStream | None = None
         self._retry_at = 0.0
         self._heard_at = 0.0
@@ -58,6 +52,7 @@ class Updates(Generic[T]):
 
         Raises:
             Refused: the daemon does not take the subscription any more.
+            Exception: raised by `on_resync`.
         """
         update = self.wait(math.inf)
         assert update is not None, "for ever has no end"
@@ -68,18 +63,21 @@ class Updates(Generic[T]):
 
         Raises:
             Refused: the daemon does not take the subscription any more.
+            Exception: raised by `on_resync`.
         """
         deadline = time.monotonic() + timeout_s
         while not self._ready:
+            if self._follower.failure is not None:
+                self.close()
+                raise self._follower.failure
             try:
                 self._receive(deadline)
             except TimeoutError:
                 return None
             except ClientError as error:
                 self.close()
-                if isinstance(error, Refused) and not error.retryable:
-                    raise
-                self._retry_at = time.monotonic() + next(self._backoff)
+                now_s = time.monotonic()
+                self._retry_at = now_s + (self._follower.note_lost(error, now_s) or 0.0)
         return self._ready.popleft()
 
     def open(self, timeout_s: float) -> None:
@@ -91,25 +89,33 @@ class Updates(Generic[T]):
             Refused: it does not take the subscription.
         """
         deadline = time.monotonic() + timeout_s
-        stream = self._stream = open_blocking_stream(self._address, timeout_s)
-        call = self._follower.subscribe()
+        stream = open_blocking_stream(self._address, timeout_s)
         try:
-            stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
-            answer: calls.Answer | None = None
-            behind: list[calls.Answer] = []
-            while answer is None:
-                behind = calls.read_answers(stream.receive(deadline))
-                while behind and answer is None:
-                    first = behind.pop(0)
-                    answer = first if first.id == _SUBSCRIBE_ID or first.error else None
+            behind = self._subscribe(stream, deadline)
         except TimeoutError:
+            stream.close()
             text = f"record.subscribe: no answer within {timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False) from None
-        self._note_heard()
-        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
-        # Only now: a daemon that refuses each time is not to be asked ever faster.
-        self._backoff = make_backoff()
+        except BaseException:  # Ctrl-C: a stream without a subscription would be read for ever
+            stream.close()
+            raise
+        self._stream = stream
         self._ready.extend(self._follower.read(behind))
+
+    def _subscribe(self, stream: BlockingStream, deadline: float) -> list[calls.Answer]:
+        """Have the subscription taken; return the messages that came behind the answer."""
+        call = self._follower.subscribe()
+        stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
+        answer: calls.Answer | None = None
+        behind: list[calls.Answer] = []
+        while answer is None:
+            behind = calls.read_answers(stream.receive(deadline))
+            while behind and answer is None:
+                first = behind.pop(0)
+                answer = first if first.id == _SUBSCRIBE_ID or first.error else None
+        self._note_heard()
+        self._follower.note_subscribed(call.decode(answer.result_or_raise()), time.monotonic())
+        return behind
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
@@ -129,9 +135,9 @@ class Updates(Generic[T]):
         try:
             message = self._stream.receive(min(deadline, self._next_probe()))
         except TimeoutError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() < self._next_probe():
                 raise
-            self._probe()
+            self._probe()  # also for a program that only polls: its deadline is always past
             return
         self._note_heard()
         self._ready.extend(self._follower.read(calls.read_answers(message)))

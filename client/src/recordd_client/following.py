@@ -6,7 +6,6 @@ Pure, so both clients share it: they carry calls and events, this decides what t
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -14,10 +13,11 @@ import msgspec
 
 from recordd_client.calls import Answer, Call
 from recordd_client.errors import InvalidValue
+from recordd_client.reconnecting import Reconnecting
 from recordd_client.rows import decode_row
 from recordd_protocol.methods import Event, Record, Subscribe, Subscribed
 
-__all__ = ["KEEPALIVE_S", "Delivery", "Follower", "OnResync", "Resync", "Update", "make_backoff"]
+__all__ = ["KEEPALIVE_S", "Delivery", "Follower", "OnResync", "Resync", "Update"]
 
 T = TypeVar("T")
 
@@ -27,9 +27,6 @@ logger: Final = logging.getLogger("recordd_client")
 
 KEEPALIVE_S: Final = 30.0
 """After this long a silence, ask the daemon whether it is there: a lost peer tells nothing."""
-
-_SHORTEST_DELAY_S: Final = 0.1
-_LONGEST_DELAY_S: Final = 5.0
 
 
 class Update(msgspec.Struct, Generic[T], frozen=True):
@@ -70,7 +67,8 @@ OnResync = Callable[[Resync], object]
 class Follower(Generic[T]):
     """One subscription over as many connections as it takes.
 
-    `rev` within `epoch` is where it stands: everything up to there was told.
+    `rev` within `epoch` is where it stands: everything up to there was told. `failure` is why
+    it has ended for good, where it has: the clients look after each step.
     """
 
     def __init__(self, params: Subscribe, as_type: Any, on_resync: OnResync | None) -> None:
@@ -81,6 +79,7 @@ class Follower(Generic[T]):
         self._params: Final = params
         self._as_type: Final = as_type
         self._on_resync: Final = on_resync or _log_resync
+        self._reconnecting: Final = Reconnecting()
         self._was_open = False
         # Of an opening burst that is not over: where it stands, and whether some was told.
         self._burst_rev = 0
@@ -99,8 +98,21 @@ class Follower(Generic[T]):
         )
         return Call("record.subscribe", params)
 
-    def note_subscribed(self, answer: Subscribed) -> None:
+    @property
+    def failure(self) -> Exception | None:
+        """Return why the subscription has ended for good, where it has."""
+        return self._reconnecting.failure
+
+    def note_lost(self, failure: Exception, now_s: float) -> float | None:
+        """Note that a connection, or an attempt, has ended; return the seconds to wait.
+
+        None: there is no other attempt, `failure` says why.
+        """
+        return self._reconnecting.note_lost(failure, now_s)
+
+    def note_subscribed(self, answer: Subscribed, now_s: float) -> None:
         """Take the answer."""
+        self._reconnecting.note_subscribed(now_s)
         # A burst that was cut off cannot be resumed: what was told of it may be out of date.
         is_resync = answer.resync or self._is_burst_told
         oldest = 0 if answer.oldest_rev is msgspec.UNSET else answer.oldest_rev
@@ -109,11 +121,13 @@ class Follower(Generic[T]):
         if is_resync or self.rev is None:
             self._expect_values(answer.rev, answer.values)
         if is_resync:
-            self._on_resync(Resync(answer.rev, answer.epoch, oldest))
+            self._tell_resync(Resync(answer.rev, answer.epoch, oldest))
 
     def read(self, answers: Iterable[Answer]) -> Iterator[Update[T]]:
         """Yield the updates in what came from the daemon."""
         for answer in answers:
+            if self.failure is not None:
+                return
             if (event := answer.params) is not None and (update := self._take(event)) is not None:
                 yield update
 
@@ -121,7 +135,7 @@ class Follower(Generic[T]):
         if event.resync:
             self.epoch = event.epoch
             self._expect_values(event.rev or 0, event.values)
-            self._on_resync(Resync(event.rev or 0, event.epoch, event.oldest_rev))
+            self._tell_resync(Resync(event.rev or 0, event.epoch, event.oldest_rev))
             return None
         if self.rev is None:
             self._is_burst_told = not event.last
@@ -129,6 +143,13 @@ class Follower(Generic[T]):
         elif event.rev is not None:
             self.rev = event.rev
         return self._decode(event)
+
+    def _tell_resync(self, resync: Resync) -> None:
+        """Call the program; where it raises, the subscription has ended for good."""
+        try:
+            self._on_resync(resync)
+        except Exception as error:
+            self._reconnecting.give_up(error)
 
     def _expect_values(self, rev: int, values: int) -> None:
         """Stand at `rev` once so many values have come."""
@@ -161,14 +182,6 @@ class Follower(Generic[T]):
             deleted=event.deleted,
             skipped=skipped,
         )
-
-
-def make_backoff() -> Iterator[float]:
-    """Yield how many seconds to wait before each attempt: exponential, with jitter, bounded."""
-    delay = _SHORTEST_DELAY_S
-    while True:
-        yield delay * random.uniform(0.5, 1.0)  # noqa: S311 - it keeps clients apart
-        delay = min(2 * delay, _LONGEST_DELAY_S)
 
 
 def _log_resync(resync: Resync) -> None:

@@ -11,13 +11,8 @@ import trio
 
 from recordd_client import calls
 from recordd_client.addresses import Address
-from recordd_client.errors import (
-    CallTimeout,
-    ClientError,
-    ConnectionLost,
-    Refused,
-)
-from recordd_client.following import KEEPALIVE_S, Follower, Update, make_backoff
+from recordd_client.errors import CallTimeout, ConnectionLost
+from recordd_client.following import KEEPALIVE_S, Follower, Update
 from recordd_client.trio_streams import MessageStream, open_stream
 
 __all__ = ["AsyncUpdates", "open_updates"]
@@ -38,7 +33,6 @@ class AsyncUpdates(Generic[T]):
         self._follower: Final = follower
         self._received: Final = received
         self._ready: Final[collections.deque[Update[T]]] = collections.deque()
-        self._failure: Exception | None = None
 
     @property
     def unfit(self) -> int:
@@ -53,13 +47,13 @@ class AsyncUpdates(Generic[T]):
 
         Raises:
             Refused: the daemon does not take the subscription any more.
-            Exception: what `on_resync` raised.
+            Exception: raised by `on_resync`.
         """
         while not self._ready:
             try:
                 self._ready.extend(await self._received.receive())
             except trio.EndOfChannel:
-                raise self._failure or StopAsyncIteration from None
+                raise self._follower.failure or StopAsyncIteration from None
         return self._ready.popleft()
 
 
@@ -75,15 +69,15 @@ async def open_updates(
     # No room: what the program has not taken stays in the socket, and pushes back.
     send, receive = trio.open_memory_channel[list[Update[T]]](0)
     updates = AsyncUpdates(follower, receive)
-    keeper = _Keeper(address, timeout_s, follower, updates, send)
+    keeper = _Keeper(address, timeout_s, follower, send)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
             await nursery.start(keeper.run)
-            if updates._failure is None:
+            if follower.failure is None or keeper.was_ever_open:
                 yield updates
             else:
-                failure = updates._failure
+                failure = follower.failure
         except Exception as error:
             failure = error  # the nursery would wrap it in a group, which is no caller's concern
         keeper.stop()
@@ -99,37 +93,35 @@ class _Keeper(Generic[T]):
         address: Address,
         timeout_s: float,
         follower: Follower[T],
-        updates: AsyncUpdates[T],
         send: trio.MemorySendChannel[list[Update[T]]],
     ) -> None:
         self._address: Final = address
         self._timeout_s: Final = timeout_s
         self._follower: Final = follower
-        self._updates: Final = updates
         self._send: Final = send
-        self._is_open = False
-        self._was_ever_open = False
+        self.was_ever_open = False
         self._is_stopped = False
         self._conversation = trio.CancelScope()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run until stopped, or until the daemon refuses; report when it is open at first."""
         self._task_status = task_status
-        backoff = make_backoff()
         with self._send:
             while not self._is_stopped:
-                self._is_open = False
                 failure = await self._converse()
-                if _is_lasting(failure) or not self._was_ever_open:
-                    self._updates._failure = failure
-                    if not self._was_ever_open:
-                        task_status.started()
-                    return
-                if self._is_open:
-                    backoff = make_backoff()
                 if not self._is_stopped:
-                    with trio.CancelScope() as self._conversation:
-                        await trio.sleep(next(backoff))
+                    await self._wait_behind(failure)
+        if not self.was_ever_open:
+            task_status.started()
+
+    async def _wait_behind(self, failure: Exception) -> None:
+        """Wait until it is time for the next attempt; stop where there is to be none."""
+        wait_s = self._follower.note_lost(failure, trio.current_time())
+        if wait_s is None:
+            self._is_stopped = True
+            return
+        with trio.CancelScope() as self._conversation:
+            await trio.sleep(wait_s)
 
     def stop(self) -> None:
         """End the conversation; the task that a WebSocket needs for its farewell goes on."""
@@ -145,9 +137,9 @@ class _Keeper(Generic[T]):
                 with trio.CancelScope() as self._conversation:
                     stream = await open_stream(self._address, self._timeout_s, nursery)
                     await self._subscribe(stream)
-                    while True:
+                    while self._follower.failure is None:
                         await self._pass_on(await self._receive(stream))
-            except Exception as error:  # on_resync is the program's own
+            except Exception as error:
                 failure = error
             finally:
                 if stream is not None:
@@ -170,15 +162,11 @@ class _Keeper(Generic[T]):
         if answer is None:
             text = f"record.subscribe: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False)
-        self._follower.note_subscribed(call.decode(answer.result_or_raise()))
-        self._note_open()
-        await self._pass_on(behind)
-
-    def _note_open(self) -> None:
-        self._is_open = True
-        if not self._was_ever_open:
-            self._was_ever_open = True
+        self._follower.note_subscribed(call.decode(answer.result_or_raise()), trio.current_time())
+        if not self.was_ever_open:
+            self.was_ever_open = True
             self._task_status.started()
+        await self._pass_on(behind)
 
     async def _receive(self, stream: MessageStream) -> list[calls.Answer]:
         """Wait for messages; after a long silence, make sure that somebody is there."""
@@ -196,10 +184,3 @@ class _Keeper(Generic[T]):
     async def _pass_on(self, answers: Sequence[calls.Answer]) -> None:
         if found := list(self._follower.read(answers)):
             await self._send.send(found)
-
-
-def _is_lasting(failure: Exception) -> bool:
-    """Tell whether to connect again would lead to the same."""
-    if isinstance(failure, Refused):
-        return not failure.retryable
-    return not isinstance(failure, ClientError)

@@ -58,7 +58,7 @@ def preload(folder: Path, records: int, rows_each: int) -> None:
 
 
 async def _preload(database: str, source: Iterator[tuple[str, bytes, int]]) -> None:
-    backend = SqliteBackend(BackendOptions(database=database))
+    backend = SqliteBackend(BackendOptions({"database": database, "reserve_bytes": 0}))
     rev = (await backend.initialize()).rev
     while made := list(islice(source, _BATCH_ROWS)):
         rows = [Row(name, value, ts, rev + n) for n, (name, value, ts) in enumerate(made, 1)]

@@ -43,7 +43,15 @@ ALLOWED_OUTSIDE = {
 
 ARROWS = {
     "__main__": {"cli"},
-    "cli": {"daemon", "signals", "persistence/sqlite", "extending", "config", "system"},
+    "cli": {
+        "daemon",
+        "signals",
+        "persistence/sqlite",
+        "persistence",
+        "extending",
+        "config",
+        "system",
+    },
     "daemon": {
         "running",
         "signals",

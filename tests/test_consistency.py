@@ -10,14 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from recordd.extending.backend import BackendOptions
 from recordd.methods.openrpc import describe_api
 from recordd.methods.table import TABLE
 from recordd_client import AsyncClient, Client
 from recordd_client.errors import ERROR_BY_REASON
 from recordd_protocol.errors import Reason
 from recordd_protocol.methods import METHODS, BackupStats, RetentionStats, RuleInfo, Stats
-from tests.server.backends import make_full_backend
+from tests.server.backends import make_full_backend, sqlite_options
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "protocol.md").read_text()
@@ -85,7 +84,7 @@ def test_the_reference_explains_every_field_of_the_statistics() -> None:
     explained = {name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
     structs = (Stats, RetentionStats, BackupStats)
     fields = {field.encode_name for s in structs for field in msgspec.structs.fields(s)}
-    storage = make_full_backend("sqlite", BackendOptions(database="/nowhere/x.db")).statistics()
+    storage = make_full_backend("sqlite", sqlite_options("/nowhere/x.db")).statistics()
     assert fields | set(storage) <= explained
     for field in msgspec.structs.fields(RuleInfo):
         assert f'"{field.encode_name}"' in text

@@ -212,7 +212,7 @@ class _Run:
     async def play(self) -> None:
         socket_path = self._folder / "s"
         configuration = configure_for(self._folder, prunes=True, socket=socket_path, listen="")
-        extensions = configured_extensions(configuration.settings)
+        extensions = configured_extensions(configuration)
         with _signals_kept():
             try:
                 async with trio.open_nursery() as nursery:

@@ -70,7 +70,7 @@ async def running(
 ) -> AsyncIterator[CoreInMemory]:
     """Run a core as the daemon would, on the database in `folder`."""
     configuration = configure_for(folder, prunes=prunes, **settings)
-    extensions = configured_extensions(configuration.settings)
+    extensions = configured_extensions(configuration)
     async with running_core(configuration=configuration, extensions=extensions) as core:
         yield core
 

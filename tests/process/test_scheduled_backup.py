@@ -102,7 +102,7 @@ async def check_that_a_failure_removes_nothing(kind: type[ScheduledBackup], fold
     for day in range(1, 4):
         (kept / f"recordd-2020-01-0{day}T000000Z.db").write_text("")
     before = sorted(os.listdir(kept))
-    backup = kind(BackupPolicy(str(folder / "none.db"), str(kept), 1000, 2))
+    backup = kind(str(folder / "none.db"), BackupPolicy(str(kept), 1000, 2))
     await backup._back_up()
     assert "no such file" in (backup.statistics().last_error or "")
     assert sorted(os.listdir(kept)) == before
@@ -122,7 +122,7 @@ async def test_a_backup_that_lacks_commits_counts_as_failed_and_is_kept(tmp_path
     kept = tmp_path / "kept"
     await fill_and_kill(tmp_path / "a.db")
     os.unlink(tmp_path / "a.db-wal")
-    backup = ScheduledBackup(BackupPolicy(str(tmp_path / "a.db"), str(kept), 1000, 2))
+    backup = ScheduledBackup(str(tmp_path / "a.db"), BackupPolicy(str(kept), 1000, 2))
     await backup._back_up()
     assert "1901 to 2000 are missing" in (backup.statistics().last_error or "")
     assert len(find_backups(str(kept))) == 1

@@ -12,11 +12,12 @@ from typing import Any, cast
 import apsw
 import pytest
 
-from recordd.extending.backend import BackendOptions, Loaded, PageLimits, QueryParams
+from recordd.extending.backend import Loaded, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
+from tests.server.backends import sqlite_options
 from tests.server.rows import row
 
 PAGE_BYTES = 4096
@@ -34,7 +35,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def make(path: Path) -> SqliteBackend:
-    return SqliteBackend(BackendOptions(database=str(path)))
+    return SqliteBackend(sqlite_options(path))
 
 
 def rows_of(count: int) -> list[Row]:

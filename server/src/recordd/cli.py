@@ -21,19 +21,22 @@ from typing import Any, Final
 
 import trio
 
+from recordd.config.backend_table import MOVED_OPTIONS
 from recordd.config.rules import format_age
 from recordd.config.settings import (
     Configuration,
     ConfigurationError,
     SettingInfo,
-    Settings,
     describe_settings,
     load,
 )
 from recordd.daemon import configured_extensions, run_daemon
-from recordd.extending.backend import FatalBackendError, PersistenceError
+from recordd.extending.backend import FatalBackendError, NotConfigured, PersistenceError
+from recordd.extending.options import describe_options, read_options
+from recordd.persistence.backends import OptionValue, describe_backend, state_options
 from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
 from recordd.persistence.sqlite.files import FileError
+from recordd.persistence.sqlite.options import SqliteOptions
 from recordd.signals import Reload
 from recordd.system.log import configure_logging
 from recordd.system.passing import PassingError
@@ -94,17 +97,32 @@ def _run(arguments: Sequence[str] | None) -> int:
             for flag in _FLAGS
             if (value := getattr(options, key := flag.replace("-", "_"), None)) is not None
         }
-        reload = functools.partial(load, flags, dict(os.environ), _find_file(options.config))
+        read = functools.partial(load, flags, dict(os.environ), _find_file(options.config))
+        if options.command in COMMANDS:
+            return _run_on_file(options, read())
+        reload = functools.partial(_check, read)
         configuration = reload()
         if options.command == "config":
             with printing():
                 _print_configuration(configuration)
             return 0
-        if options.command in COMMANDS:
-            return _run_on_file(options, configuration.settings)
         return _serve(configuration, reload, accept_loss=options.accept_loss)
-    except ConfigurationError as error:
+    except (ConfigurationError, NotConfigured) as error:
         return _fail(str(error), _EX_CONFIG)
+
+
+def _check(read: Reload) -> Configuration:
+    """Read the configuration, and have its backend look at its options.
+
+    Raises:
+        ConfigurationError: where it, or they, cannot be used.
+    """
+    configuration = read()
+    try:
+        describe_backend(configuration)
+    except NotConfigured as error:
+        raise ConfigurationError(str(error)) from None
+    return configuration
 
 
 def _serve(configuration: Configuration, reload: Reload, *, accept_loss: bool) -> int:
@@ -113,7 +131,7 @@ def _serve(configuration: Configuration, reload: Reload, *, accept_loss: bool) -
     for variable in configuration.ignored:
         logging.getLogger("recordd").warning("%s in the environment is no setting", variable)
     try:
-        extensions = configured_extensions(settings, accept_loss=accept_loss)
+        extensions = configured_extensions(configuration, accept_loss=accept_loss)
         serve = functools.partial(run_daemon, configuration, extensions, reload=reload)
         trio.run(serve)
     except (RecorddError, BaseExceptionGroup) as raised:
@@ -124,10 +142,12 @@ def _serve(configuration: Configuration, reload: Reload, *, accept_loss: bool) -
     return 0
 
 
-def _run_on_file(options: argparse.Namespace, settings: Settings) -> int:
-    if settings.backend != "sqlite":
-        return _fail(f"backend {settings.backend!r} has no file: only sqlite's has", _EX_CONFIG)
-    return run_file_command(options, settings.database)
+def _run_on_file(options: argparse.Namespace, configuration: Configuration) -> int:
+    name = configuration.settings.backend
+    if name != "sqlite":
+        return _fail(f"backend {name!r} has no file: only sqlite's has", _EX_CONFIG)
+    stated = state_options(SqliteOptions, configuration.backend)
+    return run_file_command(options, read_options(SqliteOptions, stated).database)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -137,6 +157,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"recordd {version('recordd')}")
     commands = parser.add_subparsers(dest="command", required=True)
     reasons = {info.key: info.reason for info in describe_settings()}
+    reasons |= {info.key: info.reason for info in describe_options(SqliteOptions)}
     for command, summary in _SUMMARIES.items():
         sub = commands.add_parser(command, help=summary, description=summary, allow_abbrev=False)
         sub.add_argument("--config", metavar="FILE", help="TOML file with settings and rules")
@@ -168,10 +189,15 @@ def _find_file(flag: str | None) -> Path | None:
 
 
 def _print_configuration(configuration: Configuration) -> None:
-    width = max(len(info.key) for info in describe_settings())
+    lines = []
     for info in describe_settings():
         value = _show(info, getattr(configuration.settings, info.attribute))
-        print(f"{info.key:<{width}} = {value:<34} # {configuration.sources[info.key]}")
+        lines.append((info.key, value, configuration.sources[info.key]))
+        if info.key == "backend":
+            lines += [_show_option(option) for option in describe_backend(configuration)]
+    width = max(len(key) for key, _, _ in lines)
+    for key, value, source in lines:
+        print(f"{key:<{width}} = {value:<34} # {source}")
     for rule in configuration.rules.rules:
         print(
             f"record {rule.pattern.text!r}: persist={rule.persist} buffer={rule.buffer}"
@@ -180,9 +206,17 @@ def _print_configuration(configuration: Configuration) -> None:
         )
 
 
+def _show_option(option: OptionValue) -> tuple[str, str, str]:
+    """Name an option as it may be stated; those that were settings have kept their names."""
+    key = option.key if option.key in MOVED_OPTIONS else f"backend.{option.key}"
+    return key, _show_value(option.value), option.source
+
+
 def _show(info: SettingInfo, value: Any) -> str:
-    if info.unit == "age":
-        return format_age(value)
+    return format_age(value) if info.unit == "age" else _show_value(value)
+
+
+def _show_value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,13 +19,14 @@ from typing import Final
 
 import trio
 
-from recordd.config.settings import Configuration, Settings, refusal_to_use, split_address
+from recordd.config.settings import Configuration, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
-from recordd.extending.backend import BackendOptions, PersistenceBackend
+from recordd.extending.backend import PersistenceBackend
 from recordd.http.port import refuse_port, serve_port
 from recordd.http.routes import ROUTES
 from recordd.methods.table import with_methods
-from recordd.persistence import BackupPolicy, RetentionPolicy, make_backend, with_persistence
+from recordd.persistence import BackupPolicy, RetentionPolicy, with_persistence
+from recordd.persistence.backends import configured_backend
 from recordd.running import running
 from recordd.signals import Reload, serve_signals
 from recordd.system import systemd
@@ -51,37 +52,29 @@ class AddressInUse(RecorddError):
     """Somebody else listens on the address of the WebSocket."""
 
 
-def configured_extensions(settings: Settings, *, accept_loss: bool = False) -> list[Extension]:
-    """Return the extensions that the settings ask for.
+def configured_extensions(
+    configuration: Configuration, *, accept_loss: bool = False
+) -> list[Extension]:
+    """Return the extensions that the configuration asks for.
 
     `accept_loss` holds for one start alone, so it is no setting.
 
     Raises:
-        NotConfigured: when the backend is not installed.
+        NotConfigured: the backend is not installed, or refuses its options.
     """
+    settings = configuration.settings
     if not settings.backend:
         return []
-    options = BackendOptions(
-        database=settings.database,
-        synchronous=settings.synchronous,
-        readers=settings.readers,
-        query_timeout_s=settings.query_timeout_ms / 1000,
-        tail_rows=settings.tail_rows,
-        reserve_bytes=settings.reserve_bytes,
-        accept_loss=accept_loss,
-    )
     retention = RetentionPolicy(
         settings.retention_interval_ms, settings.keep_latest, settings.max_clock_leap_ms
     )
     backups = None
     if settings.backup_folder:
         backups = BackupPolicy(
-            settings.database,
-            settings.backup_folder,
-            settings.backup_interval_ms,
-            settings.backup_keep,
+            settings.backup_folder, settings.backup_interval_ms, settings.backup_keep
         )
-    return [with_persistence(make_backend(settings.backend, options), retention, backups)]
+    backend = configured_backend(configuration, accept_loss=accept_loss)
+    return [with_persistence(backend, retention, backups)]
 
 
 async def run_daemon(

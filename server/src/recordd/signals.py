@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from recordd.config.backend_table import BackendTable
 from recordd.config.settings import Configuration, ConfigurationError, describe_settings
 from recordd.system.log import set_level
 
@@ -64,7 +65,14 @@ def _read_again(current: Configuration, reload: Reload) -> None:
         if info.key != "log_level"
         and getattr(wanted.settings, info.attribute) != getattr(current.settings, info.attribute)
     ]
+    waiting += _list_changed(current.backend, wanted.backend)
     if wanted.rules.rules != current.rules.rules:
         waiting.append("record")
     if waiting:
         logger.warning("SIGHUP: changed, but not before a restart: %s", ", ".join(waiting))
+
+
+def _list_changed(current: BackendTable, wanted: BackendTable) -> list[str]:
+    """Return the backend's options that are stated otherwise."""
+    keys = dict.fromkeys((*current.values, *wanted.values))
+    return [key for key in keys if current.values.get(key) != wanted.values.get(key)]

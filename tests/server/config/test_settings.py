@@ -24,10 +24,10 @@ def test_precedence_is_flag_environment_file_default(tmp_path: Path) -> None:
     assert found.settings.retention_ms == 3 * 86_400_000
     assert found.settings.log_level == "debug"
     assert found.settings.max_records == 7
-    assert found.settings.readers == 2
+    assert found.settings.page_rows == 10_000
     sources = found.sources
     assert (sources["retention"], sources["log_level"]) == ("--retention", "RECORDD_LOG_LEVEL")
-    assert (sources["max_records"], sources["readers"]) == (str(path), "default")
+    assert (sources["max_records"], sources["page_rows"]) == (str(path), "default")
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_a_bad_file_says_where_and_what_in_one_line(
 def test_a_missing_file_and_a_bad_variable_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nope\.toml"):
         load({}, {}, tmp_path / "nope.toml")
-    with pytest.raises(ConfigurationError, match="RECORDD_READERS"):
-        load({}, {"RECORDD_READERS": "x"}, None)
+    with pytest.raises(ConfigurationError, match="RECORDD_PAGE_ROWS"):
+        load({}, {"RECORDD_PAGE_ROWS": "x"}, None)
 
 
 def test_switches_and_lists_come_from_the_environment() -> None:

@@ -18,7 +18,7 @@ from recordd.extending.backend import (
     ReportsStatistics,
     WatchesStorage,
 )
-from recordd.persistence import RetentionPolicy, with_persistence
+from recordd.persistence import BackupPolicy, RetentionPolicy, with_persistence
 from recordd.persistence.memory import MemoryBackend
 from tests.core_in_memory import configure, running_core
 from tests.server.minimal_backend import MinimalBackend
@@ -82,6 +82,13 @@ def test_retention_with_a_backend_that_cannot_clean_up_is_refused_by_name(
     assert str(caught.value).startswith(complaint)
     assert "backend 'mini' cannot clean up" in str(caught.value)
     build_core(configuration, [with_persistence(MemoryBackend(), POLICY)])
+
+
+def test_backups_of_a_backend_without_a_file_are_refused_by_name(tmp_path: Path) -> None:
+    configuration = configure(backend="memory", backup_folder=str(tmp_path))
+    backups = BackupPolicy(str(tmp_path), 1000, 1)
+    with pytest.raises(ConfigurationError, match="backup_folder: backend 'memory' has no file"):
+        build_core(configuration, [with_persistence(MemoryBackend(), None, backups)])
 
 
 async def test_a_backend_says_how_many_queries_run_at_a_time() -> None:

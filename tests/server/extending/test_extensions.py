@@ -11,12 +11,13 @@ from recordd.core import CoreBuilder
 from recordd.extending.extensions import ExtensionError, Extensions
 from recordd.extending.moments import Moment
 from recordd.extending.points import HistoryQuery, QueryHandler
-from recordd.persistence import make_backend
+from recordd.persistence.backends import make_backend
 from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
 from recordd_protocol.rows import Page, Row
 from tests.core_in_memory import running_core
+from tests.server.backends import sqlite_options
 
 
 def test_an_instance_is_found_by_its_type() -> None:
@@ -87,7 +88,6 @@ async def test_a_foreign_backend() -> None:
 
 
 def test_an_unknown_backend_is_named_with_those_there_are() -> None:
-    from recordd.extending.backend import BackendOptions
 
     with pytest.raises(RequestError, match=r"'nope' is not installed \(there is: memory, sqlite\)"):
-        make_backend("nope", BackendOptions(database=""))
+        make_backend("nope", sqlite_options(""))

@@ -22,16 +22,14 @@ import trio
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.extending.backend import (
-    BackendOptions,
     CleanupTarget,
     PersistenceBackend,
 )
 from recordd.extending.moments import Moments
-from recordd.persistence import make_backend
 from recordd_protocol.patterns import compile_patterns
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.schedules import run_with_seed
-from tests.server.backends import FullBackend
+from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.wire import request
 
 PLAYS: Final = int(os.environ.get("RECORDD_MOMENT_PLAYS", "15"))
@@ -297,8 +295,8 @@ async def play(seed: int, kind: str, folder: Path) -> Play:
     )
     settings = configure(page_rows=3, page_snapshots=1000).settings
     # One reader: answers queue up, and some are read long after their turn.
-    options = BackendOptions(database=str(folder / f"{kind}-{seed}.db"), tail_rows=8, readers=1)
-    backend = make_backend(kind, options)
+    options = sqlite_options(folder / f"{kind}-{seed}.db", tail_rows=8, readers=1)
+    backend = make_full_backend(kind, options)
     async with running_core(backend, Configuration(settings, rules, {})) as core:
         played = Play(seed, core, core.connect())
         with trio.fail_after(60):

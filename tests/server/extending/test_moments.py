@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from recordd.extending.backend import (
-    BackendOptions,
     CleanupTarget,
     QueryParams,
     ReplayParams,
@@ -21,7 +20,7 @@ from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page
-from tests.server.backends import FullBackend
+from tests.server.backends import FullBackend, sqlite_options
 from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -268,7 +267,7 @@ def test_what_went_before_the_start_is_known_by_its_tick_alone() -> None:
 
 
 async def test_a_cursor_survives_a_restart_only_if_nothing_went_since(tmp_path: Path) -> None:
-    options = BackendOptions(database=str(tmp_path / "a.db"))
+    options = sqlite_options(tmp_path / "a.db")
     backend = SqliteBackend(options)
     await backend.initialize()
     await fill(backend)

@@ -14,11 +14,11 @@ import trio.testing
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
-from recordd.extending.backend import BackendError, BackendOptions, CleanupTarget
-from recordd.persistence import make_backend
+from recordd.extending.backend import BackendError, CleanupTarget
 from recordd.persistence.memory import MemoryBackend
 from recordd.writing.requests import WriteRows
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
+from tests.server.backends import make_full_backend, sqlite_options
 from tests.wire import request
 
 
@@ -110,7 +110,7 @@ async def test_late_rows_and_deletions_are_told_as_such(core: CoreInMemory) -> N
 async def test_resuming_gives_exactly_what_came_after(
     tmp_path: Any, kind: str, backlog_bytes: int
 ) -> None:
-    backend = make_backend(kind, BackendOptions(database=str(tmp_path / "r.db")))
+    backend = make_full_backend(kind, sqlite_options(tmp_path / "r.db"))
     async with running_core(backend, configure(backlog_bytes=backlog_bytes)) as core:
         writer, reader = core.connect(), core.connect()
         await write(writer, ("a", 1), ("b", 2), ("a", 3), ("c", 4), ("a", 5))

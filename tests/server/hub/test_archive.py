@@ -11,11 +11,11 @@ import trio
 
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
-from recordd.extending.backend import BackendOptions
 from recordd.extending.points import RetentionReporter
-from recordd.persistence import RetentionPolicy, make_backend, with_persistence
+from recordd.persistence import RetentionPolicy, with_persistence
 from recordd.persistence.retention import Retention
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
+from tests.server.backends import make_full_backend, sqlite_options
 from tests.server.session.test_session import reason_of
 
 
@@ -25,7 +25,7 @@ async def restarted(
 ) -> AsyncIterator[tuple[Peer, CoreInMemory]]:
     """A core over the file, with rules of its own."""
     table = read_rules(list(rules), default_retention_ms=None, max_capacity=1)
-    backend = make_backend("sqlite", BackendOptions(database=str(path)))
+    backend = make_full_backend("sqlite", sqlite_options(path))
     policy = RetentionPolicy(interval_ms=86_400_000, keep_latest=keep_latest)
     async with running_core(
         configuration=Configuration(configure().settings, table, {}),

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recordd.extending.backend import (
-    BackendOptions,
     BackendShutdown,
     CleanupTarget,
     PageLimits,
@@ -22,7 +21,7 @@ from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
-from tests.server.backends import FullBackend, make_full_backend
+from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -278,7 +277,7 @@ async def _compare(
     question: tuple[int | None, int | None, int | None],
     page_rows: int,
 ) -> None:
-    options = BackendOptions(database=str(folder / "test.db"), tail_rows=5)
+    options = sqlite_options(folder / "test.db", tail_rows=5)
     make: Callable[[], FullBackend] = lambda: make_full_backend("sqlite", options)  # noqa: E731
     model, real = MemoryBackend(), make()
     await real.initialize()

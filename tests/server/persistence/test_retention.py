@@ -9,14 +9,14 @@ import pytest
 import trio
 
 from recordd.config.rules import read_rules
-from recordd.extending.backend import BackendError, BackendOptions
+from recordd.extending.backend import BackendError
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.retention import Retention, RetentionPolicy
 from recordd.writing.queue import WriteQueue
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row
-from tests.server.backends import FullBackend, make_full_backend
+from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.server.persistence.test_retention_clock import FakeClock
 from tests.server.rows import ask_log
 
@@ -48,7 +48,7 @@ async def run(retention: Retention) -> None:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> FullBackend:
-    return make_full_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
+    return make_full_backend(request.param, sqlite_options(tmp_path / "r.db"))
 
 
 def counts(hub: Hub) -> dict[str, int]:
@@ -211,7 +211,7 @@ async def test_retention_goes_on_while_it_does_not_follow_the_clock(
 
 
 async def test_a_leap_over_a_restart_is_told_and_a_short_stop_is_none(tmp_path: Path) -> None:
-    options = BackendOptions(database=str(tmp_path / "r.db"))
+    options = sqlite_options(tmp_path / "r.db")
     clock = FakeClock(NOON)
     for stopped_ms, leap_ms in ((0, 0), (DAY_MS // 2, 0), (21 * DAY_MS, 21 * DAY_MS), (0, 21 * DAY_MS)):  # fmt: skip
         clock.set(clock.wall_ms() + stopped_ms)
@@ -270,7 +270,7 @@ class AskingBackend(MemoryBackend):
 
 
 async def test_a_run_that_is_asked_for_during_another_comes_behind_it() -> None:
-    backend = AskingBackend(BackendOptions(database=""))
+    backend = AskingBackend()
     hub, backend.retention = await make(backend)
     await run(backend.retention)
     assert backend.retention.statistics().runs == 2

@@ -42,7 +42,7 @@ async def fill(peer: Peer, values: int, size: int) -> list[str | None]:
 async def test_latest_values_have_a_bound_and_the_same_fit_after_a_restart(tmp_path: Path) -> None:
     configuration = configure(database=str(tmp_path / "d.db"), max_latest_bytes=str(1 * MIB))
     async with running_core(
-        configuration=configuration, extensions=configured_extensions(configuration.settings)
+        configuration=configuration, extensions=configured_extensions(configuration)
     ) as core:
         peer = core.connect()
         assert await fill(peer, 7, 100_000) == [None] * 5 + ["max_latest_bytes"] * 2
@@ -59,7 +59,7 @@ async def test_latest_values_have_a_bound_and_the_same_fit_after_a_restart(tmp_p
         held = (await peer.call("server.stats"))["latest_bytes"]
         assert held == core.core.hub.latest_bytes <= MIB
     async with running_core(
-        configuration=configuration, extensions=configured_extensions(configuration.settings)
+        configuration=configuration, extensions=configured_extensions(configuration)
     ) as core:
         assert core.core.hub.latest_bytes == held
         assert (await core.connect().call("record.count"))["records"] == 5

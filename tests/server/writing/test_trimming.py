@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from recordd.extending.backend import BackendOptions, CleanupTarget, Purged
-from recordd.persistence import make_backend
+from recordd.extending.backend import CleanupTarget, Purged
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.writing import trimming
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
-from tests.server.backends import FullBackend, make_full_backend
+from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.wire import request
 
 NOW = 1_700_000_000_000
@@ -26,7 +25,7 @@ AHEAD = configure(max_future="36500d")
 
 @pytest.fixture(params=["memory", "sqlite"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> FullBackend:
-    return make_full_backend(request.param, BackendOptions(database=str(tmp_path / "r.db")))
+    return make_full_backend(request.param, sqlite_options(tmp_path / "r.db"))
 
 
 async def poison(peer: Peer) -> None:
@@ -133,32 +132,32 @@ async def test_rows_go_and_the_newest_left_comes_in_one_commit(tmp_path: Path) -
             commits.append("cleanup")
             return await super().cleanup(targets, limit, next_rev=next_rev)
 
-    options = BackendOptions(database=str(tmp_path / "r.db"))
+    options = sqlite_options(tmp_path / "r.db")
     async with running_core(Counting(options), AHEAD) as core:
         peer = core.connect()
         await poison(peer)
         commits.clear()
         await peer.call("record.trim", name="a", newer_than=NOW + 100)
         assert commits == ["cleanup"]
-        mark = read_mark(options.database)
+        mark = read_mark(options.table["database"])
         assert mark is not None
         assert mark.rev == 8, "the mark knows of the commit before the answer"
         for suffix in ("", "-wal", "-mark"):
-            shutil.copy(options.database + suffix, f"{tmp_path}/killed.db{suffix}")
-    killed = BackendOptions(database=str(tmp_path / "killed.db"))
-    async with running_core(make_backend("sqlite", killed), AHEAD) as core:
+            shutil.copy(options.table["database"] + suffix, f"{tmp_path}/killed.db{suffix}")
+    killed = sqlite_options(tmp_path / "killed.db")
+    async with running_core(make_full_backend("sqlite", killed), AHEAD) as core:
         peer = core.connect()
         assert (await peer.call("record.get", name="a"))["rev"] == 8
         assert await rows_of(peer) == [(1, 1), (2, 2), (3, 3), (7, 7), (7, 8)]
 
 
 async def test_a_restart_finds_what_a_trim_left(tmp_path: Path) -> None:
-    options = BackendOptions(database=str(tmp_path / "r.db"))
-    async with running_core(make_backend("sqlite", options), AHEAD) as core:
+    options = sqlite_options(tmp_path / "r.db")
+    async with running_core(make_full_backend("sqlite", options), AHEAD) as core:
         peer = core.connect()
         await poison(peer)
         await peer.call("record.trim", name="a", newer_than=NOW + 100)
-    async with running_core(make_backend("sqlite", options), AHEAD) as core:
+    async with running_core(make_full_backend("sqlite", options), AHEAD) as core:
         peer = core.connect()
         assert (await peer.call("record.get", name="a"))["rev"] == 8
         assert core.core.hub.newest_gap(compile_pattern("a"), 5) > 5

@@ -16,12 +16,12 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 import msgspec
 from msgspec import Meta
 
+from recordd.config.backend_table import BackendTable, is_backend_variable, part_backend_table
 from recordd.config.rules import RuleTable, parse_age, read_rules
 from recordd.system.passing import PassingError, is_passing
 from recordd_protocol.addresses import (
     DEFAULT_LISTEN,
     default_socket_path,
-    default_state_directory,
 )
 from recordd_protocol.dialect import ENVELOPE_BYTES
 from recordd_protocol.errors import RecorddError
@@ -47,11 +47,8 @@ def refusal_to_use(text: str, error: OSError) -> RecorddError:
     return PassingError(text) if is_passing(error) else ConfigurationError(text)
 
 
-def _default_database(environment: Mapping[str, str]) -> str:
-    return default_state_directory(environment) + "/recordd.db"
-
-
-_DEFAULTS_BY_ENVIRONMENT: Final = {"socket": default_socket_path, "database": _default_database}
+_DEFAULT_BACKEND: Final = "sqlite"
+_DEFAULTS_BY_ENVIRONMENT: Final = {"socket": default_socket_path}
 
 
 def _setting(unit: str, reason: str, *, ge: int | None = None, le: int | None = None) -> Meta:
@@ -69,17 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = DEFAULT_LISTEN
     backend: Annotated[
         str, _setting("name", "entry point of group recordd.backends; empty: none")
-    ] = "sqlite"
-    database: Annotated[str, _setting("path", "the backend's file")] = msgspec.field(
-        default_factory=lambda: _default_database(os.environ)
-    )
-    reserve_bytes: Annotated[
-        int, _setting("bytes", "room for deleting on a full disk, a file beside; 0: none", ge=0)
-    ] = 16 << 20
-    synchronous: Annotated[
-        Literal["full", "normal"],
-        _setting("mode", "full: an acknowledged write survives a power cut; normal: a crash only"),
-    ] = "full"
+    ] = _DEFAULT_BACKEND
     retention_ms: Annotated[
         int | None, _setting("age", "rows older than this are deleted; off: none")
     ] = 30 * 86_400_000
@@ -221,12 +208,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     query_timeout_ms: Annotated[
         int, _setting("age", "one history query; a reader must not hold back checkpoints", ge=1)
     ] = 10_000
-    readers: Annotated[
-        int,
-        _setting(
-            "threads", "history queries at the same time, each on its own connection", ge=1, le=64
-        ),
-    ] = 2
     page_rows: Annotated[
         int, _setting("rows", "one page of a query; bounds its time beside max_reply_bytes", ge=1)
     ] = 10_000
@@ -239,22 +220,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     page_snapshot_timeout_ms: Annotated[
         int, _setting("age", "how long a page's next one may be asked for", ge=1000)
     ] = 60_000
-    tail_rows: Annotated[
-        int, _setting("rows", "indexed in memory before they are merged to disk", ge=1, le=1 << 20)
-    ] = 65_536
     shutdown_timeout_ms: Annotated[
         int, _setting("age", "for writes in flight to commit and answers to leave at the end", ge=1)
     ] = 10_000
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """The settings, the record rules, and where each setting came from."""
+    """The settings, the record rules, where each setting came from, and the backend's options."""
 
     settings: Settings
     rules: RuleTable
     sources: dict[str, str]
     ignored: list[str] = []
     """Variables of the environment that look like settings and are none."""
+    backend: BackendTable = BackendTable()
 
 
 class SettingInfo(msgspec.Struct, frozen=True):
@@ -305,6 +284,12 @@ def load(
     """
     table = _read_file(config_file) if config_file else {}
     rules = table.pop("record", [])
+    try:
+        table, backend = part_backend_table(
+            flags, environment, table, file=str(config_file), default=_DEFAULT_BACKEND
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     infos = {info.key: info for info in describe_settings()}
@@ -336,9 +321,11 @@ def load(
         raise ConfigurationError(f"{config_file}: {error}") from None
     known = {f"RECORDD_{key.upper()}" for key in infos} | {"RECORDD_CONFIG", "RECORDD_CONNECT"}
     ignored = sorted(
-        name for name in environment if name.startswith("RECORDD_") and name not in known
+        name
+        for name in environment
+        if name.startswith("RECORDD_") and name not in known and not is_backend_variable(name)
     )
-    return Configuration(settings, table_of_rules, sources, ignored)
+    return Configuration(settings, table_of_rules, sources, ignored, backend)
 
 
 def _key_of(attribute: str) -> str:
@@ -386,14 +373,10 @@ def _build(values: dict[str, Any]) -> Settings:
         raise ConfigurationError("socket, listen: both are empty, nobody could connect")
     if len(settings.socket.encode()) > 107:
         raise ConfigurationError("socket: longer than the 107 bytes that the system allows")
-    if "\0" in settings.socket + settings.database:
-        raise ConfigurationError("socket, database: a path holds no NUL")
-    if settings.backend == "sqlite" and settings.database.startswith((":", "file:")):
-        raise ConfigurationError('database: must be a path; backend = "memory" needs none')
-    if settings.backend == "sqlite" and not settings.database:
-        raise ConfigurationError('database: must not be empty; backend = "memory" needs none')
-    if settings.backup_folder and settings.backend != "sqlite":
-        raise ConfigurationError('backup_folder: needs backend = "sqlite", which has a file')
+    if "\0" in settings.socket:
+        raise ConfigurationError("socket: a path holds no NUL")
+    if settings.backup_folder and not settings.backend:
+        raise ConfigurationError("backup_folder: needs a backend, and there is none")
     if settings.listen:
         split_address(settings.listen)
     return settings

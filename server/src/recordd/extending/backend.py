@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -28,6 +28,7 @@ __all__ = [
     "DamagedStorage",
     "DiskFull",
     "FatalBackendError",
+    "HasDatabaseFile",
     "KeepsHouse",
     "Loaded",
     "LoadedRecord",
@@ -219,14 +220,16 @@ class CleanupTarget(msgspec.Struct, frozen=True):
 
 
 class BackendOptions(msgspec.Struct, frozen=True):
-    """What the daemon tells a backend when it makes one. Times in seconds."""
+    """What the daemon tells a backend when it makes one.
 
-    database: str
-    synchronous: str = "full"
-    readers: int = 2
+    `table` are the options of `[backend]` as they were stated, without `name`: a variable states
+    a text. `places` say what to call an option in an error. `recordd.extending.options` reads
+    such a table into a Struct. `query_timeout_s` is how long a reading method may take.
+    """
+
+    table: Mapping[str, Any] = {}
+    places: Mapping[str, str] = {}
     query_timeout_s: float = 10.0
-    tail_rows: int = 65_536
-    reserve_bytes: int = 0
     accept_loss: bool = False
     """Go on, in a new epoch, with a storage that lacks acknowledged commits."""
 
@@ -367,6 +370,15 @@ class BoundsMemory(Protocol):
 
     def estimate_memory(self, *, max_value_bytes: int, max_reply_bytes: int) -> dict[str, int]:
         """Return the bytes of each part at its bound, by a name for people."""
+
+
+@runtime_checkable
+class HasDatabaseFile(Protocol):
+    """Keep everything in a file that `recordd backup` copies: scheduled backups need it."""
+
+    @property
+    def database(self) -> str:
+        """The file's path."""
 
 
 @runtime_checkable

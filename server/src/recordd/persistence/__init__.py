@@ -1,21 +1,16 @@
-"""Persistence, an extension like any other: it answers `record.query` and retires old rows.
-
-Backends are found by entry point, group `recordd.backends`: a callable that takes
-`BackendOptions` and returns a `PersistenceBackend`.
-"""
+"""Persistence, an extension like any other: it answers `record.query` and retires old rows."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeGuard, cast
+from typing import TYPE_CHECKING, TypeGuard
 
 from recordd.config.settings import ConfigurationError
 from recordd.extending.backend import (
-    BackendOptions,
     CleansUp,
-    NotConfigured,
+    HasDatabaseFile,
     PersistenceBackend,
+    find_capability,
 )
 from recordd.extending.points import BackupReporter, QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
@@ -25,9 +20,7 @@ from recordd.persistence.scheduled_backup import BackupPolicy, ScheduledBackup
 if TYPE_CHECKING:
     from recordd.core import CoreBuilder
 
-__all__ = ["BACKENDS_GROUP", "BackupPolicy", "RetentionPolicy", "make_backend", "with_persistence"]
-
-BACKENDS_GROUP: Final = "recordd.backends"
+__all__ = ["BackupPolicy", "RetentionPolicy", "with_persistence"]
 
 
 def with_persistence(
@@ -41,7 +34,7 @@ def with_persistence(
 
     Raises:
         ConfigurationError: by the extension, where a rule of records bounds their rows, and the
-            backend cannot clean up.
+            backend cannot clean up; or where backups are asked for, and it has no file.
     """
 
     def install(builder: CoreBuilder) -> None:
@@ -57,7 +50,7 @@ def with_persistence(
             builder.housekeepers.append(job.housekeep)
             builder.extensions.on_start(job.run)
         if backups is not None:
-            scheduled = ScheduledBackup(backups)
+            scheduled = ScheduledBackup(_find_database(backend, builder), backups)
             builder.extensions.insert(BackupReporter, scheduled)
             builder.extensions.on_start(scheduled.run)
 
@@ -81,14 +74,10 @@ def _can_clean_up(backend: PersistenceBackend, builder: CoreBuilder) -> TypeGuar
     return False
 
 
-def make_backend(name: str, options: BackendOptions) -> PersistenceBackend:
-    """Make the backend of an entry point.
-
-    Raises:
-        NotConfigured: when no installed distribution offers one of that name.
-    """
-    found = importlib.metadata.entry_points(group=BACKENDS_GROUP)
-    if name not in found.names:
-        offered = ", ".join(sorted(found.names)) or "none"
-        raise NotConfigured(f"backend {name!r} is not installed (there is: {offered})")
-    return cast("PersistenceBackend", found[name].load()(options))
+def _find_database(backend: PersistenceBackend, builder: CoreBuilder) -> str:
+    """Return the file to copy; refuse backups of a backend that has none."""
+    kept = find_capability(backend, HasDatabaseFile)
+    if kept is None:
+        name = builder.settings.backend
+        raise ConfigurationError(f"backup_folder: backend {name!r} has no file to back up")
+    return kept.database

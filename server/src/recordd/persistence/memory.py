@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
+
 from recordd.extending.backend import (
     BackendOptions,
     BackendShutdown,
@@ -20,6 +22,7 @@ from recordd.extending.backend import (
     ReplayParams,
 )
 from recordd.extending.moments import Gone, Moment, Moments
+from recordd.extending.options import read_options
 from recordd.extending.paging import PageLimits, fill_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd_protocol.patterns import PatternSet
@@ -28,11 +31,18 @@ from recordd_protocol.rows import Page, Row
 __all__ = ["MemoryBackend"]
 
 
+class MemoryOptions(msgspec.Struct, frozen=True):
+    """There are none."""
+
+
 class MemoryBackend:
     """A `PersistenceBackend` over a dict from `rev` to row, in commit order."""
 
+    options_type: Final = MemoryOptions
+
     def __init__(self, options: BackendOptions | None = None) -> None:
-        """Make an empty one; the options are for others."""
+        """Make an empty one."""
+        read_options(MemoryOptions, options or BackendOptions())
         self._log: Final[dict[int, Row]] = {}
         self._gone: Final[list[tuple[int, Row]]] = []
         """Rows that went, with the tick of it, for those whose moment is older."""

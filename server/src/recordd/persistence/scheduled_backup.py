@@ -35,9 +35,8 @@ _RETRY_S: Final = 900.0
 
 
 class BackupPolicy(msgspec.Struct, frozen=True):
-    """Where backups of which file go, how often, and how many are kept."""
+    """Where backups go, how often, and how many are kept."""
 
-    database: str
     folder: str
     interval_ms: int
     keep: int
@@ -46,7 +45,8 @@ class BackupPolicy(msgspec.Struct, frozen=True):
 class ScheduledBackup(BackupReporter):
     """The runs, and what came of the last one."""
 
-    def __init__(self, policy: BackupPolicy) -> None:
+    def __init__(self, database: str, policy: BackupPolicy) -> None:
+        self._database: Final = database
         self._policy: Final = policy
         self._runs = 0
         self._started_at_ms: int | None = None
@@ -116,7 +116,7 @@ class ScheduledBackup(BackupReporter):
         done = await trio.run_process(
             [
                 *(sys.executable, "-m", "recordd", "backup"),
-                *("--database", self._policy.database, "--", f"{self._policy.folder}/"),
+                *("--database", self._database, "--", f"{self._policy.folder}/"),
             ],
             env={
                 key: value

@@ -11,7 +11,6 @@ import trio
 
 from recordd.extending.backend import (
     BackendError,
-    BackendOptions,
     CleanupTarget,
     FatalBackendError,
     Purged,
@@ -22,13 +21,14 @@ from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
+from tests.server.backends import sqlite_options
 from tests.server.rows import ask, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 
 
 def make(path: Path, **options: int | float) -> SqliteBackend:
-    return SqliteBackend(BackendOptions(database=str(path), **options))  # type: ignore[arg-type]
+    return SqliteBackend(sqlite_options(path, **options))  # type: ignore[arg-type]
 
 
 async def fill(path: Path, rows: int = 10) -> None:
@@ -380,7 +380,7 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
 
 
 async def test_all_is_indexed_when_the_last_commits_are_deletions(tmp_path: Path) -> None:
-    backend = SqliteBackend(BackendOptions(database=str(tmp_path / "d.db")))
+    backend = SqliteBackend(sqlite_options(tmp_path / "d.db"))
     await backend.initialize()
     await backend.store([row(1, "a"), row(2, "b")])
     await backend.delete("a", 3)

@@ -12,7 +12,6 @@ import apsw
 import pytest
 
 from recordd.extending.backend import (
-    BackendOptions,
     DamagedStorage,
     FatalBackendError,
     PageLimits,
@@ -25,6 +24,7 @@ from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
+from tests.server.backends import sqlite_options
 from tests.server.rows import revs, row, settle
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, closing_all, make
 
@@ -51,7 +51,7 @@ def damage(path: Path, needle: bytes) -> int:
 async def path(tmp_path: Path) -> Path:
     """A database of records `a` and `b` in turns, indexed, with a damaged page in `a`'s past."""
     path = tmp_path / "a.db"
-    backend = SqliteBackend(BackendOptions(database=str(path)))
+    backend = SqliteBackend(sqlite_options(path))
     await backend.initialize()
     await backend.store([row(n, "ab"[n % 2], value=value_of(n)) for n in range(1, ROWS + 1)])
     while await backend.maintain(1 << 40):
@@ -69,7 +69,7 @@ async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_ser
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     page = damage(path, value_of(DAMAGED_REV)[:10])
-    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    backend = SqliteBackend(sqlite_options(path, readers=1))
     await backend.initialize()
     caplog.set_level(logging.ERROR)
     for _ in range(3):
@@ -150,7 +150,7 @@ async def test_a_file_that_is_cut_off_under_the_running_daemon_stops_it(path: Pa
 async def test_damage_that_sqlite_finds_itself_is_told_too(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    backend = SqliteBackend(sqlite_options(path, readers=1))
     await backend.initialize()
 
     def fail(db: apsw.Connection) -> None:
@@ -170,7 +170,7 @@ async def test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names
     path: Path, limit: int | None
 ) -> None:
     page = damage(path, value_of(DAMAGED_REV)[:10])
-    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    backend = SqliteBackend(sqlite_options(path, readers=1))
     await backend.initialize()
     first = [n for n in range(2, ROWS + 1, 2) if n > 10 or limit != 15]
     bounds: dict[str, Any] = {"moment": backend.take_moment(ROWS), "limit_per_record": limit}
@@ -217,7 +217,7 @@ async def test_a_replay_ends_before_the_row_that_is_damaged_and_goes_on_behind_i
     path: Path,
 ) -> None:
     page = damage(path, value_of(DAMAGED_REV)[:10])
-    backend = SqliteBackend(BackendOptions(database=str(path), readers=1))
+    backend = SqliteBackend(sqlite_options(path, readers=1))
     await backend.initialize()
     found = await replay(backend, 0)
     assert revs(found.rows) == list(range(1, DAMAGED_REV))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from recordd.extending.backend import (
-    BackendOptions,
     DamagedStorage,
     LoadedRecord,
     PageLimits,
@@ -25,6 +24,7 @@ from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd_protocol.patterns import compile_patterns
+from tests.server.backends import sqlite_options
 from tests.server.rows import row, settle
 from tests.server.sqlite_files import (
     FLAGGED,
@@ -53,7 +53,7 @@ TREES = {
 
 
 def make(path: Path) -> SqliteBackend:
-    return SqliteBackend(BackendOptions(database=str(path), tail_rows=8, readers=1))
+    return SqliteBackend(sqlite_options(path, tail_rows=8, readers=1))
 
 
 def name_of(number: int) -> str:

@@ -12,13 +12,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from recordd.extending.backend import BackendError, BackendOptions
+from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS, open_vfs
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row, RowKind
+from tests.server.backends import sqlite_options
 from tests.server.rows import ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -34,7 +35,7 @@ UNDO = {
 
 
 def make(path: Path) -> SqliteBackend:
-    return SqliteBackend(BackendOptions(database=str(path)))
+    return SqliteBackend(sqlite_options(path))
 
 
 async def make_old(path: Path, version: int) -> None:

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 import pytest
 
-from recordd.extending.backend import BackendError, BackendOptions, FatalBackendError, Loaded
+from recordd.extending.backend import BackendError, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import (
@@ -27,13 +27,14 @@ from recordd.persistence.sqlite.mark import (
 )
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import VFS
+from tests.server.backends import sqlite_options
 from tests.server.rows import row
 
 ROWS = 3
 
 
 def make(path: Path, *, accept_loss: bool = False) -> SqliteBackend:
-    return SqliteBackend(BackendOptions(database=str(path), accept_loss=accept_loss))
+    return SqliteBackend(sqlite_options(path, accept_loss=accept_loss))
 
 
 @contextlib.asynccontextmanager

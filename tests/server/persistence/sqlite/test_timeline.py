@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from recordd.extending.backend import BackendOptions, PageLimits
+from recordd.extending.backend import PageLimits
 from recordd.persistence.sqlite import plans, reads, timeline
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.catalog import Selection
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Row
+from tests.server.backends import sqlite_options
 from tests.server.rows import AS_OF, ask, row, settle
 
 RECORDS = 600
@@ -28,7 +29,7 @@ Question = tuple[str, int | None, int | None, int | None, int]
 async def stored(tmp_path: Path) -> AsyncIterator[tuple[SqliteBackend, list[Row]]]:
     """Rows of many records, with late ones and ties; some of them not merged, some deleted."""
     chance = random.Random(3)
-    backend = SqliteBackend(BackendOptions(database=str(tmp_path / "a.db")))
+    backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
     await backend.initialize()
     rows = [
         row(rev, f"r.{chance.randrange(RECORDS)}", chance.choice([rev, rev, rev // 2]) // 3)

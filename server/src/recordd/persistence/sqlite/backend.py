@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
-import msgspec
 import trio
 
 from recordd.extending.backend import (
@@ -48,6 +46,7 @@ from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.need import Need
+from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.sizes import size_of
@@ -78,10 +77,10 @@ _EVERYTHING: Final = compile_patterns("#")
 class SqliteBackend:
     """A `PersistenceBackend` over one file; see docs/persistence.md for its guarantees."""
 
+    options_type: Final = SqliteOptions
+
     def __init__(self, options: BackendOptions) -> None:
-        # What stands beside the file has its real name: a link is not another database.
-        database = os.path.realpath(options.database)
-        self._options: Final = msgspec.structs.replace(options, database=database)
+        self._options: Final = read_open_options(options)
         self._turns: Final = GilTurns()
         self._damage: Final = DamageReport()
         self._lock: DatabaseLock | None = None
@@ -391,6 +390,11 @@ class SqliteBackend:
                 await self._merge_slice()
             return True
         return self._purge_rev is not None and await self._purge_slice()
+
+    @property
+    def database(self) -> str:
+        """The file, by its real name."""
+        return self._options.database
 
     @property
     def parallel_reads(self) -> int:

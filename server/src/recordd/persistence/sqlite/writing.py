@@ -22,11 +22,12 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 import apsw
 import trio
 
-from recordd.extending.backend import BackendOptions, DiskFull, FatalBackendError, Loaded
+from recordd.extending.backend import DiskFull, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.need import ENTRY_BYTES, Need
+from recordd.persistence.sqlite.options import OpenOptions
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.watch import FileWatch
@@ -55,7 +56,7 @@ class WritingSide:
     def __init__(
         self,
         worker: SqliteWorker,
-        options: BackendOptions,
+        options: OpenOptions,
         reserve: Reserve,
         damage: DamageReport,
     ) -> None:

@@ -1,0 +1,30 @@
+"""SQLite's own options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recordd.extending.backend import BackendOptions
+from recordd.extending.options import describe_options
+from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
+
+DOCS = Path(__file__).parents[4] / "docs" / "settings.md"
+
+
+def test_every_option_has_a_unit_and_a_reason_and_is_documented_with_its_default() -> None:
+    text = DOCS.read_text().split("## The backend")[1].split("\n## ")[0]
+    defaults = SqliteOptions(database="`recordd.db` in the state directory")
+    for info in describe_options(SqliteOptions):
+        assert info.unit
+        default = str(getattr(defaults, info.key))
+        shown = default if info.key == "database" else f"`{default}`"
+        row = f"| `{info.key}` | {info.unit} | {shown} | {info.reason} |"
+        assert row in text, row
+
+
+def test_the_database_goes_by_its_real_name(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    options = BackendOptions({"database": f"{tmp_path}/link.db"}, query_timeout_s=3.0)
+    found = read_open_options(options)
+    assert (found.database, found.query_timeout_s) == (f"{tmp_path}/real.db", 3.0)
+    assert not found.accept_loss

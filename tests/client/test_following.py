@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from recordd_client.calls import Answer
 from recordd_client.following import Follower, Resync
+from recordd_client.requests import Incoming
 from recordd_protocol.methods import Event, Subscribe, Subscribed
 
 
@@ -19,7 +19,7 @@ def make(as_type: Any = Any, **params: Any) -> tuple[Follower[Any], list[Any]]:
 def tell(follower: Follower[Any], *events: dict[str, Any]) -> list[Any]:
     """Hand events over; return the updates as (value, last, skipped)."""
     answers = [
-        Answer(
+        Incoming(
             params=msgspec.convert(
                 {"subscription": "s1", **event, "value": msgspec.Raw(b"%d" % event.get("rev", 0))},
                 Event,

@@ -8,13 +8,13 @@ from typing import Any, Final, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
-from recordd_client import calls
+from recordd_client import requests
 from recordd_client.addresses import Address, check_timeout, find_address
 from recordd_client.blocking_connection import BlockingConnection
 from recordd_client.blocking_updates import Updates, open_updates
-from recordd_client.calls import Call, WriteItem
 from recordd_client.errors import Expired
 from recordd_client.following import Delivery, Follower, OnResync
+from recordd_client.requests import Request, RowLike
 from recordd_client.rows import Page, Row, decode_page
 from recordd_protocol.methods import (
     ClockConfirmed,
@@ -83,11 +83,11 @@ class Client:
 
     def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
         """Introduce the client; learn what the server is and may be asked."""
-        return self._call(calls.hello(client, auth_token))
+        return self._call(requests.hello(client, auth_token))
 
     def list(self, name: str = "#", *, after: int = -1, limit: int | None = None) -> _RecordInfos:
         """Return metadata of the records that match, by `record_id`, from behind `after`."""
-        return self._call(calls.list_records(name, after, limit))
+        return self._call(requests.list_records(name, after, limit))
 
     @overload
     def get(self, name: str) -> Row[Any]: ...
@@ -95,7 +95,7 @@ class Client:
     def get(self, name: str, *, as_type: type[T]) -> Row[T]: ...
     def get(self, name: str, *, as_type: Any = Any) -> Row[Any]:
         """Return the latest row of a record; `NotFound` where there is none."""
-        return self._call(calls.get(name, as_type))
+        return self._call(requests.get(name, as_type))
 
     def set(
         self, name: str, value: Any, *, ts: int | None = None, if_rev: int | None = None
@@ -105,16 +105,16 @@ class Client:
         `ts` in Unix ms, default now. With `if_rev`, only if the latest row has that rev
         (0: the record does not exist), else `Conflict`.
         """
-        return self._call(calls.set_record(name, value, ts, if_rev))
+        return self._call(requests.set_record(name, value, ts, if_rev))
 
-    def set_many(self, records: Iterable[WriteItem], *, rows: bool = False) -> WrittenMany:
+    def set_many(self, records: Iterable[RowLike], *, rows: bool = False) -> WrittenMany:
         """Write many rows, all or nothing; on return they are committed.
 
         A row is `(name, value)`, with `ts` in Unix ms and `if_rev` behind them where they
         are wanted; every `if_rev` has to hold before the first row is written. With `rows`
         the result has `rev`, `ts` and `late` of each.
         """
-        return self._call(calls.set_many(records, rows))
+        return self._call(requests.set_many(records, rows))
 
     @overload
     def query(
@@ -148,7 +148,7 @@ class Client:
         as_type: Any = Any,
     ) -> Page[Any]:
         """Return one page of latest values or history; see `record.query`."""
-        page = self._call(calls.query(name, limit, start, end, after))
+        page = self._call(requests.query(name, limit, start, end, after))
         return decode_page([page], as_type)
 
     @overload
@@ -161,7 +161,7 @@ class Client:
         self, name: str | _Strings = "#", n: int = 1, *, as_type: Any = Any
     ) -> Page[Any]:
         """Return the latest `n` rows of each record that matches, all pages of them."""
-        return decode_page(self._pages(calls.query(name, n, None, None, None)), as_type)
+        return decode_page(self._pages(requests.query(name, n, None, None, None)), as_type)
 
     @overload
     def query_range(
@@ -190,7 +190,7 @@ class Client:
 
         With `limit`, the latest so many of each record.
         """
-        pages = self._pages(calls.query(name, limit, start or 0, end, None))
+        pages = self._pages(requests.query(name, limit, start or 0, end, None))
         return decode_page(pages, as_type)
 
     @overload
@@ -222,7 +222,7 @@ class Client:
         as_type: Any = Any,
     ) -> Page[Any]:
         """Return one page of the log behind `after`; go on with the page's `next`."""
-        return decode_page([self._call(calls.replay(after, epoch, name, limit))], as_type)
+        return decode_page([self._call(requests.replay(after, epoch, name, limit))], as_type)
 
     @overload
     def at(self, rev: int) -> Row[Any]: ...
@@ -230,7 +230,7 @@ class Client:
     def at(self, rev: int, *, as_type: type[T]) -> Row[T]: ...
     def at(self, rev: int, *, as_type: Any = Any) -> Row[Any]:
         """Return the row of one commit number."""
-        return self._call(calls.at(rev, as_type))
+        return self._call(requests.at(rev, as_type))
 
     @overload
     def subscribe(
@@ -284,7 +284,7 @@ class Client:
 
     def count(self, name: str = "#") -> Counts:
         """Return how many records match, and how many rows they have."""
-        return self._call(calls.count(name))
+        return self._call(requests.count(name))
 
     def drain(self, name: str, *, limit: int | None = None) -> _Values:
         """Return the values since this client's previous drain of the record.
@@ -292,11 +292,11 @@ class Client:
         Raises:
             ConnectionLost: the connection ended since; the next drain begins anew.
         """
-        return self._call(calls.drain(name, limit))
+        return self._call(requests.drain(name, limit))
 
     def delete(self, name: str) -> int:
         """Delete a record and its history; return how many rows it had."""
-        return self._call(calls.delete(name))
+        return self._call(requests.delete(name))
 
     def trim(self, name: str, newer_than: int) -> int:
         """Delete the rows of a record whose `ts` is greater; return how many there were.
@@ -305,62 +305,62 @@ class Client:
         several calls, oldest first; where one of them fails, the others are done.
         """
         deleted = 0
-        while (trimmed := self._call(calls.trim(name, newer_than))).more:
+        while (trimmed := self._call(requests.trim(name, newer_than))).more:
             deleted += trimmed.deleted
         return deleted + trimmed.deleted
 
     def graph_nodes(self) -> _Nodes:
         """Return the records as nodes of AimDB's graph."""
-        nodes: _Nodes = self._call(calls.without_params("graph.nodes"))
+        nodes: _Nodes = self._call(requests.without_params("graph.nodes"))
         return nodes
 
     def graph_edges(self) -> _Edges:
         """Return the edges of AimDB's graph: none."""
-        edges: _Edges = self._call(calls.without_params("graph.edges"))
+        edges: _Edges = self._call(requests.without_params("graph.edges"))
         return edges
 
     def graph_topo_order(self) -> _Strings:
         """Return the names of the records in graph order."""
-        names: _Strings = self._call(calls.without_params("graph.topo_order"))
+        names: _Strings = self._call(requests.without_params("graph.topo_order"))
         return names
 
     def profiling_reset(self) -> None:
         """Count from zero what records report of themselves."""
-        self._call(calls.without_params("profiling.reset"))
+        self._call(requests.without_params("profiling.reset"))
 
     def buffer_metrics_reset(self) -> None:
         """Count from zero what records report of themselves."""
-        self._call(calls.without_params("buffer_metrics.reset"))
+        self._call(requests.without_params("buffer_metrics.reset"))
 
     def retention_confirm(self) -> int:
         """Have retention believe the clock after a leap; return the leap, in ms."""
-        confirmed: ClockConfirmed = self._call(calls.without_params("retention.confirm"))
+        confirmed: ClockConfirmed = self._call(requests.without_params("retention.confirm"))
         return confirmed.leap_ms
 
     def stats(self) -> Stats:
         """Return the daemon's counters, sizes and queue depths."""
-        stats: Stats = self._call(calls.without_params("server.stats"))
+        stats: Stats = self._call(requests.without_params("server.stats"))
         return stats
 
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document."""
-        document: dict[str, Any] = self._call(calls.without_params("rpc.discover"))
+        document: dict[str, Any] = self._call(requests.without_params("rpc.discover"))
         return document
 
-    def _call(self, call: Call[T]) -> T:
-        return self._connection.call(call)
+    def _call(self, request: Request[T]) -> T:
+        return self._connection.call(request)
 
-    def _pages(self, first: Call[Records]) -> _Pages:
+    def _pages(self, first: Request[Records]) -> _Pages:
         """Return all pages, of one moment: begin anew where that is kept no longer."""
-        for _ in range(calls.PAGING_ATTEMPTS - 1):
+        for _ in range(requests.PAGING_ATTEMPTS - 1):
             with contextlib.suppress(Expired):
                 return self._pages_once(first)
         return self._pages_once(first)
 
-    def _pages_once(self, first: Call[Records]) -> _Pages:
-        call: Call[Records] | None = first
+    def _pages_once(self, first: Request[Records]) -> _Pages:
+        request: Request[Records] | None = first
         pages = []
-        while call is not None:
-            pages.append(self._call(call))
-            call = calls.next_page(first, pages[-1])
+        while request is not None:
+            pages.append(self._call(request))
+            request = requests.next_page(first, pages[-1])
         return pages

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
-from recordd_client import calls
+from recordd_client import requests
 from recordd_client.addresses import Address
 from recordd_client.blocking_streams import BlockingStream, open_blocking_stream
 from recordd_client.errors import CallTimeout, ClientError, ConnectionLost
@@ -102,19 +102,19 @@ class Updates(Generic[T]):
         self._stream = stream
         self._ready.extend(self._follower.read(behind))
 
-    def _subscribe(self, stream: BlockingStream, deadline: float) -> list[calls.Answer]:
+    def _subscribe(self, stream: BlockingStream, deadline: float) -> list[requests.Incoming]:
         """Have the subscription taken; return the messages that came behind the answer."""
-        call = self._follower.subscribe()
-        stream.send(calls.encode_request(call, _SUBSCRIBE_ID), deadline)
-        answer: calls.Answer | None = None
-        behind: list[calls.Answer] = []
+        request = self._follower.subscribe()
+        stream.send(requests.encode_request(request, _SUBSCRIBE_ID), deadline)
+        answer: requests.Incoming | None = None
+        behind: list[requests.Incoming] = []
         while answer is None:
-            behind = calls.read_answers(stream.receive(deadline))
+            behind = requests.read_incoming(stream.receive(deadline))
             while behind and answer is None:
                 first = behind.pop(0)
                 answer = first if first.id == _SUBSCRIBE_ID or first.error else None
         self._note_heard()
-        self._follower.note_subscribed(call.decode(answer.result_or_raise()), time.monotonic())
+        self._follower.note_subscribed(request.decode(answer.result_or_raise()), time.monotonic())
         return behind
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class Updates(Generic[T]):
             self._probe()  # also for a program that only polls: its deadline is always past
             return
         self._note_heard()
-        self._ready.extend(self._follower.read(calls.read_answers(message)))
+        self._ready.extend(self._follower.read(requests.read_incoming(message)))
 
     def _next_probe(self) -> float:
         """Return when silence has to be looked into."""
@@ -153,9 +153,9 @@ class Updates(Generic[T]):
         if self._probed_at is not None or self._stream is None:
             raise ConnectionLost("the daemon does not answer", outcome_unknown=False)
         self._probed_at = time.monotonic()
-        request = calls.encode_request(calls.probe(), _PROBE_ID)
+        message = requests.encode_request(requests.probe(), _PROBE_ID)
         try:
-            self._stream.send(request, self._probed_at + self._timeout_s)
+            self._stream.send(message, self._probed_at + self._timeout_s)
         except TimeoutError:
             raise ConnectionLost("the daemon takes nothing", outcome_unknown=False) from None
 

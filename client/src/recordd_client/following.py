@@ -11,9 +11,9 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from recordd_client.calls import Answer, Call
 from recordd_client.errors import InvalidValue
 from recordd_client.reconnecting import Reconnecting
+from recordd_client.requests import Incoming, Request
 from recordd_client.rows import decode_row
 from recordd_protocol.methods import Event, Record, Subscribe, Subscribed
 
@@ -88,7 +88,7 @@ class Follower(Generic[T]):
         self._carried_skipped = 0
         self._carried_last = False
 
-    def subscribe(self) -> Call[Subscribed]:
+    def subscribe(self) -> Request[Subscribed]:
         """Return the call that opens the subscription, or resumes it."""
         params = msgspec.structs.replace(
             self._params,
@@ -96,7 +96,7 @@ class Follower(Generic[T]):
             epoch=None if self.rev is None else self.epoch,
             snapshot=self._was_open or self._params.snapshot,
         )
-        return Call("record.subscribe", params)
+        return Request("record.subscribe", params)
 
     @property
     def failure(self) -> Exception | None:
@@ -123,12 +123,12 @@ class Follower(Generic[T]):
         if is_resync:
             self._tell_resync(Resync(answer.rev, answer.epoch, oldest))
 
-    def read(self, answers: Iterable[Answer]) -> Iterator[Update[T]]:
+    def read(self, found: Iterable[Incoming]) -> Iterator[Update[T]]:
         """Yield the updates in what came from the daemon."""
-        for answer in answers:
+        for incoming in found:
             if self.failure is not None:
                 return
-            if (event := answer.params) is not None and (update := self._take(event)) is not None:
+            if (event := incoming.params) is not None and (update := self._take(event)) is not None:
                 yield update
 
     def _take(self, event: Event) -> Update[T] | None:
@@ -145,7 +145,7 @@ class Follower(Generic[T]):
         return self._decode(event)
 
     def _tell_resync(self, resync: Resync) -> None:
-        """Call the program; where it raises, the subscription has ended for good."""
+        """Request the program; where it raises, the subscription has ended for good."""
         try:
             self._on_resync(resync)
         except Exception as error:

@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 import trio
 from msgspec import Raw
 
-from recordd_client import calls
+from recordd_client import requests
 from recordd_client.addresses import Address
-from recordd_client.calls import Call
 from recordd_client.errors import CallTimeout, ClientError, ConnectionFailed, ConnectionLost
+from recordd_client.requests import Request
 from recordd_client.trio_streams import MessageStream, SendFailed, open_stream
 
 __all__ = ["AsyncConnection"]
@@ -30,8 +30,8 @@ _CLOSE_S: Final = 1.0
 class _Pending:
     """A call that waits for its answer."""
 
-    def __init__(self, call: Call[Any]) -> None:
-        self.call: Final = call
+    def __init__(self, request: Request[Any]) -> None:
+        self.request: Final = request
         self.was_sent = False
         self.done: Final = trio.Event()
         self.result = Raw(b"")
@@ -58,26 +58,26 @@ class AsyncConnection:
         self._is_closed = False
         self._link = self._start(stream)
 
-    async def call(self, call: Call[T]) -> T:
+    async def call(self, request: Request[T]) -> T:
         """Send a call and wait for its answer; cancelled, it may have taken effect or not."""
-        call_id = next(self._ids)
+        request_id = next(self._ids)
         # Before it waits among the others: what cannot be sent leaves nothing behind.
-        request = calls.encode_request(call, call_id)
-        if len(request) > calls.ALWAYS_TAKEN_BYTES:
-            calls.check_size(call, request, await self._learn_max_message_bytes())
+        message = requests.encode_request(request, request_id)
+        if len(message) > requests.ALWAYS_TAKEN_BYTES:
+            requests.check_size(request, message, await self._learn_max_message_bytes())
         try:
-            result = await self._exchange(call, call_id, request)
+            result = await self._exchange(request, request_id, message)
         except _NotSent:  # the connection had ended, and nobody knew yet
-            result = await self._exchange(call, call_id, request)
-        self._has_drained |= call.is_drain
-        return call.decode(result)
+            result = await self._exchange(request, request_id, message)
+        self._has_drained |= request.is_drain
+        return request.decode(result)
 
-    async def _exchange(self, call: Call[Any], call_id: int, request: bytes) -> Raw:
+    async def _exchange(self, request: Request[Any], request_id: int, message: bytes) -> Raw:
         if self._is_closed:
             raise ConnectionLost("the client is closed", outcome_unknown=False)
         while self._link.lost is not None:
-            await self._connect_again(call)
-        return await self._link.exchange(call, call_id, request, self._timeout_s)
+            await self._connect_again(request)
+        return await self._link.exchange(request, request_id, message, self._timeout_s)
 
     async def close(self) -> None:
         """Disconnect; later calls are refused. Cancelled, without the peer's part of it."""
@@ -85,7 +85,7 @@ class AsyncConnection:
         with trio.move_on_after(_CLOSE_S, shield=True):
             await self._link.stream.close()
 
-    async def _connect_again(self, call: Call[Any]) -> None:
+    async def _connect_again(self, request: Request[Any]) -> None:
         """Open another connection, one for all that want it.
 
         Raises:
@@ -95,7 +95,7 @@ class AsyncConnection:
             lost = self._link.lost
             if lost is None:
                 return
-            if call.is_drain and self._has_drained:
+            if request.is_drain and self._has_drained:
                 self._has_drained = False
                 text = f"{lost}: with it the position of its drains; the next one begins anew"
                 raise ConnectionLost(text, outcome_unknown=False)
@@ -108,8 +108,8 @@ class AsyncConnection:
 
     async def _learn_max_message_bytes(self) -> int:
         if self._max_message_bytes is None:
-            told = (await self.call(calls.probe())).max_message_bytes
-            self._max_message_bytes = told or calls.DEFAULT_MAX_MESSAGE_BYTES
+            told = (await self.call(requests.probe())).max_message_bytes
+            self._max_message_bytes = told or requests.DEFAULT_MAX_MESSAGE_BYTES
         return self._max_message_bytes
 
     def _start(self, stream: MessageStream) -> _Link:
@@ -131,22 +131,22 @@ class _Link:
         self._sends_no_more: Final = trio.Event()
 
     async def exchange(
-        self, call: Call[Any], call_id: int, request: bytes, timeout_s: float
+        self, request: Request[Any], request_id: int, message: bytes, timeout_s: float
     ) -> Raw:
         """Have a request sent, and wait for its answer."""
-        pending = self.pending[call_id] = _Pending(call)
-        self._unsent.append((call_id, request))
+        pending = self.pending[request_id] = _Pending(request)
+        self._unsent.append((request_id, message))
         self._wakeup.set()
         try:
             with trio.move_on_after(timeout_s):
                 await pending.done.wait()
         finally:
-            self.pending.pop(call_id, None)
+            self.pending.pop(request_id, None)
         if pending.error is not None:
             raise pending.error
         if not pending.done.is_set():
-            unknown = call.is_write and pending.was_sent
-            text = f"{call.method}: no answer within {timeout_s:g} s"
+            unknown = request.is_write and pending.was_sent
+            text = f"{request.method}: no answer within {timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=unknown)
         return pending.result
 
@@ -157,8 +157,8 @@ class _Link:
             self._wakeup = trio.Event()
             unsent, self._unsent = self._unsent, []
             sending = [(i, m) for i, m in unsent if i in self.pending]  # others were given up
-            for call_id, _ in sending:
-                self.pending[call_id].was_sent = True
+            for request_id, _ in sending:
+                self.pending[request_id].was_sent = True
             try:
                 await self.stream.send([message for _, message in sending])
             except SendFailed as error:
@@ -172,7 +172,7 @@ class _Link:
         try:
             while True:
                 for message in await self.stream.receive():
-                    for answer in calls.read_answers(message):
+                    for answer in requests.read_incoming(message):
                         if answer.refuses_connection:
                             refusal = answer.error_or_none()
                         self._settle(answer)
@@ -185,7 +185,7 @@ class _Link:
         await self._sends_no_more.wait()
         self._fail_all(refusal)
 
-    def _settle(self, answer: calls.Answer) -> None:
+    def _settle(self, answer: requests.Incoming) -> None:
         pending = self.pending.get(answer.id or 0)
         if pending is None:
             return
@@ -196,8 +196,8 @@ class _Link:
     def _refuse_new(self, text: str) -> None:
         """Take no more calls; what was sent may still be answered: the reader finds out."""
         self.lost = self.lost or text
-        for call_id, _ in self._unsent:
-            if (pending := self.pending.get(call_id)) is not None:
+        for request_id, _ in self._unsent:
+            if (pending := self.pending.get(request_id)) is not None:
                 pending.error = _NotSent(self.lost, outcome_unknown=False)
                 pending.done.set()
         self._unsent = []
@@ -208,7 +208,7 @@ class _Link:
         for pending in self.pending.values():
             if pending.done.is_set():
                 continue  # answered, and not yet awake
-            unknown = pending.call.is_write and pending.was_sent
+            unknown = pending.request.is_write and pending.was_sent
             lost = ConnectionLost(self.lost or "", outcome_unknown=unknown)
             pending.error = refusal or lost
             pending.done.set()

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from recordd_client import calls
+from recordd_client import requests
 from recordd_client.addresses import Address
 from recordd_client.errors import CallTimeout, ConnectionLost
 from recordd_client.following import KEEPALIVE_S, Follower, Update
@@ -149,38 +149,40 @@ class _Keeper(Generic[T]):
         return failure
 
     async def _subscribe(self, stream: MessageStream) -> None:
-        call = self._follower.subscribe()
-        answer: calls.Answer | None = None
-        behind: list[calls.Answer] = []
+        request = self._follower.subscribe()
+        answer: requests.Incoming | None = None
+        behind: list[requests.Incoming] = []
         with trio.move_on_after(self._timeout_s):
-            await stream.send([calls.encode_request(call, _SUBSCRIBE_ID)])
+            await stream.send([requests.encode_request(request, _SUBSCRIBE_ID)])
             while answer is None:
-                behind = [a for m in await stream.receive() for a in calls.read_answers(m)]
+                behind = [a for m in await stream.receive() for a in requests.read_incoming(m)]
                 while behind and answer is None:
                     first = behind.pop(0)
                     answer = first if first.id == _SUBSCRIBE_ID or first.error else None
         if answer is None:
             text = f"record.subscribe: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False)
-        self._follower.note_subscribed(call.decode(answer.result_or_raise()), trio.current_time())
+        self._follower.note_subscribed(
+            request.decode(answer.result_or_raise()), trio.current_time()
+        )
         if not self.was_ever_open:
             self.was_ever_open = True
             self._task_status.started()
         await self._pass_on(behind)
 
-    async def _receive(self, stream: MessageStream) -> list[calls.Answer]:
+    async def _receive(self, stream: MessageStream) -> list[requests.Incoming]:
         """Wait for messages; after a long silence, make sure that somebody is there."""
         messages: Sequence[bytes | str] | None = None
         with trio.move_on_after(KEEPALIVE_S):
             messages = await stream.receive()
         if messages is None:
-            await stream.send([calls.encode_request(calls.probe(), _PROBE_ID)])
+            await stream.send([requests.encode_request(requests.probe(), _PROBE_ID)])
             with trio.move_on_after(self._timeout_s):
                 messages = await stream.receive()
         if messages is None:
             raise ConnectionLost("the daemon does not answer", outcome_unknown=False)
-        return [answer for message in messages for answer in calls.read_answers(message)]
+        return [answer for message in messages for answer in requests.read_incoming(message)]
 
-    async def _pass_on(self, answers: Sequence[calls.Answer]) -> None:
+    async def _pass_on(self, answers: Sequence[requests.Incoming]) -> None:
         if found := list(self._follower.read(answers)):
             await self._send.send(found)

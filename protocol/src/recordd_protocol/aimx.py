@@ -109,12 +109,12 @@ class Aimx:
         except UNREADABLE:
             return None
         if frame.t == "write":
-            return _Unanswered("record.set", _FLAWED_FRAME)
+            return _UnansweredCall("record.set", _FLAWED_FRAME)
         if not 0 <= frame.id < _ID_END:
             return None
         if frame.t == "req":
-            return _Request(self, frame, _FLAWED_FRAME)
-        return _Subscribe(self, frame.id, _FLAWED_FRAME) if frame.t == "sub" else None
+            return _ReqCall(self, frame, _FLAWED_FRAME)
+        return _SubCall(self, frame.id, _FLAWED_FRAME) if frame.t == "sub" else None
 
     def refuse_message(self, error: RequestError) -> None:
         """Say nothing: there is no id to say it to."""
@@ -147,7 +147,7 @@ class Aimx:
                 text = f"there is no method {frame.method[:100]!r}"
                 raise RequestError(Reason.METHOD_NOT_FOUND, text)
             params = bytes(frame.params)
-            return _Request(self, frame, reader(params if params[:1] == b"{" else _NO_PARAMS))
+            return _ReqCall(self, frame, reader(params if params[:1] == b"{" else _NO_PARAMS))
         except RecursionError:
             refusal = RequestError(Reason.INVALID_PARAMS, "params: nested too deep")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -160,12 +160,12 @@ class Aimx:
         if not 0 <= frame.id < _ID_END or frame.topic is None:
             return Malformed("sub: needs an unsigned id and a topic")
         must_exist = self.framing is Framing.LINE
-        return _Subscribe(self, frame.id, Follow(frame.topic, must_exist=must_exist))
+        return _SubCall(self, frame.id, Follow(frame.topic, must_exist=must_exist))
 
     def _decode_unsubscribe(self, frame: _Frame) -> Call | Malformed:
         if frame.sub is None:
             return Malformed("unsub: needs a sub")
-        return _Unanswered("record.unsubscribe", methods.Unsubscribe(frame.sub))
+        return _UnansweredCall("record.unsubscribe", methods.Unsubscribe(frame.sub))
 
     def _decode_write(self, frame: _Frame) -> Call | Malformed:
         if frame.topic is None:
@@ -173,8 +173,8 @@ class Aimx:
         try:
             value = unwrap(frame.payload) if self.framing is Framing.LINE else frame.payload
         except RecursionError:
-            return _Unanswered("record.set", _FLAWED_FRAME)
-        return _Unanswered("record.set", methods.Set(frame.topic, value))
+            return _UnansweredCall("record.set", _FLAWED_FRAME)
+        return _UnansweredCall("record.set", methods.Set(frame.topic, value))
 
 
 def _is_tagged(message: bytes, *, default: bool) -> bool:
@@ -192,7 +192,7 @@ def _answer_ping(frame: _Frame) -> bytes:
     return b'{"t":"pong"}'
 
 
-class _Call:
+class _AimxCall:
     """What all calls of the dialect have in common."""
 
     __slots__ = ("method", "params")
@@ -212,7 +212,7 @@ class _Call:
         raise AssertionError("only `sub` opens a subscription")
 
 
-class _Request(_Call):
+class _ReqCall(_AimxCall):
     """A `req`."""
 
     __slots__ = ("_dialect", "_id")
@@ -233,7 +233,7 @@ class _Request(_Call):
         return self._dialect.encode_refusal(self._id, error)
 
 
-class _Subscribe(_Call):
+class _SubCall(_AimxCall):
     """A `sub`: success is told by events, and over WebSocket by `subscribed` before them."""
 
     __slots__ = ("_dialect", "_id", "subscription_id")
@@ -256,7 +256,7 @@ class _Subscribe(_Call):
         return AimxEvents(subscription_id, self._dialect.framing, pattern)
 
 
-class _Unanswered(_Call):
+class _UnansweredCall(_AimxCall):
     """An `unsub` or a `write`."""
 
     __slots__ = ()

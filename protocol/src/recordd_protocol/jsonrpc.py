@@ -37,7 +37,7 @@ _ID_STARTS: Final = b'"-0123456789n'
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Request(msgspec.Struct):
+class _RequestObject(msgspec.Struct):
     """A request object, §4; an empty `id` or `params` means absent."""
 
     jsonrpc: Literal["2.0"]
@@ -46,13 +46,13 @@ class _Request(msgspec.Struct):
     params: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _FlawedRequest(_Request):
+class _FlawedRequestObject(_RequestObject):
     """A request that could only be read in part: it is refused, with its id."""
 
 
 _FLAWED_PARAMS: Final = RequestError(Reason.INVALID_PARAMS, f"params: text {FLAW}")
-_decode_request: Final = msgspec.json.Decoder(_Request).decode
-_decode_flawed: Final = msgspec.json.Decoder(_FlawedRequest).decode
+_decode_request: Final = msgspec.json.Decoder(_RequestObject).decode
+_decode_flawed: Final = msgspec.json.Decoder(_FlawedRequestObject).decode
 _decode_batch: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_id: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -112,12 +112,12 @@ class _JsonRpcCall:
     subscription_id: Final = None
 
     def __init__(
-        self, request: _Request, dialect: JsonRpc, batch: _BatchReply | None = None
+        self, request: _RequestObject, dialect: JsonRpc, batch: _BatchReply | None = None
     ) -> None:
         self.method: Final = request.method
         self.params: Final = (
             _FLAWED_PARAMS
-            if type(request) is _FlawedRequest
+            if type(request) is _FlawedRequestObject
             else bytes(request.params) or _NO_PARAMS
         )
         self._id: Final = bytes(request.id)
@@ -190,11 +190,11 @@ class _BatchReply:
         return b"[%b]" % b",".join(self._replies)
 
 
-def _reserve_of(request: _Request | Malformed) -> int:
+def _reserve_of(request: _RequestObject | Malformed) -> int:
     return _REFUSAL_BYTES + (0 if isinstance(request, Malformed) else len(bytes(request.id)))
 
 
-def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
+def _read_batch(message: bytes, max_calls: int) -> list[_RequestObject | Malformed]:
     """Return the members of a batch, each read on its own.
 
     Raises:
@@ -213,7 +213,7 @@ def _read_batch(message: bytes, max_calls: int) -> list[_Request | Malformed]:
         raise _too_many(max_calls)
     if mended is message:
         return [_read_request(bytes(member)) for member in members]
-    requests: list[_Request | Malformed] = []
+    requests: list[_RequestObject | Malformed] = []
     end = 0
     for member in map(bytes, members):
         start = mended.index(member, end)  # between two members there is nothing but `,`
@@ -257,7 +257,7 @@ def _decode_mended_batch(mended: bytes, cause: Exception, max_calls: int) -> lis
     return members
 
 
-def _read_request(message: bytes) -> _Request | Malformed:
+def _read_request(message: bytes) -> _RequestObject | Malformed:
     """Return the request object in `message`, or why there is none."""
     try:
         request = _decode_request(message)
@@ -275,7 +275,7 @@ def _read_request(message: bytes) -> _Request | Malformed:
     return request
 
 
-def _read_odd_params(request: _Request, params: bytes) -> _Request | Malformed:
+def _read_odd_params(request: _RequestObject, params: bytes) -> _RequestObject | Malformed:
     """Take null for no parameters; refuse what is no object."""
     if params == b"null":
         request.params = msgspec.Raw(b"")
@@ -289,7 +289,7 @@ def _read_odd_params(request: _Request, params: bytes) -> _Request | Malformed:
     return _malformed(echoed_id, RequestError(Reason.INVALID_PARAMS, refusal))
 
 
-def _read_flawed(mended: bytes) -> _Request | Malformed:
+def _read_flawed(mended: bytes) -> _RequestObject | Malformed:
     """Return a request that is refused where it is called, or why there is none."""
     try:
         request = _decode_flawed(mended)

@@ -18,8 +18,8 @@ from typing import IO, Any, Final, Protocol
 import msgspec
 
 from recordd_client.blocking import Client
-from recordd_client.calls import WriteItem
 from recordd_client.errors import ClientError, InvalidValue, TooLarge
+from recordd_client.requests import RowLike
 from recordd_client.rows import Row
 from recordd_protocol.errors import RequestError
 from recordd_protocol.methods import RetentionStats
@@ -188,7 +188,7 @@ class Importer:
             yield len(batch)
 
     def _write_batch(self, batch: list[NumberedLine]) -> None:
-        items: list[WriteItem] = [(line.name, line.value, line.ts) for _, line in batch]
+        items: list[RowLike] = [(line.name, line.value, line.ts) for _, line in batch]
         first, last = batch[0][0], batch[-1][0]
         try:
             self._db.set_many(items)

@@ -1,7 +1,7 @@
-"""Calls as values: what each method sends and how its answer is read.
+"""Requests as values: the parameters of each method, and the reading of its answer.
 
 Both clients are made of these; neither knows more of the protocol than how to carry a
-`Call` there and its answer back.
+`Request` there and its answer back.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = [
     "ALWAYS_TAKEN_BYTES",
     "DEFAULT_MAX_MESSAGE_BYTES",
     "PAGING_ATTEMPTS",
-    "Answer",
-    "Call",
-    "WriteItem",
+    "Incoming",
+    "Request",
+    "RowLike",
     "check_size",
     "encode_request",
-    "read_answers",
+    "read_incoming",
 ]
 
 T = TypeVar("T")
 
-WriteItem = (
+RowLike = (
     tuple[str, Any]
     | tuple[str, Any, int | None]
     | tuple[str, Any, int | None, int | None]
@@ -48,8 +48,8 @@ DEFAULT_MAX_MESSAGE_BYTES: Final = 1 << 20
 """The limit of a daemon that does not tell its own."""
 
 
-class Call(Generic[T]):
-    """A method with its parameters, and what its result is decoded to."""
+class Request(Generic[T]):
+    """A method with its parameters, and the type that its result is decoded to."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Call(Generic[T]):
         self.params: Final = params
         self.is_write: Final = METHODS[method].is_write
         self.is_drain: Final = method == "record.drain"
-        """Whether it goes on from where the connection's previous one ended."""
+        """Whether it goes on from the end of the connection's previous drain."""
         self._result: Final = METHODS[method].result
         self._convert: Final = convert
 
@@ -84,8 +84,8 @@ class _WireError(msgspec.Struct):
     message: str
 
 
-class Answer(msgspec.Struct):
-    """A message from the daemon: an answer, or what has no id, such as an event (`params`)."""
+class Incoming(msgspec.Struct):
+    """An answer from the daemon, or an event, which has no `id` but `params`."""
 
     id: int | None = None
     result: msgspec.Raw = msgspec.Raw(b"")
@@ -94,7 +94,10 @@ class Answer(msgspec.Struct):
 
     @property
     def refuses_connection(self) -> bool:
-        """Whether the daemon refuses what comes and closes: none of it takes effect."""
+        """Whether the daemon refuses the whole connection, and closes it.
+
+        No request that it has not answered takes effect.
+        """
         codes = (Reason.TOO_LARGE.code, Reason.OVERLOADED.code)
         return self.id is None and self.error is not None and self.error.code in codes
 
@@ -114,39 +117,39 @@ PAGING_ATTEMPTS: Final = 3
 
 _ROW_SHAPE: Final = "rows are (name, value), (name, value, ts) or (name, value, ts, if_rev)"
 
-_decode_answer: Final = msgspec.json.Decoder(Answer).decode
-_decode_answers: Final = msgspec.json.Decoder(list[Answer]).decode
+_decode_answer: Final = msgspec.json.Decoder(Incoming).decode
+_decode_answers: Final = msgspec.json.Decoder(list[Incoming]).decode
 
 
-def encode_request(call: Call[Any], id: int) -> bytes:
-    """Return the call as a JSON-RPC request, without a line end.
+def encode_request(request: Request[Any], id: int) -> bytes:
+    """Return a JSON-RPC request object, without a line end.
 
     Raises:
         InvalidValue: where a parameter cannot be written as JSON.
     """
     try:
-        params = _without_defaults(call.params)
-        return encode_json({"jsonrpc": "2.0", "id": id, "method": call.method, "params": params})
+        params = _without_defaults(request.params)
+        return encode_json({"jsonrpc": "2.0", "id": id, "method": request.method, "params": params})
     except InvalidValue as error:
-        raise InvalidValue(f"{call.method}: {error}") from None
+        raise InvalidValue(f"{request.method}: {error}") from None
 
 
-def check_size(call: Call[Any], request: bytes, max_message_bytes: int) -> None:
-    """Refuse what the daemon would refuse: it closes the connection with that.
+def check_size(request: Request[Any], message: bytes, max_message_bytes: int) -> None:
+    """Refuse a message that the daemon would refuse: it would close the connection too.
 
     Raises:
         TooLarge: nothing was sent.
     """
-    if len(request) > max_message_bytes:
-        text = f"{call.method}: a request of {len(request)} bytes, the daemon takes"
+    if len(message) > max_message_bytes:
+        text = f"{request.method}: a request of {len(message)} bytes, the daemon takes"
         raise TooLarge(f"{text} {max_message_bytes} (its max_message_bytes)")
 
 
-def read_answers(message: bytes | str) -> list[Answer]:
-    """Read one message from the daemon; several events may come as an array.
+def read_incoming(message: bytes | str) -> list[Incoming]:
+    """Read one message from the daemon: an answer, an event, or an array of them.
 
     Raises:
-        ProtocolError: where it is none.
+        ProtocolError: where the message is no JSON-RPC.
     """
     try:
         if message[:1] in (b"[", "["):
@@ -156,39 +159,41 @@ def read_answers(message: bytes | str) -> list[Answer]:
         raise ProtocolError(f"the daemon sent no JSON-RPC: {error}") from None
 
 
-def hello(client: str, auth_token: str | None) -> Call[methods.Welcome]:
+def hello(client: str, auth_token: str | None) -> Request[methods.Welcome]:
     """Introduce the client."""
-    return Call("hello", methods.Hello(client, PROTOCOL_VERSION, auth_token))
+    return Request("hello", methods.Hello(client, PROTOCOL_VERSION, auth_token))
 
 
-def probe() -> Call[methods.Welcome]:
+def probe() -> Request[methods.Welcome]:
     """Ask for any sign of life."""
     return hello("recordd-client", None)
 
 
-def list_records(name: str, after: int, limit: int | None) -> Call[list[methods.RecordInfo]]:
+def list_records(name: str, after: int, limit: int | None) -> Request[list[methods.RecordInfo]]:
     """List records."""
-    return Call("record.list", methods.List(name, after, limit))
+    return Request("record.list", methods.List(name, after, limit))
 
 
-def get(name: str, as_type: Any) -> Call[Row[Any]]:
+def get(name: str, as_type: Any) -> Request[Row[Any]]:
     """Read the latest row of one record."""
-    return Call("record.get", methods.Get(name), lambda record: decode_row(record, as_type))
+    return Request("record.get", methods.Get(name), lambda record: decode_row(record, as_type))
 
 
-def set_record(name: str, value: Any, ts: int | None, if_rev: int | None) -> Call[methods.Written]:
+def set_record(
+    name: str, value: Any, ts: int | None, if_rev: int | None
+) -> Request[methods.Written]:
     """Write one value."""
-    return Call("record.set", methods.Set(name, encode_value(value), ts, if_rev))
+    return Request("record.set", methods.Set(name, encode_value(value), ts, if_rev))
 
 
-def set_many(records: Iterable[WriteItem], rows: bool = False) -> Call[methods.WrittenMany]:
+def set_many(records: Iterable[RowLike], rows: bool = False) -> Request[methods.WrittenMany]:
     """Write many rows."""
     if isinstance(records, Mapping | str | bytes) or not isinstance(records, Iterable):
         text = f"records: {_ROW_SHAPE}, not {type(records).__name__}"
         hint = "; of a dict from name to value, pass items()"
         raise InvalidValue(text + hint * isinstance(records, Mapping))
     items = [_make_item(index, record) for index, record in enumerate(records)]
-    return Call("record.set_many", methods.SetMany(items, rows))
+    return Request("record.set_many", methods.SetMany(items, rows))
 
 
 def _make_item(index: int, record: Any) -> methods.WriteItem:
@@ -214,63 +219,65 @@ def query(
     start: int | None,
     end: int | None,
     after: str | None,
-) -> Call[methods.Records]:
+) -> Request[methods.Records]:
     """Read a page of latest values or history."""
-    return Call("record.query", methods.Query(name, limit, start, end, after))
+    return Request("record.query", methods.Query(name, limit, start, end, after))
 
 
 def replay(
     after: int | str, epoch: str | None, name: str, limit: int | None
-) -> Call[methods.Records]:
+) -> Request[methods.Records]:
     """Read a page of the log."""
-    return Call("record.replay", methods.Replay(after, epoch, name, limit))
+    return Request("record.replay", methods.Replay(after, epoch, name, limit))
 
 
-def at(rev: int, as_type: Any) -> Call[Row[Any]]:
+def at(rev: int, as_type: Any) -> Request[Row[Any]]:
     """Read the row of one commit number."""
-    return Call("record.at", methods.At(rev), lambda record: decode_row(record, as_type))
+    return Request("record.at", methods.At(rev), lambda record: decode_row(record, as_type))
 
 
-def count(name: str) -> Call[methods.Counts]:
+def count(name: str) -> Request[methods.Counts]:
     """Count records and rows."""
-    return Call("record.count", methods.Count(name))
+    return Request("record.count", methods.Count(name))
 
 
-def drain(name: str, limit: int | None) -> Call[list[Any]]:
+def drain(name: str, limit: int | None) -> Request[list[Any]]:
     """Read the values since the previous drain."""
-    return Call(
+    return Request(
         "record.drain",
         methods.Drain(name, limit),
         lambda drained: [msgspec.json.decode(value) for value in drained.values],
     )
 
 
-def delete(name: str) -> Call[int]:
+def delete(name: str) -> Request[int]:
     """Delete a record; the number of its rows comes back."""
-    return Call("record.delete", methods.Delete(name), lambda deleted: int(deleted.deleted))
+    return Request("record.delete", methods.Delete(name), lambda deleted: int(deleted.deleted))
 
 
-def trim(name: str, newer_than: int) -> Call[methods.Trimmed]:
+def trim(name: str, newer_than: int) -> Request[methods.Trimmed]:
     """Delete rows ahead of a time, or a part of them."""
-    return Call("record.trim", methods.Trim(name, newer_than))
+    return Request("record.trim", methods.Trim(name, newer_than))
 
 
-def without_params(method: str) -> Call[Any]:
+def without_params(method: str) -> Request[Any]:
     """Call a method that takes no parameters."""
-    return Call(method, methods.NoParams())
+    return Request(method, methods.NoParams())
 
 
-def next_page(call: Call[methods.Records], page: methods.Records) -> Call[methods.Records] | None:
-    """Return the call for the page behind `page`, or None where it was the last."""
+def next_page(
+    request: Request[methods.Records], page: methods.Records
+) -> Request[methods.Records] | None:
+    """Return the request for the page behind `page`, or None where it was the last."""
     if page.next is UNSET:
         return None
-    return Call(call.method, msgspec.structs.replace(call.params, after=page.next))
+    return Request(request.method, msgspec.structs.replace(request.params, after=page.next))
 
 
 def _without_defaults(params: msgspec.Struct) -> dict[str, Any]:
-    """Return the parameters that are not what they would be if left out.
+    """Return the parameters that differ from their defaults.
 
-    An explicit null says something else than nothing: `limit` null means all.
+    An explicit null differs from an absent member: `limit` null means all.
     """
     given = {}
     for field in msgspec.structs.fields(params):

@@ -6,20 +6,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from recordd_client import calls
+from recordd_client import requests
 from recordd_client.errors import InvalidValue, NotFound, ProtocolError, Refused, TooLarge
 from recordd_client.rows import Row, decode_page
 from recordd_protocol.methods import Record, Records
 
 
-def sent(call: calls.Call[Any]) -> Any:
-    return json.loads(calls.encode_request(call, 7))
+def sent(request: requests.Request[Any]) -> Any:
+    return json.loads(requests.encode_request(request, 7))
 
 
 def test_what_is_left_at_its_default_is_not_sent_but_null_is() -> None:
-    assert sent(calls.query("a", msgspec.UNSET, None, None, None))["params"] == {"name": "a"}
-    assert sent(calls.query("#", None, 5, None, None))["params"] == {"limit": None, "start": 5}
-    assert sent(calls.set_record("a", None, None, 0))["params"] == {
+    assert sent(requests.query("a", msgspec.UNSET, None, None, None))["params"] == {"name": "a"}
+    assert sent(requests.query("#", None, 5, None, None))["params"] == {"limit": None, "start": 5}
+    assert sent(requests.set_record("a", None, None, 0))["params"] == {
         "name": "a",
         "value": None,
         "if_rev": 0,
@@ -48,12 +48,12 @@ def test_set_many_refuses_what_has_not_the_shape_of_rows(records: Any) -> None:
     with pytest.raises(
         InvalidValue, match=r"rows are \(name, value\)|ts: Unix milliseconds|if_rev: a rev"
     ):
-        calls.set_many(records)
+        requests.set_many(records)
 
 
 def test_set_many_takes_tuples_lists_items_and_rows() -> None:
     rows: Any = [("a", 1), ["b", 2, 3], *{"c": [4]}.items(), Row("d", 5, 6, 7), ("e", 8, None, 9)]
-    assert sent(calls.set_many(rows))["params"]["records"] == [
+    assert sent(requests.set_many(rows))["params"]["records"] == [
         {"name": "a", "value": 1},
         {"name": "b", "value": 2, "ts": 3},
         {"name": "c", "value": [4]},
@@ -64,7 +64,7 @@ def test_set_many_takes_tuples_lists_items_and_rows() -> None:
 
 def test_a_row_that_cannot_be_sent_is_named() -> None:
     with pytest.raises(InvalidValue, match=r"records\[1\]\.value: .*NaN"):
-        calls.set_many([("a", 1), ("b", float("nan"))])
+        requests.set_many([("a", 1), ("b", float("nan"))])
 
 
 UNFIT_NAMES: list[Any] = ["a\udcff", b"bytes", bytearray(b"bytes")]
@@ -72,21 +72,25 @@ UNFIT_NAMES: list[Any] = ["a\udcff", b"bytes", bytearray(b"bytes")]
 
 @pytest.mark.parametrize("name", UNFIT_NAMES)
 def test_a_name_that_is_no_text_is_no_request(name: Any) -> None:
-    for call in (calls.get(name, Any), calls.set_record(name, 1, None, None), calls.count(name)):
-        with pytest.raises(InvalidValue, match=call.method):
-            calls.encode_request(call, 1)
+    for request in (
+        requests.get(name, Any),
+        requests.set_record(name, 1, None, None),
+        requests.count(name),
+    ):
+        with pytest.raises(InvalidValue, match=request.method):
+            requests.encode_request(request, 1)
 
 
 def test_a_request_over_the_limit_is_refused_and_not_sent() -> None:
-    call = calls.set_record("a", "x" * 100, None, None)
-    request = calls.encode_request(call, 1)
-    calls.check_size(call, request, len(request))
+    request = requests.set_record("a", "x" * 100, None, None)
+    message = requests.encode_request(request, 1)
+    requests.check_size(request, message, len(message))
     with pytest.raises(TooLarge, match="max_message_bytes"):
-        calls.check_size(call, request, len(request) - 1)
+        requests.check_size(request, message, len(message) - 1)
 
 
 def test_an_error_answer_becomes_the_exception_of_its_reason() -> None:
-    (answer,) = calls.read_answers(
+    (answer,) = requests.read_incoming(
         b'{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"gone"}}'
     )
     with pytest.raises(NotFound, match="gone") as caught:
@@ -98,7 +102,7 @@ def test_an_error_answer_becomes_the_exception_of_its_reason() -> None:
 @pytest.mark.parametrize("message", [b"", b"[1]", b"nonsense", b'{"id":"x"}', b"\xff"])
 def test_what_is_no_answer_is_a_protocol_error(message: bytes) -> None:
     with pytest.raises(ProtocolError):
-        calls.read_answers(message)
+        requests.read_incoming(message)
 
 
 def test_rows_that_do_not_fit_are_skipped_and_counted() -> None:

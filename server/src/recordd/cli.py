@@ -32,6 +32,7 @@ from recordd.config.settings import (
 )
 from recordd.daemon import configured_extensions, run_daemon
 from recordd.extending.backend import FatalBackendError, NotConfigured, PersistenceError
+from recordd.extending.extensions import ExtensionError
 from recordd.extending.options import describe_options, read_options
 from recordd.persistence.backends import OptionValue, describe_backend, state_options
 from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
@@ -58,6 +59,9 @@ _FLAGS: Final = {
     "log-format": "FORMAT",
 }
 """Settings that have a flag; the others come by environment and file."""
+
+_OPERATORS: Final = (PersistenceError, ConfigurationError, ExtensionError)
+"""What only a person can mend."""
 
 _SUMMARIES: Final = {
     "serve": "run the daemon (the default)",
@@ -195,6 +199,9 @@ def _print_configuration(configuration: Configuration) -> None:
         lines.append((info.key, value, configuration.sources[info.key]))
         if info.key == "backend":
             lines += [_show_option(option) for option in describe_backend(configuration)]
+    for name, table in configuration.extensions.items():
+        source = configuration.sources["extension"]
+        lines += [(f"extension.{name}.{key}", _show_value(table[key]), source) for key in table]
     width = max(len(key) for key, _, _ in lines)
     for key, value, source in lines:
         print(f"{key:<{width}} = {value:<34} # {source}")
@@ -237,7 +244,7 @@ def _exit_code_of(error: RecorddError) -> int:
         return 1
     if isinstance(error, FileError):
         return error.exit_code
-    return _EX_CONFIG if isinstance(error, PersistenceError | ConfigurationError) else 1
+    return _EX_CONFIG if isinstance(error, _OPERATORS) else 1
 
 
 def _fail(text: str, code: int) -> int:

@@ -14,14 +14,16 @@ import functools
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
 
 import trio
 
-from recordd.config.settings import Configuration, refusal_to_use, split_address
+from recordd.config.settings import Configuration, ConfigurationError, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import PersistenceBackend
+from recordd.extending.extensions import ExtensionError
+from recordd.extending.installed import load_installed
 from recordd.http.port import refuse_port, serve_port
 from recordd.http.routes import ROUTES
 from recordd.methods.table import with_methods
@@ -43,6 +45,7 @@ _GC_THRESHOLDS: Final = (10_000, 4, 12_500)
 rate, and looking at 50,000 at once holds the loop for some 20 ms, at all of 100,000 records that
 came since the start for 0.2 s: so that comes after 500 million more objects than were freed."""
 
+_EXTENSIONS_GROUP: Final = "recordd.extensions"
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _Serve = Callable[[trio.SocketStream, Core], Awaitable[None]]
 _Refuse = Callable[[trio.SocketStream, Core, str], Awaitable[None]]
@@ -59,12 +62,31 @@ def configured_extensions(
 
     `accept_loss` holds for one start alone, so it is no setting.
 
+    Persistence comes first, then those that are named, in their order.
+
     Raises:
-        NotConfigured: the backend is not installed, or refuses its options.
+        NotConfigured: the backend or an extension is not installed, or the backend refuses its
+            options.
+        ConfigurationError: an extension refuses its table.
     """
+    named = [_make_extension(name, table) for name, table in configuration.extensions.items()]
+    if not configuration.settings.backend:
+        return named
+    return [_configured_persistence(configuration, accept_loss=accept_loss), *named]
+
+
+def _make_extension(name: str, table: Mapping[str, Any]) -> Extension:
+    """Have an entry point make an extension of its table; what it raises is about the table."""
+    factory: Callable[[Mapping[str, Any]], Extension]
+    factory = load_installed(_EXTENSIONS_GROUP, "extension", name)
+    try:
+        return factory(table)
+    except (ExtensionError, ValueError) as error:
+        raise ConfigurationError(f"[extension.{name}] {error}") from error
+
+
+def _configured_persistence(configuration: Configuration, *, accept_loss: bool) -> Extension:
     settings = configuration.settings
-    if not settings.backend:
-        return []
     retention = RetentionPolicy(
         settings.retention_interval_ms, settings.keep_latest, settings.max_clock_leap_ms
     )
@@ -74,7 +96,7 @@ def configured_extensions(
             settings.backup_folder, settings.backup_interval_ms, settings.backup_keep
         )
     backend = configured_backend(configuration, accept_loss=accept_loss)
-    return [with_persistence(backend, retention, backups)]
+    return with_persistence(backend, retention, backups)
 
 
 async def run_daemon(

@@ -66,6 +66,8 @@ def _read_again(current: Configuration, reload: Reload) -> None:
         and getattr(wanted.settings, info.attribute) != getattr(current.settings, info.attribute)
     ]
     waiting += _list_changed(current.backend, wanted.backend)
+    if wanted.extensions != current.extensions:
+        waiting.append("extension")
     if wanted.rules.rules != current.rules.rules:
         waiting.append("record")
     if waiting:

@@ -67,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backend: Annotated[
         str, _setting("name", "entry point of group recordd.backends; empty: none")
     ] = _DEFAULT_BACKEND
+    extensions: Annotated[
+        list[str], _setting("names", "entry points of group recordd.extensions, in their order")
+    ] = []
     retention_ms: Annotated[
         int | None, _setting("age", "rows older than this are deleted; off: none")
     ] = 30 * 86_400_000
@@ -234,6 +237,8 @@ class Configuration(msgspec.Struct, frozen=True):
     ignored: list[str] = []
     """Variables of the environment that look like settings and are none."""
     backend: BackendTable = BackendTable()
+    extensions: dict[str, dict[str, Any]] = {}
+    """The table of each extension that is named, in order; empty where there is none."""
 
 
 class SettingInfo(msgspec.Struct, frozen=True):
@@ -283,7 +288,7 @@ def load(
         ConfigurationError: with the source, the key and what is wrong with it.
     """
     table = _read_file(config_file) if config_file else {}
-    rules = table.pop("record", [])
+    rules, tables = table.pop("record", []), table.pop("extension", {})
     try:
         table, backend = part_backend_table(
             flags, environment, table, file=str(config_file), default=_DEFAULT_BACKEND
@@ -291,7 +296,7 @@ def load(
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
+    sources: dict[str, str] = {"extension": str(config_file)}
     infos = {info.key: info for info in describe_settings()}
     if unknown := sorted(set(table) - set(infos)):
         raise ConfigurationError(f"{config_file}: unknown setting {unknown[0]!r}")
@@ -312,6 +317,7 @@ def load(
         values[info.attribute] = _parse(info, raw, source)
     settings = _build(values)
     try:
+        extensions = _read_extension_tables(tables, settings.extensions)
         table_of_rules = read_rules(
             rules,
             default_retention_ms=settings.retention_ms,
@@ -325,7 +331,7 @@ def load(
         for name in environment
         if name.startswith("RECORDD_") and name not in known and not is_backend_variable(name)
     )
-    return Configuration(settings, table_of_rules, sources, ignored, backend)
+    return Configuration(settings, table_of_rules, sources, ignored, backend, extensions)
 
 
 def _key_of(attribute: str) -> str:
@@ -339,6 +345,21 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+
+
+def _read_extension_tables(tables: Any, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the table of each name.
+
+    Raises:
+        ValueError: one is no table, or for an extension that is not named; or one is named twice.
+    """
+    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+        raise ValueError("extension: must be tables, [extension.NAME]")
+    if unnamed := sorted(set(tables) - set(names)):
+        raise ValueError(f"[extension.{unnamed[0]}]: not one of extensions ({', '.join(names)})")
+    if len(set(names)) < len(names):
+        raise ValueError(f"extensions: one is named twice ({', '.join(names)})")
+    return {name: tables.get(name, {}) for name in names}
 
 
 def _parse(info: SettingInfo, raw: Any, source: str) -> Any:

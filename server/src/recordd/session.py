@@ -22,7 +22,7 @@ from recordd.core import Core
 from recordd.extending.points import QueryHandler
 from recordd.following.feeder import Feeder
 from recordd.following.open_subscriptions import OpenSubscriptions
-from recordd.following.subscription import Opening
+from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Binding, methods_of
 from recordd.methods.listing import Listing
@@ -234,7 +234,7 @@ class Session:
         """Tell whether to answer takes a good part of a turn: a hundred may ask in one pass."""
         match outcome:
             case Opening():
-                has_values = outcome.snapshot or outcome.after is not None
+                has_values = outcome.snapshot or outcome.after_rev is not None
                 is_broad = not outcome.pattern.is_exact and len(self.core.hub) > _LARGE_ROWS
                 return has_values and is_broad
             case Answer(Page(rows=rows)):

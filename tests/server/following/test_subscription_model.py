@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, cast
 
@@ -23,7 +22,7 @@ from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
 from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend
-from recordd.following.subscription import Opening
+from recordd.following.opening import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
 from recordd.session import make_subscriptions
@@ -33,6 +32,7 @@ from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import Pattern, compile_pattern
 from tests.core_in_memory import CoreInMemory, configure, running_core
+from tests.server.following.peers import TapSender
 
 EXAMPLES = int(os.environ.get("RECORDD_EXAMPLES", "150"))
 NAMES = ("a", "b", "x.a", "x.b", "t.a", "x.t")
@@ -43,30 +43,6 @@ MAX_UPDATES = 4
 
 Told = tuple[str, int | None, str, int | None]
 """Name, rev, kind and value of an event."""
-
-
-class TapSender:
-    """A peer that takes as many messages as it is told to."""
-
-    def __init__(self) -> None:
-        self.taken: list[bytes] = []
-        self._credit = 0
-        self._more = trio.lowlevel.ParkingLot()
-
-    def open(self, messages: int) -> None:
-        self._credit += messages
-        self._more.unpark_all()
-
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
-        now, later = messages[: self._credit], messages[self._credit :]
-        self._credit -= len(now)
-        self.taken += now
-        return later
-
-    async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
-        while messages := self.send_nowait(messages):
-            await self._more.park()
-        return True
 
 
 class Commit(NamedTuple):

@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from recordd.core import Core
-from recordd.following import open_subscriptions
-from recordd.following.subscription import Subscription
+from recordd.following import stream
+from recordd.following.accounting import Account, Standing
 from recordd.persistence.memory import MemoryBackend
 from recordd.writing.requests import WriteRows
 from tests.core_in_memory import running_core
@@ -110,16 +110,16 @@ async def test_the_backlog_is_followed_exactly_as_far_as_it_goes() -> None:
         nursery.cancel_scope.cancel()
 
 
-class Miscounting(Subscription):
+class Miscounting(Account):
     """The negative control: what the backlog has outrun is passed over without a word."""
 
-    def _capture_transients(self) -> None:
-        super()._capture_transients()
-        self._missed = 0
+    def settle_transients(self, now: Standing, put: int) -> None:
+        super().settle_transients(now, put)
+        self.missed = 0
 
 
 def test_the_model_finds_a_subscription_that_miscounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_subscriptions, "Subscription", Miscounting)
+    monkeypatch.setattr(stream, "Account", Miscounting)
     steps = [("write", "t.a"), ("flood", "t.a"), ("flood", "x.t")]
     with pytest.raises(ExceptionGroup) as caught:
         trio.run(play, steps, "#", True, 0, True)

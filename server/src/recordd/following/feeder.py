@@ -183,9 +183,11 @@ class Feeder:
         if self._history is None:
             await self._prepare(subscription)
             return subscription.start_afresh()
+        if (page_cursor := subscription.page_cursor) is None:
+            return None  # closed while others read
         page = self._history.replay(
             Replay(
-                after=subscription.after,
+                after=page_cursor,
                 name=subscription.topic.pattern.text,
                 limit=min(self._page_rows, subscription.page_rows),
             )

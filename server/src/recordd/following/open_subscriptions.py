@@ -6,7 +6,8 @@ import itertools
 from typing import Final
 
 from recordd.following.feeder import Feeder
-from recordd.following.subscription import Opening, Subscription
+from recordd.following.opening import Opening
+from recordd.following.subscription import Subscription
 from recordd.hub.hub import Hub
 from recordd.outgoing.outbox import Outbox
 from recordd.system.counters import Counters

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from recordd.following.subscription import Opening
+from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.methods.outcome import Answer
@@ -32,7 +32,7 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     return Opening(
         pattern=pattern,
         snapshot=params.snapshot,
-        after=params.after,
+        after_rev=params.after,
         epoch=params.epoch,
         every=params.delivery == "every",
         late=not isinstance(params, Follow),

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, final, runtime_checkable
 
 import msgspec
 
-from recordd.following.subscription import Opening
+from recordd.following.opening import Opening
 from recordd.methods.listing import Listing
 from recordd.system.turns import Steps
 from recordd.writing.requests import WriteRequest

@@ -1,0 +1,149 @@
+"""One topic's stream into one outbox: what all phases of a subscription share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from recordd.following.accounting import Account, Standing
+from recordd.hub.hub import Hub
+from recordd.hub.topic import Topic
+from recordd.outgoing.outbox import Outbox, Room
+from recordd.system.counters import Counters
+from recordd_protocol.dialect import EventEncoder
+from recordd_protocol.rows import Row
+
+__all__ = ["MAX_PAGE_ROWS", "MIN_PAGE_ROWS", "Filling", "Stream"]
+
+MIN_PAGE_ROWS: Final = 16
+MAX_PAGE_ROWS: Final = 1024
+
+_EVENT_BYTES: Final = 128
+"""What an event has beside its row, about: it decides how many are put at once."""
+
+
+class Filling:
+    """Rows gathered for one step, no more than the outbox had room for at its begin.
+
+    The room is asked for once: to ask before each row would cost as much as to put it.
+    """
+
+    __slots__ = ("_is_empty", "_room", "_size", "rows")
+
+    def __init__(self, room: Room, *, is_empty: bool) -> None:
+        """Begin with no row; an outbox that is empty takes one of any size."""
+        self.rows: Final[list[Row]] = []
+        self._room: Final = room
+        self._is_empty: Final = is_empty
+        self._size = 0
+
+    def take(self, row: Row) -> bool:
+        """Take a row if there is room for it; after the first refusal no other is offered."""
+        self._size += len(row.body) + _EVENT_BYTES
+        updates = len(self.rows) + 1
+        fits = updates <= self._room.updates and self._size <= self._room.bytes
+        if fits or (updates == 1 and self._is_empty):
+            self.rows.append(row)
+            return True
+        return False
+
+
+class Stream:
+    """Puts events in order, with how many were left out before them."""
+
+    __slots__ = (
+        "_counters",
+        "_encoder",
+        "_outbox",
+        "account",
+        "every",
+        "hub",
+        "page_rows",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        topic: Topic,
+        outbox: Outbox,
+        encoder: EventEncoder,
+        *,
+        counters: Counters,
+        every: bool,
+    ) -> None:
+        """Begin at the present moment, with nothing owed."""
+        self.hub: Final = hub
+        self.topic: Final = topic
+        self.every: Final = every
+        """Whether no update may be left out that the hub or storage still has."""
+        self._outbox: Final = outbox
+        self._encoder: Final = encoder
+        self._counters: Final = counters
+        self.account = Account(self.standing())
+        self.page_rows = MAX_PAGE_ROWS
+        """How many rows to ask storage for: with little room, most would be read for nothing."""
+
+    def begin_account(self, base: Standing | None = None, *, missed: int = 0) -> None:
+        """Account for updates from `base` on, None for now; `missed` were left out before."""
+        self.account = Account(base or self.standing(), missed=missed)
+
+    def promise_all(self) -> None:
+        """Owe every update up to now: the client resumes, and all of them are there."""
+        self.account = Account(self.standing(), exact_until=self.hub.rev)
+
+    def standing(self) -> Standing:
+        """Return where the topic stands now."""
+        topic = self.topic
+        return Standing(self.hub.tick, self.hub.rev, topic.published, topic.transients)
+
+    def begin_filling(self) -> Filling:
+        """Gather rows for the room that there is now."""
+        return Filling(self._outbox.room, is_empty=self._outbox.is_empty)
+
+    def oldest_rev(self) -> int:
+        """Return the rev from which on the topic's history is whole."""
+        return self.hub.newest_gap(self.topic.pattern, 0) + 1
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Put updates, the first with how many were left out before it."""
+        if not rows:
+            return
+        missed = self.account.take_missed()
+        self._put(self._encoder.encode(rows, missed), len(rows))
+        if missed:
+            self.note_told(rows[0].name, missed)
+        self._encoder.advance(len(rows))
+        self.hub.note_consumed(rows)
+
+    def put_values(self, rows: Sequence[Row], *, is_last: bool) -> None:
+        """Put current values; `is_last` where nothing more of the opening burst comes."""
+        self._put(self._encoder.encode_snapshot(rows, is_last=is_last), len(rows))
+        self._encoder.advance(len(rows))
+        self.hub.note_consumed(rows)
+
+    def put_resync(self, values: int) -> None:
+        """Tell that updates are lost, and that so many current values come next.
+
+        It is put whether there is room or not: it is short, and who has no room needs it most.
+        """
+        hub = self.hub
+        messages = self._encoder.encode_resync(
+            rev=hub.rev, epoch=hub.epoch, oldest_rev=self.oldest_rev(), values=values
+        )
+        self._put(messages, len(messages))
+        self._encoder.advance(1)
+        self.note_resync()
+
+    def note_resync(self) -> None:
+        """Count a resync, also one that the answer to the opening tells."""
+        self._counters.resyncs += 1
+
+    def note_told(self, name: str, skipped: int) -> None:
+        """Count updates that the client was told it did not get, with one of this record."""
+        self._encoder.advance(skipped)
+        self.hub.note_dropped(name, skipped)
+        self._counters.updates_skipped += skipped
+
+    def _put(self, messages: list[bytes], updates: int) -> None:
+        self._outbox.put_updates(messages, updates, sum(map(len, messages)))

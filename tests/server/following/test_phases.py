@@ -1,0 +1,169 @@
+"""The phases of a subscription: their transitions, and what each puts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from recordd.config.rules import read_rules
+from recordd.following import phases
+from recordd.following.opening import Opening
+from recordd.following.phases import (
+    TRANSITIONS,
+    ByRev,
+    ByTick,
+    ClosedPhase,
+    ConflatingPhase,
+    LivePhase,
+    OpeningPhase,
+    Phase,
+    ReadingPhase,
+    ReplayingPhase,
+)
+from recordd.following.stream import Stream
+from recordd.following.subscription import Subscription
+from recordd.hub.hub import Hub
+from recordd.outgoing.outbox import Outbox, OutboxLimits
+from recordd.system.counters import Counters
+from recordd_protocol.framing import Framing
+from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.patterns import compile_pattern
+from recordd_protocol.rows import Page, Row
+from tests.server.following.peers import TapSender
+
+ROOM = 4
+
+
+def label(phase: type[Phase]) -> str:
+    return phase.__name__.removesuffix("Phase").upper()
+
+
+def test_the_table_of_transitions_is_the_diagram() -> None:
+    drawn = re.findall(r"^    ([A-Z]+) ─+► ([A-Z]+) ", phases.__doc__ or "", re.MULTILINE)
+    assert len(drawn) == len(set(drawn))
+    table = {(label(start), label(end)) for start, ends in TRANSITIONS.items() for end in ends}
+    assert set(drawn) == table
+
+
+def test_every_phase_is_in_the_table() -> None:
+    assert set(TRANSITIONS) == set(Phase.__args__)
+
+
+class Followed:
+    """A hub, and a stream of all its records into an outbox."""
+
+    def __init__(self, *, every: bool = False, backlog_bytes: int = 1 << 20) -> None:
+        rules = read_rules([], default_retention_ms=None, max_capacity=1)
+        self.hub = Hub(rules, max_records=100, backlog_bytes=backlog_bytes)
+        self.sender = TapSender()
+        self.outbox = Outbox(OutboxLimits(1 << 20, ROOM, 1 << 20), self.sender)
+        topic = self.hub.topics.follow(compile_pattern("#"))
+        encoder = JsonRpcEvents("s1", Framing.LINE, 1 << 20)
+        self.stream = Stream(
+            self.hub, topic, self.outbox, encoder, counters=Counters(), every=every
+        )
+
+    def commit(self, *names: str) -> None:
+        first = self.hub.rev + 1
+        self.hub.publish([Row(name, b"1", 1, rev) for rev, name in enumerate(names, first)])
+
+
+def test_replaying_ends_live_when_nothing_is_left() -> None:
+    followed = Followed()
+    phase = ReplayingPhase(ByTick(0, 0))
+    followed.commit("a", "b")
+    assert phase.feed(followed.stream) is phase
+    live = phase.feed(followed.stream)
+    assert isinstance(live, LivePhase)
+    assert live.untold == 0
+
+
+def test_a_phase_without_room_goes_nowhere() -> None:
+    followed = Followed()
+    followed.commit("a", *"bcdef")
+    phase = ReplayingPhase(ByTick(0, 0))
+    assert phase.feed(followed.stream) is phase
+    assert phase.feed(followed.stream) is None
+
+
+@pytest.mark.parametrize(("every", "expected"), [(True, ReadingPhase), (False, ConflatingPhase)])
+def test_who_is_behind_the_backlog_reads_or_is_conflated(
+    every: bool, expected: type[Phase]
+) -> None:
+    followed = Followed(every=every, backlog_bytes=0)
+    followed.commit("a")
+    followed.commit("b")
+    assert isinstance(ReplayingPhase(ByTick(0, 0)).feed(followed.stream), expected)
+
+
+def test_who_resumes_reads_up_to_the_opening_and_is_conflated_from_there() -> None:
+    followed = Followed(backlog_bytes=0)
+    followed.commit("a")
+    followed.commit("b")
+    followed.stream.promise_all()
+    reading = ReplayingPhase(ByRev(0, 0)).feed(followed.stream)
+    assert isinstance(reading, ReadingPhase)
+    for name in "cd":
+        followed.commit(name)
+    replaying = reading.take(Page([], rev=2, epoch="e"), followed.stream)
+    assert isinstance(replaying.feed(followed.stream), ConflatingPhase)
+
+
+def test_a_page_is_taken_as_far_as_there_is_room_and_the_rest_asked_for_again() -> None:
+    followed = Followed(every=True, backlog_bytes=0)
+    followed.commit(*"abcdefgh")
+    rows = [Row(name, b"1", 1, rev) for rev, name in enumerate("abcdefgh", 1)]
+    reading = ReadingPhase(ByRev(0, 0))
+    following = reading.take(Page(rows, rev=8, epoch="e", next="cursor"), followed.stream)
+    assert isinstance(following, ReplayingPhase)
+    assert following._position == ByRev(ROOM, ROOM)
+    assert followed.stream.page_rows == 16
+
+
+def test_behind_a_whole_page_reading_goes_on_at_its_cursor() -> None:
+    followed = Followed(every=True)
+    followed.commit("a", "b")
+    page = Page([Row("a", b"1", 1, 1)], rev=2, epoch="e", next="cursor")
+    following = ReadingPhase(ByRev(0, 0)).take(page, followed.stream)
+    assert isinstance(following, ReplayingPhase)
+    assert following._position == ByRev(1, "cursor")
+
+
+def test_a_value_that_found_no_room_is_put_though_those_behind_it_have_changed() -> None:
+    followed = Followed()
+    followed.commit(*"abcdef")
+    hub = followed.hub
+    captured = phases.Captured(hub.snapshot(followed.stream.topic), hub.tick)
+    phase = OpeningPhase(captured, ByTick(hub.tick, hub.rev))
+    assert phase.values == 6
+    assert phase.feed(followed.stream) is phase
+    assert phase.values == 2
+    followed.commit("e", "f")
+    followed.sender.open(100)
+    followed.outbox.flush_nowait()
+    assert isinstance(phase.feed(followed.stream), ReplayingPhase)
+    followed.outbox.flush_nowait()
+    *_, last = followed.sender.taken
+    assert (b'"name":"e"' in last, b'"last":true' in last) == (True, True)
+
+
+def test_a_subscription_enters_no_phase_that_the_table_does_not_have() -> None:
+    followed = Followed()
+    opening = Opening(compile_pattern("#"), True, None, None, False)
+    subscription = Subscription(
+        followed.hub,
+        followed.outbox,
+        JsonRpcEvents("s2", Framing.LINE, 1 << 20),
+        opening,
+        counters=Counters(),
+        on_behind=lambda subscription: None,
+    )
+    subscription.feed_nowait()
+    assert not subscription.is_behind
+    with pytest.raises(AssertionError, match="see phases"):
+        subscription._enter(ReadingPhase(ByRev(0, 0)))
+    subscription.close()
+    with pytest.raises(AssertionError, match="see phases"):
+        subscription._enter(ReplayingPhase(ByTick(0, 0)))
+    assert isinstance(subscription._phase, ClosedPhase)

@@ -26,6 +26,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from recordd_client import Client, ClientError, ConnectionFailed, Row, connect
 from recordd_client.cli.times import format_time
@@ -180,7 +181,7 @@ def _play_back(db: Client, observations: list[Observation], console: Console) ->
             if due > sent:
                 db.set_many((o.name, o.value, o.ts) for o in observations[sent:due])
                 sent = due
-            table = _make_table(db, console.height)
+            table = make_table(db, console.height)
             if console.is_terminal:
                 live.update(table, refresh=True)
             else:
@@ -195,14 +196,16 @@ def _render(table: Table) -> str:
     return captured.get()
 
 
-def _make_table(db: Client, height: int) -> Table:
+def make_table(db: Client, height: int) -> Table:
+    """Return the newest arrivals that a terminal of so many lines has room for."""
     asked = time.perf_counter()
     page = db.query_latest("arrival::*", as_type=Arrival)
     elapsed_ms = (time.perf_counter() - asked) * 1000
     counts = db.count()
     title = f"latest of {len(page.rows)} airports, {counts.rows:,} rows, in {elapsed_ms:.1f} ms"
     table = Table(box=SIMPLE_HEAD, title=title)
-    for column in ("airport", "flight", "from", "delay", "landed", "rev"):
+    table.add_column("airport")  # the one column that gives way on a narrow terminal
+    for column in ("flight", "from", "delay", "landed", "rev"):
         table.add_column(
             column, justify="right" if column in ("delay", "rev") else "left", no_wrap=True
         )
@@ -211,11 +214,11 @@ def _make_table(db: Client, height: int) -> Table:
     return table
 
 
-def _cells(row: Row[Arrival]) -> tuple[str, ...]:
+def _cells(row: Row[Arrival]) -> tuple[Text | str, ...]:
     arrival = row.value
     code = row.name.removeprefix("arrival::")
     return (
-        f"{code} {arrival.airport}",
+        Text(f"{code} {arrival.airport}", no_wrap=True, overflow="ellipsis"),
         arrival.flight,
         arrival.origin,
         f"{arrival.delay_min:+d} min",

@@ -1,4 +1,4 @@
-"""The demo leaves nothing behind, however it ends."""
+"""The demo is readable on a narrow terminal, and leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
+from examples.demo import make_table
+from recordd_client import connect
+from tests.daemon_process import DaemonProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,3 +59,20 @@ def test_the_daemon_of_a_demo_ends_with_it(tmp_path: Path, signals: list[signal.
     while daemons_of(folder):
         assert time.monotonic() < deadline, "the daemon goes on"
         time.sleep(0.02)
+
+
+def test_eighty_columns_show_every_column_but_the_airport_whole(
+    daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    arrival = {"flight": "US2142", "origin": "LGA", "delay_min": 145, "airport": "Long name " * 9}
+    with connect(daemon.url) as db:
+        db.set("arrival::BOS", arrival, ts=1359595320000)
+        table = make_table(db, height=24)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(table)
+    (row,) = [line for line in captured.get().splitlines() if "BOS" in line]
+    assert re.fullmatch(
+        r" *BOS Long name .*… +US2142 +LGA +\+145 min +2013-01-31 01:22:00 +1 *", row
+    )

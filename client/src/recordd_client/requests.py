@@ -94,10 +94,7 @@ class Incoming(msgspec.Struct):
 
     @property
     def refuses_connection(self) -> bool:
-        """Whether the daemon refuses the whole connection, and closes it.
-
-        No request that it has not answered takes effect.
-        """
+        """Whether the daemon takes nothing more and closes; what it refuses has no effect."""
         codes = (Reason.TOO_LARGE.code, Reason.OVERLOADED.code)
         return self.id is None and self.error is not None and self.error.code in codes
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "METHODS",
+    "Access",
     "At",
     "BackupStats",
     "BufferType",
@@ -36,6 +37,7 @@ __all__ = [
     "Query",
     "Record",
     "RecordInfo",
+    "RecordParameter",
     "Records",
     "Replay",
     "RetentionStats",
@@ -470,46 +472,89 @@ class Stats(_Result, frozen=True):
     storage: dict[str, int | str]
 
 
+Access = Literal["read", "write", "admin"]
+"""What a method does: tell, change records, or change the daemon's own state."""
+
+
+class RecordParameter(msgspec.Struct, frozen=True):
+    """The parameter that says which records a call is about, and what it holds: one name, one
+    pattern, one or several patterns, or rows with a `name` each.
+    """
+
+    name: str
+    form: Literal["name", "pattern", "patterns", "rows"]
+
+
 class Method(msgspec.Struct, frozen=True):
-    """One method: `result` is what a client decodes; `is_write` says that it changes records,
+    """One method: `result` is what a client decodes; `access` and `records` say what it touches,
     `is_query` that it may take long and counts as pending meanwhile.
+
+    Without `records` it is about none, about all, or about those that its answer names.
     """
 
     name: str
     params: type[msgspec.Struct]
     result: Any
     summary: str
-    is_write: bool = False
+    records: RecordParameter | None = None
+    access: Access = "read"
     is_query: bool = False
 
+    @property
+    def is_write(self) -> bool:
+        """Whether it changes records: its effect is there only once it is committed."""
+        return self.access == "write"
+
+
+_NAME: Final = RecordParameter("name", "name")
+_PATTERN: Final = RecordParameter("name", "pattern")
+_PATTERNS: Final = RecordParameter("name", "patterns")
+_ROWS: Final = RecordParameter("records", "rows")
+
+_RESETS: Final = "Count from zero what records report"
+_CONFIRMS: Final = "Have retention believe the clock"
 
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
         Method("hello", Hello, Welcome, "Introduce the client; learn what the server is"),
-        Method("record.list", List, list[RecordInfo], "List the records that match"),
-        Method("record.get", Get, Record, "Read the latest value of one record"),
-        Method("record.set", Set, Written, "Write one value", is_write=True),
+        Method("record.list", List, list[RecordInfo], "List the records that match", _PATTERN),
+        Method("record.get", Get, Record, "Read the latest value of one record", _NAME),
+        Method("record.set", Set, Written, "Write one value", _NAME, "write"),
         Method(
-            "record.set_many", SetMany, WrittenMany, "Write many, all or nothing", is_write=True
+            "record.set_many", SetMany, WrittenMany, "Write many, all or nothing", _ROWS, "write"
         ),
         Method(
-            "record.query", Query, Records, "Read latest values or history of many", is_query=True
+            "record.query",
+            Query,
+            Records,
+            "Read latest values or history of many",
+            _PATTERNS,
+            is_query=True,
         ),
-        Method("record.replay", Replay, Records, "Read the log in commit order", is_query=True),
+        Method(
+            "record.replay",
+            Replay,
+            Records,
+            "Read the log in commit order",
+            _PATTERN,
+            is_query=True,
+        ),
         Method("record.at", At, Record, "Read the row of one commit number", is_query=True),
-        Method("record.count", Count, Counts, "Count records and rows"),
-        Method("record.drain", Drain, Drained, "Read what came since the previous drain"),
-        Method("record.subscribe", Subscribe, Subscribed, "Follow the records that match"),
+        Method("record.count", Count, Counts, "Count records and rows", _PATTERN),
+        Method("record.drain", Drain, Drained, "Read what came since the previous drain", _NAME),
+        Method(
+            "record.subscribe", Subscribe, Subscribed, "Follow the records that match", _PATTERN
+        ),
         Method("record.unsubscribe", Unsubscribe, Unsubscribed, "Follow them no longer"),
-        Method("record.delete", Delete, Deleted, "Delete a record and its history", is_write=True),
-        Method("record.trim", Trim, Trimmed, "Delete rows ahead of a time", is_write=True),
+        Method("record.delete", Delete, Deleted, "Delete a record and its history", _NAME, "write"),
+        Method("record.trim", Trim, Trimmed, "Delete rows ahead of a time", _NAME, "write"),
         Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
         Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),
         Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),
-        Method("profiling.reset", NoParams, WasReset, "Count from zero what records report"),
-        Method("buffer_metrics.reset", NoParams, WasReset, "Count from zero what records report"),
-        Method("retention.confirm", NoParams, ClockConfirmed, "Have retention believe the clock"),
+        Method("profiling.reset", NoParams, WasReset, _RESETS, access="admin"),
+        Method("buffer_metrics.reset", NoParams, WasReset, _RESETS, access="admin"),
+        Method("retention.confirm", NoParams, ClockConfirmed, _CONFIRMS, access="admin"),
         Method("server.stats", NoParams, Stats, "Read counters, sizes and queue depths"),
         Method("rpc.discover", NoParams, dict[str, Any], "Read the OpenRPC document"),
     )

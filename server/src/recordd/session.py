@@ -25,6 +25,7 @@ from recordd.following.open_subscriptions import OpenSubscriptions
 from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Binding, methods_of
+from recordd.methods.gate import FULL_GRANTS
 from recordd.methods.listing import Listing
 from recordd.methods.outcome import Answer, Handled, Later, Outcome, Result
 from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
@@ -94,10 +95,11 @@ class Session:
         self.outbox: Final = outbox
         dialects = core.dialects[framing]
         self._last_resort: Final = dialects[-1]
+        self._decode_by_last_resort: Final = dialects[-1].decode
         self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects[:-1]]
         self._methods: Final = methods_of(core.extensions)
         self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
-        self._caller: Final = Caller(core, self._subscriptions)
+        self._caller: Final = Caller(core, self._subscriptions, FULL_GRANTS)
         self._nursery: Final = nursery
         self._active_at = trio.current_time()
         self._waiting: Final = core.waiting
@@ -164,7 +166,7 @@ class Session:
         for claims, decode in self._dialects:
             if claims(message):
                 return decode(message)
-        return self._last_resort.decode(message)
+        return self._decode_by_last_resort(message)
 
     def _note_no_call(self, item: Malformed | bytes) -> None:
         if isinstance(item, bytes):
@@ -188,11 +190,8 @@ class Session:
         """
         self._counts.received += 1
         try:
-            binding = self._methods.get(call.method)
-            if binding is None:
-                text = f"there is no method {call.method[:100]!r}"
-                raise RequestError(Reason.METHOD_NOT_FOUND, text)
-            params = binding.decode_params(call.params)
+            binding = self._methods[call.method]
+            params = binding.admit(self._caller, call.params)
             if not binding.is_write:
                 if self._pending_writes:
                     return self._begin_read_later(call, binding, params)

@@ -13,6 +13,7 @@ import msgspec
 
 from recordd.extending.extensions import Extensions
 from recordd.methods.caller import Caller
+from recordd.methods.gate import check_grants
 from recordd.methods.outcome import Handled
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import METHODS, Method
@@ -35,27 +36,32 @@ class Binding:
         self.is_query: Final = method.is_query
         self._decode: Final = msgspec.json.Decoder(method.params).decode
 
-    def decode_params(self, params: bytes | msgspec.Struct | RequestError) -> Any:
-        """Return the typed parameters; those that are typed already as they are.
+    def admit(self, caller: Caller, params: bytes | msgspec.Struct | RequestError) -> Any:
+        """Return the typed parameters of a call that the caller may make; then `handle` it.
 
         Raises:
-            RequestError: `invalid_params`, naming the parameter.
+            RequestError: `denied`; `invalid_params`, naming the parameter.
         """
-        if not isinstance(params, bytes):
-            if isinstance(params, RequestError):
-                raise params
-            return params
+        typed: Any = params
         try:
-            return self._decode(params)
+            if isinstance(params, bytes):
+                typed = self._decode(params)
+            elif isinstance(params, RequestError):
+                raise params
         except RecursionError:
             raise RequestError(Reason.INVALID_PARAMS, "params: nested too deep") from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             text = str(error).replace("`$.", "`").replace("`$[...]", "params: `")
             raise RequestError(Reason.INVALID_PARAMS, text) from None
+        check_grants(caller.grants, self.method)
+        return typed
 
 
 class MethodTable(dict[str, Binding]):
     """The bindings of all methods, by name: the type under which a core has them."""
+
+    def __missing__(self, name: str) -> Binding:
+        raise RequestError(Reason.METHOD_NOT_FOUND, f"there is no method {name[:100]!r}")
 
 
 def bind(handlers: Mapping[str, Handler]) -> MethodTable:

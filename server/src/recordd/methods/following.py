@@ -25,7 +25,7 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     check_integer("after", params.after)
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
-        find_record(caller, params.name)
+        find_record(caller.core.hub, params.name)
     caller.core.hub.check_readable(pattern.matches)
     if params.snapshot or params.after is not None:
         yield from caller.core.hub.prepare_snapshot(pattern)

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
@@ -35,8 +36,9 @@ _MIN_INFO_BYTES: Final = 250
 
 def get_record(caller: Caller, params: Get) -> Answer:
     """Return the latest row of one record."""
-    latest = find_record(caller, params.name).latest
-    if (hub := caller.core.hub).damaged:
+    hub = caller.core.hub
+    latest = find_record(hub, params.name).latest
+    if hub.damaged:
         hub.check_readable(params.name.__eq__)
     return Answer(latest)
 
@@ -74,7 +76,7 @@ def drain_record(caller: Caller, params: Drain) -> Answer:
     """Return the values since this connection's previous drain; at first, all that is buffered."""
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
-    state = find_record(caller, params.name)
+    state = find_record(caller.core.hub, params.name)
     caller.core.hub.check_readable(params.name.__eq__)
     # By id, not by name: a record deleted and written again starts anew.
     rows, caller.drained[state.record_id] = state.drain(
@@ -87,9 +89,9 @@ def drain_record(caller: Caller, params: Drain) -> Answer:
     return Answer(Drained(record_name=state.name, values=values, count=len(values)))
 
 
-def find_record(caller: Caller, name: str) -> RecordState:
+def find_record(hub: Hub, name: str) -> RecordState:
     """Return a record's state; `not_found` where there is none."""
-    state = caller.core.hub.find(name)
+    state = hub.find(name)
     if state is None:
         raise RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")
     return state

@@ -9,9 +9,9 @@ from recordd.extending.backend import PersistenceBackend, ReportsStatistics, fin
 from recordd.extending.points import BackupReporter, RetentionReporter
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
-from recordd.methods.grants import list_writable
 from recordd.methods.openrpc import describe_api
 from recordd.methods.outcome import Answer
+from recordd.methods.writable import list_writable
 from recordd.system.turns import Steps
 from recordd_protocol import PROTOCOL_VERSION
 from recordd_protocol.errors import Reason, RequestError
@@ -30,7 +30,7 @@ def greet(caller: Caller, params: Hello) -> Answer:
         version=PROTOCOL_VERSION,
         server="recordd",
         server_version=core.server_version,
-        permissions=["read", "write"],
+        permissions=[word for word in ("read", "write") if word in caller.grants.accesses],
         writable_records=list_writable(core.hub),
         max_subscriptions=core.settings.max_subscriptions,
         authenticated=False,

@@ -8,7 +8,7 @@ import pytest
 
 from recordd.config.rules import read_rules
 from recordd.hub.hub import Hub
-from recordd.methods.grants import list_writable
+from recordd.methods.writable import list_writable
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row
 

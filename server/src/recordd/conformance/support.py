@@ -1,0 +1,129 @@
+"""Rows made by number, and the questions of the suite."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from recordd.extending.backend import (
+    CleansUp,
+    CleanupTarget,
+    KeepsHouse,
+    PersistenceBackend,
+    QueryParams,
+    ReplayParams,
+)
+from recordd.extending.paging import PageLimits
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.patterns import compile_patterns
+from recordd_protocol.rows import Row
+
+__all__ = [
+    "AS_OF",
+    "EVERYTHING",
+    "PAGE",
+    "all_rows",
+    "ask",
+    "ask_log",
+    "clean_up",
+    "delete",
+    "reason_of",
+    "revs",
+    "row",
+    "settle",
+    "store",
+]
+
+PAGE: Final = PageLimits(rows=10_000, bytes=1 << 20)
+EVERYTHING: Final = compile_patterns("#")
+AS_OF: Final = 1 << 40
+"""Later than every commit of a test."""
+
+
+def row(rev: int, name: str = "a", ts: int | None = None, value: bytes | None = None) -> Row:
+    """Return a row whose time and value follow from its rev unless given."""
+    return Row(name, b"%d" % rev if value is None else value, rev * 10 if ts is None else ts, rev)
+
+
+def revs(rows: Iterable[Row]) -> list[int | None]:
+    """Return what rows are known by."""
+    return [row.rev for row in rows]
+
+
+def ask(
+    backend: PersistenceBackend,
+    limit: int | None = None,
+    start: int | None = None,
+    end: int | None = None,
+    after: str | None = None,
+    as_of: int = AS_OF,
+    page: PageLimits = PAGE,
+) -> QueryParams:
+    """Return what a query asks for, at the present moment."""
+    return QueryParams(
+        moment=backend.take_moment(as_of),
+        limit_per_record=limit,
+        start_ms=start,
+        end_ms=end,
+        after=after,
+        page=page,
+    )
+
+
+def ask_log(
+    backend: PersistenceBackend,
+    after: int = 0,
+    as_of: int = AS_OF,
+    limit: int | None = None,
+    page: PageLimits = PAGE,
+) -> ReplayParams:
+    """Return what a replay asks for, at the present moment."""
+    return ReplayParams(moment=backend.take_moment(as_of), after=after, limit=limit, page=page)
+
+
+async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
+    """Return the rows of all pages, each asked for at the moment of its turn."""
+    rows: list[Row] = []
+    while True:
+        page = await backend.query(EVERYTHING, params)
+        rows += page.rows
+        if page.next is None:
+            return rows
+        moment = backend.take_moment(AS_OF)
+        params = msgspec.structs.replace(params, moment=moment, after=page.next)
+
+
+async def store(backend: PersistenceBackend, rows: Sequence[Row]) -> None:
+    """Commit rows."""
+    await backend.store(rows)
+
+
+async def delete(backend: PersistenceBackend, name: str, rev: int) -> None:
+    """Commit the end of a record."""
+    await backend.delete(name, rev)
+
+
+async def settle(backend: PersistenceBackend) -> None:
+    """Let the backend do all the housekeeping it has."""
+    if isinstance(backend, KeepsHouse):
+        while await backend.maintain(AS_OF):
+            pass
+
+
+async def clean_up(
+    backend: CleansUp, *targets: CleanupTarget, limit: int = 100
+) -> tuple[dict[str, tuple[int, int]], int]:
+    """Clean up; return of each record how many rows went and the newest of them, and the end."""
+    purged, done = await backend.cleanup(targets, limit, next_rev=1000)
+    return {name: (what.rows, what.newest_rev) for name, what in purged.items()}, done
+
+
+async def reason_of(answer: Awaitable[Any]) -> Reason | None:
+    """Return why it is refused, None where it is not."""
+    try:
+        await answer
+    except RequestError as error:
+        return error.reason
+    return None

@@ -1,0 +1,176 @@
+"""Negative controls: the suite catches backends that are wrong in one thing each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recordd.conformance import BackendSuite
+from recordd.conformance.suite import why_spared
+from recordd.conformance.support import AS_OF
+from recordd.extending.backend import (
+    CleanupTarget,
+    PersistenceBackend,
+    QueryParams,
+    ReplayParams,
+)
+from recordd.extending.moments import Moment, Moments
+from recordd.persistence.memory import MemoryBackend
+from recordd_protocol.patterns import PatternSet
+from recordd_protocol.rows import Page, Row
+
+
+class Hasty(MemoryBackend):
+    """Shows what is committed behind the moment."""
+
+    def take_moment(self, as_of: int) -> Moment:
+        return super().take_moment(max(as_of, AS_OF))
+
+
+class NewestFirst(MemoryBackend):
+    """Gives rows the wrong way round."""
+
+    async def _query(self, *args: Any) -> Page:
+        page = await super()._query(*args)
+        return Page(page.rows[::-1], rev=page.rev, epoch=page.epoch, next=page.next)
+
+
+class Leaky(MemoryBackend):
+    """Loses the last row of a page that is not the last."""
+
+    def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
+        async def lose(answer: Awaitable[Page]) -> Page:
+            page = await answer
+            rows = page.rows[:-1] if page.next and len(page.rows) > 1 else page.rows
+            return Page(rows, rev=page.rev, epoch=page.epoch, next=page.next)
+
+        return lose(super().query(patterns, params))
+
+
+class ByTime(MemoryBackend):
+    """Replays by time instead of commit order."""
+
+    async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
+        page = await super().replay(patterns, params)
+        rows = sorted(page.rows, key=lambda row: row.order)
+        return Page(rows, rev=page.rev, epoch=page.epoch, next=page.next)
+
+
+class Undying(MemoryBackend):
+    """Goes on to show what is deleted."""
+
+    def _drop(self, rows: list[Row]) -> None:
+        pass
+
+
+class DeafMoments(Moments):
+    """Takes note of nothing."""
+
+    def note_deletion(self, *_: Any) -> None:
+        pass
+
+    def note_purge(self, *_: Any) -> None:
+        pass
+
+
+class Silent(MemoryBackend):
+    """Leaves rows out that have gone, and says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moments = DeafMoments()  # type: ignore[misc]
+
+
+class Backwards(MemoryBackend):
+    """Cleans up the newest first."""
+
+    def _find_outlived(self, target: CleanupTarget) -> list[Row]:
+        return super()._find_outlived(target)[::-1]
+
+
+class Worldly(MemoryBackend):
+    """Takes the `next` of any epoch for its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = "one for all"  # type: ignore[misc]
+
+
+class Undead(MemoryBackend):
+    """Goes on when it is closed."""
+
+    def _check_open(self) -> None:
+        pass
+
+
+def failures_of(make: Callable[[], PersistenceBackend], folder: Path) -> set[str]:
+    """Return the tests of the suite that a backend does not pass."""
+
+    class Suite(BackendSuite):
+        is_durable = False
+
+        def make_backend(self, folder: Path) -> PersistenceBackend:
+            return make()
+
+    failed = set()
+    for name, test in inspect.getmembers(Suite, inspect.isfunction):
+        if name.startswith("test_") and why_spared(Suite(), test, make()) is None:
+            (folder / name).mkdir()
+            if not _passes(Suite(), test, folder / name):
+                failed.add(name)
+    return failed
+
+
+def _passes(suite: BackendSuite, test: Callable[..., Any], folder: Path) -> bool:
+    import trio
+
+    async def run() -> None:
+        backend = suite.make_backend(folder)
+        await backend.initialize()
+        given = {"backend": backend, "tmp_path": folder}
+        wanted = list(inspect.signature(test).parameters)[1:]
+        await test(suite, **{name: given[name] for name in wanted})
+
+    try:
+        trio.run(run)
+    except (Exception, pytest.fail.Exception):
+        return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize(
+    ("kind", "caught_by"),
+    [
+        (Hasty, "test_no_answer_shows_a_row_after_its_moment"),
+        (NewestFirst, "test_rows_of_several_records_come_in_time_order"),
+        (Leaky, "test_pages_join_without_gap_or_repeat"),
+        (ByTime, "test_replay_is_the_log_in_commit_order"),
+        (Undying, "test_a_deleted_record_is_gone_and_its_name_starts_anew"),
+        (Silent, "test_readers_from_before_a_deletion_see_every_row_or_are_refused"),
+        (Silent, "test_a_page_is_refused_when_rows_that_were_to_come_are_cleaned_up"),
+        (Backwards, "test_cleanup_takes_what_is_ahead_of_a_time_oldest_first"),
+        (Worldly, "test_what_is_no_next_of_ours_is_refused"),
+        (Undead, "test_a_closed_backend_says_so"),
+    ],
+)
+def test_a_backend_that_is_wrong_is_caught(
+    tmp_path: Path, kind: Callable[[], PersistenceBackend], caught_by: str
+) -> None:
+    assert caught_by in failures_of(kind, tmp_path)
+
+
+def test_the_backend_that_they_are_made_of_passes(tmp_path: Path) -> None:
+    assert failures_of(MemoryBackend, tmp_path) == set()
+
+
+def test_every_test_of_the_suite_is_a_sentence_of_one_backend() -> None:
+    names = [name for name in dir(BackendSuite) if name.startswith("test_")]
+    assert len(names) > 30
+    for name in names:
+        given = list(inspect.signature(getattr(BackendSuite, name)).parameters)
+        assert set(given) <= {"self", "backend", "tmp_path"}, name

@@ -6,7 +6,11 @@ import enum
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Page", "Row", "RowKind", "join_rows", "order_of"]
+__all__ = ["ROW_SEPARATOR", "Page", "Row", "RowKind", "join_rows", "order_of"]
+
+
+ROW_SEPARATOR: Final = b"},{"
+"""What stands between two rows of an answer."""
 
 
 def order_of(ts: int, rev: int) -> int:
@@ -89,5 +93,5 @@ class Page:
 
 def join_rows(rows: Iterable[Row]) -> bytes:
     """Return the rows as a JSON array."""
-    joined = b"},{".join([row.body for row in rows])
+    joined = ROW_SEPARATOR.join([row.body for row in rows])
     return b"[{%b}]" % joined if joined else b"[]"

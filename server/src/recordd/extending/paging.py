@@ -1,19 +1,35 @@
-"""Cutting answers into pages: the one place that says how much a page holds."""
+"""Cutting answers to size: the one rule of what fits, and how much a page holds.
+
+From one end, as many as have room together; none behind the first that has not. Where an
+answer must get further, one stands alone whatever its size.
+"""
 
 from __future__ import annotations
 
 import collections
+import itertools
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import ROW_SEPARATOR, Row
 
-__all__ = ["NewestRows", "PageLimits", "PageRoom", "end_of_page", "fill_page", "keep_newest"]
+__all__ = [
+    "NewestRows",
+    "PageLimits",
+    "RowRoom",
+    "count_fitting",
+    "end_of_page",
+    "fill_page",
+    "keep_newest",
+]
 
-_SEPARATOR_BYTES: Final = 3
-"""What joins a row to the one before it in an answer: `},{`."""
+_SEPARATOR_BYTES: Final = len(ROW_SEPARATOR)
+
+_ROWS_AT_ONCE: Final = 256
+"""Added up together, from the end of many, of which few may fit."""
 
 
 class PageLimits(msgspec.Struct, frozen=True):
@@ -22,28 +38,62 @@ class PageLimits(msgspec.Struct, frozen=True):
     rows: int
     bytes: int
 
+    def at_most(self, rows: int | None) -> PageLimits:
+        """Return the limits of a page of which no more rows are wanted; None: all that fit."""
+        return self if rows is None or rows >= self.rows else PageLimits(rows, self.bytes)
 
-class PageRoom:
-    """What is left of a page while rows are put into it, one by one."""
 
-    def __init__(self, limits: PageLimits) -> None:
+def count_fitting(
+    sizes: Sequence[int], max_bytes: int, *, beside_bytes: int = 0, one_fits: bool = False
+) -> int:
+    """Return how many, from the first, have no more than `max_bytes` together.
+
+    Each has so many bytes beside its size. With `one_fits` the first has room in any case.
+    Added up at once, without a step of Python for each: answers of a thousand rows take less
+    time than a thousand steps.
+    """
+    if sum(sizes) + beside_bytes * len(sizes) <= max_bytes:
+        return len(sizes)
+    totals = itertools.accumulate([size + beside_bytes for size in sizes])
+    fitting = bisect_right(list(totals), max_bytes)
+    return max(fitting, 1) if one_fits else fitting
+
+
+class RowRoom:
+    """The same rule for rows that come one by one: what is left while they are taken."""
+
+    __slots__ = ("_beside_bytes", "_bytes", "_limits", "_one_fits", "_rows")
+
+    def __init__(
+        self,
+        limits: PageLimits,
+        *,
+        beside_bytes: int = _SEPARATOR_BYTES,
+        one_fits: bool = True,
+    ) -> None:
+        """Begin with nothing taken; each row has so many bytes beside its body."""
         self._limits: Final = limits
+        self._beside_bytes: Final = beside_bytes
+        self._one_fits: Final = one_fits
         self._rows = 0
         self._bytes = 0
 
     def take(self, row: Row) -> bool:
-        """Tell whether the row still fits; if it does, it counts as put."""
-        size = self._bytes + len(row.body) + _SEPARATOR_BYTES
-        if self._rows and (self._rows >= self._limits.rows or size > self._limits.bytes):
+        """Tell whether the row still fits; if it does, it counts as taken.
+
+        Behind the first that does not fit none is to be offered.
+        """
+        rows, size = self._rows + 1, self._bytes + len(row.body) + self._beside_bytes
+        is_over = rows > self._limits.rows or size > self._limits.bytes
+        if is_over and (self._rows or not self._one_fits):
             return False
-        self._rows += 1
-        self._bytes = size
+        self._rows, self._bytes = rows, size
         return True
 
 
 def fill_page(rows: Iterable[Row], limits: PageLimits) -> tuple[list[Row], bool]:
     """Return as many rows as a page holds, and whether there are more; looks at one more."""
-    room = PageRoom(limits)
+    room = RowRoom(limits)
     page: list[Row] = []
     for row in rows:
         if not room.take(row):
@@ -53,21 +103,29 @@ def fill_page(rows: Iterable[Row], limits: PageLimits) -> tuple[list[Row], bool]
 
 
 def end_of_page(rows: Sequence[Row], start: int, limits: PageLimits) -> int:
-    """Return where the page that begins at `start` ends.
+    """Return where the page that begins at `start` ends: `fill_page` for rows that are there."""
+    sizes = _sizes_of(rows[start : start + max(1, limits.rows)])
+    return start + count_fitting(sizes, limits.bytes, beside_bytes=_SEPARATOR_BYTES, one_fits=True)
 
-    The same as `fill_page` for rows that are there already: it adds up a page at once,
-    because a thousand latest rows are answered in less time than a thousand steps take.
+
+def keep_newest(rows: Sequence[Row], max_bytes: int) -> list[Row]:
+    """Return the last rows that have no more than `max_bytes` together.
+
+    Time follows the answer, not the rows.
     """
-    end = min(len(rows), start + max(1, limits.rows))
-    size = sum([len(row.body) for row in rows[start:end]]) + _SEPARATOR_BYTES * (end - start)
-    while size > limits.bytes and end > start + 1:
-        end -= 1
-        size -= len(rows[end].body) + _SEPARATOR_BYTES
-    return end
+    start, left = len(rows), max_bytes
+    while start > 0:
+        sizes = _sizes_of(rows[max(0, start - _ROWS_AT_ONCE) : start])
+        fitting = count_fitting(sizes[::-1], left, beside_bytes=_SEPARATOR_BYTES)
+        start -= fitting
+        left -= sum(sizes) + _SEPARATOR_BYTES * len(sizes)
+        if fitting < len(sizes):
+            break
+    return list(rows[start:])
 
 
 class NewestRows:
-    """The last rows of many, `max_bytes` together: each step costs what it adds."""
+    """The last rows of many pages, `max_bytes` together: each step costs what it adds."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes: Final = max_bytes
@@ -77,19 +135,10 @@ class NewestRows:
     def extend(self, rows: Sequence[Row]) -> None:
         """Add rows; leave out those at the beginning that there is no room for."""
         self.rows.extend(rows)
-        self._size += sum([len(row.body) for row in rows]) + _SEPARATOR_BYTES * len(rows)
+        self._size += sum(_sizes_of(rows)) + _SEPARATOR_BYTES * len(rows)
         while self._size > self._max_bytes:
             self._size -= len(self.rows.popleft().body) + _SEPARATOR_BYTES
 
 
-def keep_newest(rows: Sequence[Row], max_bytes: int) -> list[Row]:
-    """Return the last rows that have no more than `max_bytes` together."""
-    size = 0
-    kept: list[Row] = []
-    for row in reversed(rows):
-        size += len(row.body) + _SEPARATOR_BYTES
-        if size > max_bytes:
-            break
-        kept.append(row)
-    kept.reverse()
-    return kept
+def _sizes_of(rows: Sequence[Row]) -> list[int]:
+    return [len(row.body) for row in rows]

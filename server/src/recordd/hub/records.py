@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import UNSET
 
 from recordd.config.rules import Rule
+from recordd.extending.paging import count_fitting
 from recordd.hub.topic import Topic
 from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
@@ -111,19 +112,15 @@ class RecordState:
     def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:
         """Return the buffered rows after the first `seen`, oldest first, and the new `seen`.
 
-        At most `limit` rows, and not many more bytes than `max_bytes`: the rest is left.
+        At most `limit` rows, and `max_bytes` but for a single one: the rest is left.
         """
         unseen = min(self.buffered - seen, len(self.buffer))
         if seen and self.rule.buffer == "spmc_ring":  # the first one has missed nothing
             self.dropped += self.buffered - seen - unseen
         seen = self.buffered - unseen
-        rows: list[Row] = []
-        size = 0
-        for row in list(self.buffer)[len(self.buffer) - unseen :][:limit]:
-            size += len(row.value) + 1
-            if rows and size > max_bytes:
-                break
-            rows.append(row)
+        rows = list(self.buffer)[len(self.buffer) - unseen :][:limit]
+        sizes = [len(row.value) for row in rows]
+        rows = rows[: count_fitting(sizes, max_bytes, beside_bytes=1, one_fits=True)]
         return rows, seen + len(rows)
 
     def as_info(self, latest: Row, consumers: int) -> RecordInfo:

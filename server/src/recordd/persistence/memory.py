@@ -23,7 +23,7 @@ from recordd.extending.backend import (
 )
 from recordd.extending.moments import Gone, Moment, Moments
 from recordd.extending.options import read_options
-from recordd.extending.paging import PageLimits, fill_page
+from recordd.extending.paging import fill_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
@@ -114,9 +114,7 @@ class MemoryBackend:
             if (row.rev or 0) > params.after and patterns.matches(row.name)
         ]
         rows.sort(key=lambda row: row.rev or 0)
-        if params.limit is not None:
-            limits = PageLimits(min(params.limit, limits.rows), limits.bytes)
-        page, more = fill_page(rows, limits)
+        page, more = fill_page(rows, limits.at_most(params.limit))
         following = encode(LogCursor(page[-1].rev or 0), self._epoch) if more else None
         return Page(page, rev=moment.as_of, epoch=self._epoch, next=following)
 

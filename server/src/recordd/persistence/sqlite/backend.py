@@ -36,7 +36,6 @@ from recordd.extending.backend import (
     UnreadableStorage,
 )
 from recordd.extending.moments import Moment, Moments
-from recordd.extending.paging import PageLimits
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
@@ -299,11 +298,7 @@ class SqliteBackend:
             names=self._catalog.select(patterns, moment),
             after=params.after,
             as_of=moment.as_of,
-            page=(
-                page
-                if params.limit is None
-                else PageLimits(min(params.limit, page.rows), page.bytes)
-            ),
+            page=page.at_most(params.limit),
             max_scanned=page.rows * 10,
         )
         (rows, last), tick = await self._read(

@@ -19,7 +19,7 @@ import apsw
 import msgspec
 
 from recordd.extending.backend import DamagedStorage
-from recordd.extending.paging import PageLimits, PageRoom
+from recordd.extending.paging import PageLimits, RowRoom
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
 from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan
@@ -158,7 +158,7 @@ class _Stretch:
         self.rows: Final[list[Row]] = []
         self.seen = plan.after
         self._plan: Final = plan
-        self._room: Final = PageRoom(plan.page)
+        self._room: Final = RowRoom(plan.page)
 
     def read(self, db: apsw.Connection, pace: Pace) -> int | None:
         """Read a page; return the rev to go on after, None at the end."""
@@ -218,7 +218,7 @@ def _merge_records(
 
 def _fill_page(page: list[Row], rows: Iterator[Row], limits: PageLimits, pace: Pace) -> bool:
     """Take as many rows as a page holds, or as its time allows; return whether there are more."""
-    take, is_timed = PageRoom(limits).take, pace.is_timed
+    take, is_timed = RowRoom(limits).take, pace.is_timed
     for row in rows:
         if not take(row) or (is_timed and page and pace.is_over()):
             return True

@@ -72,14 +72,14 @@ class Core:
         self.queue: Final = builder.queue
         self.extensions: Final = builder.extensions
         self.snapshots: Final = Snapshots(
-            self.hub,
+            self.hub.catalogue,
             SnapshotLimits(
                 max_bytes=self.settings.page_snapshot_bytes,
                 per_owner=self.settings.page_snapshots,
                 max_age_s=self.settings.page_snapshot_timeout_ms / 1000,
             ),
         )
-        self.latest: Final = LatestReader(self.hub, builder.page, self.snapshots)
+        self.latest: Final = LatestReader(self.hub.catalogue, builder.page, self.snapshots)
         self.start_hooks: Final[tuple[StartHook, ...]] = (
             self.snapshots.expire,
             *builder.extensions.freeze(),

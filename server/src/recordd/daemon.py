@@ -135,10 +135,10 @@ def _note_loaded(core: Core) -> None:
     # What was loaded stays: a collection that looked at 100,000 records took 0.3 s.
     gc.freeze()
     hub = core.hub
-    logger.info("%d records at rev %d", len(hub), hub.rev)
-    if hub.latest_bytes > hub.max_latest_bytes:
+    logger.info("%d records at rev %d", len(hub.catalogue), hub.rev)
+    if hub.catalogue.latest_bytes > hub.catalogue.max_latest_bytes:
         text = "max_latest_bytes: latest values take %d of %d bytes: no new ones are taken"
-        logger.warning(text, hub.latest_bytes, hub.max_latest_bytes)
+        logger.warning(text, hub.catalogue.latest_bytes, hub.catalogue.max_latest_bytes)
 
 
 async def _serve(core: Core, requested: trio.Event, task_status: trio.TaskStatus[Core]) -> None:

@@ -234,8 +234,8 @@ class Session:
         match outcome:
             case Opening():
                 has_values = outcome.snapshot or outcome.after_rev is not None
-                is_broad = not outcome.pattern.is_exact and len(self.core.hub) > _LARGE_ROWS
-                return has_values and is_broad
+                records = len(self.core.hub.catalogue)
+                return has_values and not outcome.pattern.is_exact and records > _LARGE_ROWS
             case Answer(Page(rows=rows)):
                 return len(rows) > _LARGE_ROWS
             case _:
@@ -298,7 +298,7 @@ class Session:
     async def _begin_subscription_later(self, call: Call, opening: Opening) -> None:
         while self._subscriptions.is_opening and not self.outbox.is_closed:
             await self._subscriptions.wait_opened()
-            await self.core.turns.run(self.core.hub.prepare_snapshot(opening.pattern))
+            await self.core.turns.run(self.core.hub.catalogue.prepare_snapshot(opening.pattern))
         try:
             self._begin_subscription(call, opening)
         except RequestError as error:

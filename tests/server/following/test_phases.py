@@ -134,8 +134,8 @@ def test_a_value_that_found_no_room_is_put_though_those_behind_it_have_changed()
     followed = Followed()
     followed.commit(*"abcdef")
     hub = followed.hub
-    captured = phases.Captured(hub.snapshot(followed.stream.topic), hub.tick)
-    phase = OpeningPhase(captured, ByTick(hub.tick, hub.rev))
+    captured = phases.Captured(hub.catalogue.snapshot(followed.stream.topic), hub.catalogue.tick)
+    phase = OpeningPhase(captured, ByTick(hub.catalogue.tick, hub.rev))
     assert phase.values == 6
     assert phase.feed(followed.stream) is phase
     assert phase.values == 2

@@ -343,7 +343,7 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
             await trio.testing.wait_all_tasks_blocked()
     elif step == "delete":
         await trio.testing.wait_all_tasks_blocked()
-        if core.hub.find(argument):
+        if core.hub.catalogue.find(argument):
             _delete(core, model, argument)
             await trio.testing.wait_all_tasks_blocked()
     elif step == "retain":
@@ -382,7 +382,7 @@ def _write(core: Core, model: Model, *names: str, ts: int | None = None) -> None
 
 
 def _delete(core: Core, model: Model, name: str) -> None:
-    state = core.hub.find(name)
+    state = core.hub.catalogue.find(name)
     assert state is not None
     is_stored = state.latest.rev is not None
     deletion = DeleteRecord(name, lambda _: core.hub.rev if is_stored else None)

@@ -16,7 +16,7 @@ def make_hub() -> Hub:
 
 
 def latest(hub: Hub, *patterns: str) -> list[tuple[str, bytes]]:
-    return [(row.name, row.value) for row in hub.latest(compile_patterns(patterns))]
+    return [(row.name, row.value) for row in hub.catalogue.latest(compile_patterns(patterns))]
 
 
 def test_a_late_row_never_moves_the_latest_back() -> None:
@@ -43,7 +43,7 @@ def test_latest_rows_come_by_time_whatever_was_asked_before() -> None:
 def test_a_list_given_out_does_not_change_afterwards() -> None:
     hub = make_hub()
     hub.publish([Row("a", b"1", 1, 1)])
-    rows = hub.latest(compile_patterns("#"))
+    rows = hub.catalogue.latest(compile_patterns("#"))
     hub.publish([Row("a", b"2", 2, 2)])
     hub.publish([Row("b", b"1", 3, 3)])
     assert [row.value for row in rows] == [b"1"]
@@ -56,7 +56,7 @@ def test_new_and_removed_records_are_noticed() -> None:
     assert latest(hub, "*") == [("a", b"1")]
     hub.remove(Row("a", b"null", 2, 2, RowKind.DELETED))
     assert latest(hub, "*") == []
-    assert hub.find("a") is None
+    assert hub.catalogue.find("a") is None
 
 
 def test_rows_that_retention_took_are_counted_and_leave_a_gap() -> None:
@@ -67,9 +67,9 @@ def test_rows_that_retention_took_are_counted_and_leave_a_gap() -> None:
     with hub.purge() as purge:
         purge.note({"a": Purged(2, 2)}, now_ms=0)
     assert hub.rows == 2
-    assert hub.newest_gap(compile_pattern("*"), 0) == 2
-    assert hub.newest_gap(compile_pattern("*"), 2) == 0
-    assert hub.newest_gap(compile_pattern("b"), 0) == 0
+    assert hub.gaps.newest_gap(compile_pattern("*"), 0) == 2
+    assert hub.gaps.newest_gap(compile_pattern("*"), 2) == 0
+    assert hub.gaps.newest_gap(compile_pattern("b"), 0) == 0
 
 
 def test_after_a_restart_only_followers_of_what_was_deleted_lack_rows() -> None:
@@ -78,7 +78,7 @@ def test_after_a_restart_only_followers_of_what_was_deleted_lack_rows() -> None:
     deletions = [("x.a", 4), ("x.b", 6), ("c", 9)]
     hub.restore(Loaded(epoch="e", rev=9, records=latest_rows, deleted_rev=2, deletions=deletions))
     gaps = {
-        (pattern, after): hub.newest_gap(compile_pattern(pattern), after)
+        (pattern, after): hub.gaps.newest_gap(compile_pattern(pattern), after)
         for pattern, after in [
             ("a", 2), ("a", 1), ("x.b", 5), ("x.b", 6), ("x.*", 3), ("x.*", 6), ("#", 8), ("c", 3),
             ("new", 2), ("x.a", 4), ("#.a", 3),
@@ -93,26 +93,30 @@ def test_after_a_restart_only_followers_of_what_was_deleted_lack_rows() -> None:
 def test_who_missed_more_deletions_than_can_be_matched_starts_afresh_but_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recordd.hub.hub._MAX_MATCHES", 3)
+    monkeypatch.setattr("recordd.hub.tombstones._MAX_MATCHES", 3)
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("x.*"))
-    tick = hub.tick
+    tick = hub.catalogue.tick
     for n in range(4):
         hub.publish([Row(f"gone.{n}", b"1", 1, 2 * n + 1)])
         hub.remove(Row(f"gone.{n}", b"null", 2, 2 * n + 2, RowKind.DELETED))
-        assert (hub.changes_after(tick, topic) is None) == (n == 3)
-    assert [hub.newest_gap(compile_pattern(p), 0) for p in ("x.*", "x.a", "gone.1")] == [2, 0, 4]
-    assert hub.newest_gap(compile_pattern("x.*"), 2) == 0
+        assert (hub.changes.changes_after(tick, topic) is None) == (n == 3)
+    assert [hub.gaps.newest_gap(compile_pattern(p), 0) for p in ("x.*", "x.a", "gone.1")] == [
+        2,
+        0,
+        4,
+    ]
+    assert hub.gaps.newest_gap(compile_pattern("x.*"), 2) == 0
 
 
 def test_deletions_past_the_limit_may_have_been_of_any_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recordd.hub.hub.MAX_DELETIONS", 2)
+    monkeypatch.setattr("recordd.hub.tombstones.MAX_DELETIONS", 2)
     hub = make_hub()
     for n, name in enumerate("abc"):
         hub.publish([Row(name, b"1", 1, 2 * n + 1)])
         hub.remove(Row(name, b"null", 2, 2 * n + 2, RowKind.DELETED))
-    gaps = [hub.newest_gap(compile_pattern("x"), after) for after in (1, 2)]
+    gaps = [hub.gaps.newest_gap(compile_pattern("x"), after) for after in (1, 2)]
     assert gaps == [2, 0]
-    assert hub.newest_gap(compile_pattern("b"), 3) == 4
+    assert hub.gaps.newest_gap(compile_pattern("b"), 3) == 4

@@ -47,16 +47,16 @@ async def test_a_purge_that_storage_refuses_is_waited_for_no_longer() -> None:
     with pytest.raises(OSError, match="refused"), hub.purge():
         raise OSError("refused")
     with trio.fail_after(1):
-        await hub.wait_purged()
+        await hub.gaps.wait_purged()
 
 
 def test_a_record_that_lost_its_last_row_ends_as_the_commit_says() -> None:
     hub = make_hub(LoadedRecord(Row("a", b"1", 10, 3), 2))
     with hub.purge() as purge:
         purge.note({"a": Purged(2, 3, deletion_rev=4)}, now_ms=99)
-    assert (hub.find("a"), hub.rev, hub.rows) == (None, 4, 0)
-    assert hub.newest_gap(compile_pattern("a"), 3) == 4
-    (told,) = list(hub.backlog.rows_after(hub.before_commit[0]) or ())
+    assert (hub.catalogue.find("a"), hub.rev, hub.rows) == (None, 4, 0)
+    assert hub.gaps.newest_gap(compile_pattern("a"), 3) == 4
+    (told,) = list(hub.changes.backlog.rows_after(hub.changes.before_commit[0]) or ())
     assert (told.name, told.ts, told.rev, told.kind) == ("a", 99, 4, RowKind.DELETED)
 
 
@@ -65,7 +65,7 @@ def test_the_last_archived_row_takes_no_transient_value_with_it() -> None:
     hub.publish([Row("t.a", b"2", 20, None)])
     with hub.purge() as purge:
         purge.note({"t.a": Purged(1, 3, deletion_rev=4)}, now_ms=99)
-    assert hub.find("t.a") is not None
+    assert hub.catalogue.find("t.a") is not None
     assert ("t.a" in hub.archive, hub.rows, hub.rev) == (False, 0, 4)
 
 
@@ -74,5 +74,5 @@ def test_a_deletion_takes_the_archived_rows_and_the_transient_value() -> None:
     hub.publish([Row("t.a", b"2", 20, None)])
     with hub.purge() as purge:
         purge.note_deletion(deletion_row("t.a", 4, 99))
-    assert hub.find("t.a") is None
+    assert hub.catalogue.find("t.a") is None
     assert ("t.a" in hub.archive, hub.rows) == (False, 0)

@@ -33,19 +33,19 @@ class Doer:
 
     def set(self, name: str, ts: int) -> None:
         self.rev += 1
-        state = self.hub.find(name)
+        state = self.hub.catalogue.find(name)
         is_late = state is not None and ts < state.latest.ts
         self.hub.publish(
             [Row(name, b"1", ts, self.rev, RowKind.LATE if is_late else RowKind.LATEST)]
         )
 
     def delete(self, name: str, ts: int) -> None:
-        if self.hub.find(name) is not None:
+        if self.hub.catalogue.find(name) is not None:
             self.rev += 1
             self.hub.remove(Row(name, b"null", ts, self.rev, RowKind.DELETED))
 
     def begin(self, which: int) -> None:
-        self.working.append(self.hub.prepare_latest(compile_patterns(PATTERNS[which])))
+        self.working.append(self.hub.catalogue.prepare_latest(compile_patterns(PATTERNS[which])))
 
     def step(self) -> None:
         for steps in self.working:
@@ -54,10 +54,10 @@ class Doer:
     def check(self) -> None:
         for texts in PATTERNS:
             patterns = compile_patterns(texts)
-            expected = [s for s in self.hub.states_after(-1) if patterns.matches(s.name)]
+            expected = [s for s in self.hub.catalogue.states_after(-1) if patterns.matches(s.name)]
             rows = sorted([state.latest for state in expected], key=lambda row: row.order)
-            assert self.hub.latest(patterns) == rows
-            found = self.hub.match(patterns)
+            assert self.hub.catalogue.latest(patterns) == rows
+            found = self.hub.catalogue.match(patterns)
             assert sorted(state.record_id for state in found) == [s.record_id for s in expected]
 
 
@@ -115,11 +115,11 @@ def test_a_record_that_comes_is_the_only_one_matched() -> None:
     for n in range(50):
         doer.set(f"r.{n}", n)
     patterns = PatternSet([NotedPattern("r.*")])
-    assert len(doer.hub.match(patterns)) == 50
+    assert len(doer.hub.catalogue.match(patterns)) == 50
     matched.clear()
     doer.set("r.new", 1)
     doer.delete("r.0", 1)
-    assert len(doer.hub.match(patterns)) == 50
+    assert len(doer.hub.catalogue.match(patterns)) == 50
     assert matched == ["r.new"]
 
 
@@ -129,5 +129,5 @@ def test_what_all_views_hold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for n in range(30):
         doer.set(f"r.{n}", n)
     for n in range(1, 20):
-        doer.hub.match(compile_patterns("r" + "*" * n + ".*"))
-    assert len(doer.hub._views._views) <= 5
+        doer.hub.catalogue.match(compile_patterns("r" + "*" * n + ".*"))
+    assert len(doer.hub.catalogue._views._views) <= 5

@@ -52,7 +52,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> FullBackend:
 
 
 def counts(hub: Hub) -> dict[str, int]:
-    return {name: state.rows for name in hub.names() if (state := hub.find(name))}
+    return {
+        name: state.rows for name in hub.catalogue.names() if (state := hub.catalogue.find(name))
+    }
 
 
 async def test_old_rows_go_and_the_latest_stays(backend: FullBackend) -> None:
@@ -129,7 +131,7 @@ async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
     await run(retention)
     assert counts(hub) == {}
     assert hub.rev == 10
-    assert hub.newest_gap(compile_pattern("a"), 8) > 8
+    assert hub.gaps.newest_gap(compile_pattern("a"), 8) > 8
     await backend.store([Row("a", b"1", 1, 11)])
     page = await backend.replay(compile_patterns("#"), ask_log(backend))
     assert [row.rev for row in page.rows] == [11]

@@ -13,7 +13,7 @@ import trio
 
 from recordd.config.rules import read_rules
 from recordd.extending.backend import Purged
-from recordd.hub import hub as hub_module
+from recordd.hub import changes
 from recordd.hub.hub import Hub
 from recordd_protocol import jsonrpc
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
@@ -64,8 +64,8 @@ async def test_a_large_write_is_checked_and_planned_in_turns(
     core: CoreInMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = core.core.hub
-    found = Calls(hub.find)
-    monkeypatch.setattr(hub, "find", found)
+    found = Calls(hub.catalogue.find)
+    monkeypatch.setattr(hub.catalogue, "find", found)
     lag = watch(found)
     await write_many(core.connect(), range(ROWS))
     assert found.count >= 2 * ROWS
@@ -95,7 +95,7 @@ async def test_nothing_is_put_for_a_peer_that_is_gone() -> None:
         await gone.stream.aclose()
         while hub.topics.subscriptions or not core.core.request_counts.received > 50:
             await trio.sleep(0)
-        consumed = sum(state.consumed for state in hub.states_after(-1))
+        consumed = sum(state.consumed for state in hub.catalogue.states_after(-1))
         assert consumed < 25 * ROWS
 
 
@@ -114,7 +114,7 @@ async def test_what_a_slow_follower_has_missed_is_matched_in_turns(
     matched: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Much has changed: it needs all records that match, and nothing has matched them yet."""
-    monkeypatch.setattr(hub_module, "_MANY_CHANGES", ROWS // 2)
+    monkeypatch.setattr(changes, "_MANY_CHANGES", ROWS // 2)
     configuration = configure(subscriber_updates=20, backlog_bytes=0)
     async with running_core(configuration=configuration) as core:
         slow, writer = core.connect(), core.connect()
@@ -161,18 +161,18 @@ def test_what_has_changed_is_the_same_whichever_way_it_is_found(
     topics = [hub.topics.follow(compile_pattern(text)) for text in ("#", "r.*1", "r.7", "x.#")]
     for rev in range(1, 400):
         name = f"r.{chance.randrange(40)}"
-        if hub.find(name) is not None and chance.random() < 0.1:
+        if hub.catalogue.find(name) is not None and chance.random() < 0.1:
             hub.remove(Row(name, b"null", rev, rev, RowKind.DELETED))
         else:
             hub.publish([Row(name, b"1", rev, rev)])
         if rev % 7:
             continue
         for topic in topics:
-            tick = chance.randrange(hub.tick + 1)
+            tick = chance.randrange(hub.catalogue.tick + 1)
             ways = []
             for many in (1 << 30, -1):
-                monkeypatch.setattr(hub_module, "_MANY_CHANGES", many)
-                ways.append(hub.changes_after(tick, topic))
+                monkeypatch.setattr(changes, "_MANY_CHANGES", many)
+                ways.append(hub.changes.changes_after(tick, topic))
             assert ways[0] == ways[1]
 
 
@@ -182,9 +182,11 @@ def test_the_gap_of_a_pattern_that_matches_all_is_that_of_the_record_with_the_ne
     with hub.purge() as purge:
         purge.note({f"r.{rev}": Purged(1, rev) for rev in (5, 11, 7)}, now_ms=0)
     assert (
-        hub.newest_gap(compile_pattern("#"), 0) == hub.newest_gap(compile_pattern("r.#"), 0) == 11
+        hub.gaps.newest_gap(compile_pattern("#"), 0)
+        == hub.gaps.newest_gap(compile_pattern("r.#"), 0)
+        == 11
     )
-    assert hub.newest_gap(compile_pattern("#"), 11) == 0
+    assert hub.gaps.newest_gap(compile_pattern("#"), 11) == 0
 
 
 def test_to_tell_whether_a_pattern_has_a_gap_names_are_matched_in_steps(matched: Calls) -> None:
@@ -193,8 +195,8 @@ def test_to_tell_whether_a_pattern_has_a_gap_names_are_matched_in_steps(matched:
     with hub.purge() as purge:
         purge.note({"r.5": Purged(1, 5)}, now_ms=0)
     pattern = compile_pattern("r*.#")
-    assert len(list(hub.prepare_gap(pattern, 5))) == 0  # what is gone is not asked for
-    assert len(list(hub.prepare_gap(pattern, 0))) > 20
+    assert len(list(hub.gaps.prepare_gap(pattern, 5))) == 0  # what is gone is not asked for
+    assert len(list(hub.gaps.prepare_gap(pattern, 0))) > 20
     assert matched.count == 1000
-    assert hub.newest_gap(pattern, 0) == 5
+    assert hub.gaps.newest_gap(pattern, 0) == 5
     assert matched.count == 1000

@@ -57,11 +57,11 @@ async def test_latest_values_have_a_bound_and_the_same_fit_after_a_restart(tmp_p
         await peer.call("record.delete", name="r.4")
         assert overload_of(await peer.call("record.set", name="new", value="x" * 100_000)) is None
         held = (await peer.call("server.stats"))["latest_bytes"]
-        assert held == core.core.hub.latest_bytes <= MIB
+        assert held == core.core.hub.catalogue.latest_bytes <= MIB
     async with running_core(
         configuration=configuration, extensions=configured_extensions(configuration)
     ) as core:
-        assert core.core.hub.latest_bytes == held
+        assert core.core.hub.catalogue.latest_bytes == held
         assert (await core.connect().call("record.count"))["records"] == 5
 
 
@@ -73,10 +73,14 @@ async def test_what_latest_values_take_is_what_the_records_hold(core: CoreInMemo
         )
     await peer.call("record.delete", name="r.1")
     hub = core.core.hub
-    assert hub.latest_bytes == sum(state.memory for state in hub.states_after(-1)) > 0
+    assert (
+        hub.catalogue.latest_bytes
+        == sum(state.memory for state in hub.catalogue.states_after(-1))
+        > 0
+    )
     for name in ("r.0", "r.2"):
         await peer.call("record.delete", name=name)
-    assert hub.latest_bytes == 0
+    assert hub.catalogue.latest_bytes == 0
 
 
 async def test_answers_that_nobody_takes_have_a_bound() -> None:

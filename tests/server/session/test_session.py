@@ -99,7 +99,7 @@ async def test_half_a_line_at_the_end_is_no_message(core: CoreInMemory) -> None:
     await peer.stream.send_all(request("record.set", 1, name="a", value=1)[:-1])
     await peer.stream.send_eof()
     assert await peer.receive() is None
-    assert core.core.hub.find("a") is None
+    assert core.core.hub.catalogue.find("a") is None
 
 
 async def test_a_line_too_long_is_answered_and_then_the_connection_closes(
@@ -278,7 +278,7 @@ async def test_a_handlers_crash_is_internal_and_the_connection_goes_on(
     core: CoreInMemory, monkeypatch: Any, caplog: Any
 ) -> None:
     peer = core.connect()
-    core.core.hub.names = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    core.core.hub.catalogue.names = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     answer = await peer.call("graph.topo_order")
     assert reason_of(answer) == "internal"
     assert "ZeroDivisionError" not in json.dumps(answer)

@@ -28,7 +28,7 @@ def write(*items: tuple[str, bytes, int | None], if_rev: int | None = None) -> W
 
 
 def plan(hub: Hub, *writes: WriteRows, storing: bool = True) -> Plan:
-    made = Plan(writes, hub, now_ms=NOW, storing=storing)
+    made = Plan(writes, hub.catalogue, now_ms=NOW, storing=storing)
     for _ in made.make():
         pass
     return made
@@ -126,4 +126,4 @@ def test_what_is_not_persisted_has_no_rev() -> None:
 def test_planning_changes_nothing() -> None:
     hub = make_hub()
     plan(hub, write(("a", b"1", 5)))
-    assert (len(hub), hub.rev) == (0, 0)
+    assert (len(hub.catalogue), hub.rev) == (0, 0)

@@ -160,7 +160,7 @@ async def test_a_restart_finds_what_a_trim_left(tmp_path: Path) -> None:
     async with running_core(make_full_backend("sqlite", options), AHEAD) as core:
         peer = core.connect()
         assert (await peer.call("record.get", name="a"))["rev"] == 8
-        assert core.core.hub.newest_gap(compile_pattern("a"), 5) > 5
+        assert core.core.hub.gaps.newest_gap(compile_pattern("a"), 5) > 5
 
 
 async def test_without_a_history_a_record_ahead_is_forgotten() -> None:

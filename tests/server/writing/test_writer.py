@@ -82,11 +82,11 @@ async def test_nothing_is_published_or_answered_before_its_commit() -> None:
         nursery.start_soon(bench.writer.run)
         while not bench.backend.batches:
             assert bench.outcomes == []
-            assert len(bench.hub) == 0
+            assert len(bench.hub.catalogue) == 0
             await trio.sleep(0)
         await trio.testing.wait_all_tasks_blocked()
         assert bench.outcomes == [[1]]
-        assert len(bench.hub) == 1
+        assert len(bench.hub.catalogue) == 1
         nursery.cancel_scope.cancel()
 
 
@@ -114,7 +114,7 @@ async def test_trouble_of_the_storage_fails_the_batch_and_the_next_one_may_pass(
         assert all(
             isinstance(o, RequestError) and o.reason is Reason.UNAVAILABLE for o in bench.outcomes
         )
-        assert (len(bench.outcomes), len(bench.hub), bench.hub.rev) == (2, 0, 0)
+        assert (len(bench.outcomes), len(bench.hub.catalogue), bench.hub.rev) == (2, 0, 0)
         bench.backend.fault = None
         bench.write(b"3")
         await trio.testing.wait_all_tasks_blocked()
@@ -141,7 +141,7 @@ async def test_a_deletion_takes_its_turn_between_writes() -> None:
     first, deleted, second, missing = bench.outcomes
     assert (first, deleted, second) == ([1], "deleted 1", [3])
     assert isinstance(missing, RequestError)
-    assert bench.hub.find("a") is not None
+    assert bench.hub.catalogue.find("a") is not None
 
 
 async def test_a_closed_queue_is_drained_and_takes_no_more() -> None:

@@ -20,8 +20,8 @@ from typing import Final
 import trio
 
 from recordd.extending.points import QueryHandler
+from recordd.following.followed_hub import FollowedHub
 from recordd.following.subscription import Subscription
-from recordd.hub.hub import Hub
 from recordd.outgoing.outbox import Outbox
 from recordd.system.turns import Turns
 from recordd_protocol.errors import Reason, RequestError
@@ -42,7 +42,7 @@ class Feeder:
         self,
         nursery: trio.Nursery,
         outbox: Outbox,
-        hub: Hub,
+        hub: FollowedHub,
         turns: Turns,
         *,
         history: QueryHandler | None,
@@ -194,11 +194,11 @@ class Feeder:
         )
         found = await page if isinstance(page, Awaitable) else page
         # A row that was deleted while the page was read: the hub knows of it then.
-        await self._hub.wait_purged()
+        await self._hub.gaps.wait_purged()
         if subscription.has_gap:
             await self._prepare(subscription)
         return subscription.take_page(found)
 
     async def _prepare(self, subscription: Subscription) -> None:
         """Match in turns what is followed, so that to look at all of it is quick."""
-        await self._turns.run(self._hub.prepare_snapshot(subscription.topic.pattern))
+        await self._turns.run(self._hub.catalogue.prepare_snapshot(subscription.topic.pattern))

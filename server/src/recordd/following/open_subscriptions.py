@@ -6,9 +6,9 @@ import itertools
 from typing import Final
 
 from recordd.following.feeder import Feeder
+from recordd.following.followed_hub import FollowedHub
 from recordd.following.opening import Opening
 from recordd.following.subscription import Subscription
-from recordd.hub.hub import Hub
 from recordd.outgoing.outbox import Outbox
 from recordd.system.counters import Counters
 from recordd_protocol.dialect import Call
@@ -23,7 +23,7 @@ class OpenSubscriptions:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: FollowedHub,
         outbox: Outbox,
         feeder: Feeder,
         *,

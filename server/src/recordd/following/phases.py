@@ -48,7 +48,8 @@ from typing import ClassVar, Final
 import msgspec
 
 from recordd.following.stream import MAX_PAGE_ROWS, MIN_PAGE_ROWS, Filling, Stream
-from recordd.hub.hub import Change, Hub, Tombstone
+from recordd.hub.changes import Change, ChangeLog
+from recordd.hub.tombstones import Tombstone
 from recordd_protocol.rows import Page, Row
 
 __all__ = [
@@ -101,9 +102,9 @@ class Captured:
         """How many are left."""
         return len(self._changes) - self._next
 
-    def look(self, hub: Hub) -> Row | None:
+    def look(self, changes: ChangeLog) -> Row | None:
         """Return the row of the first that is left; None where more has changed since."""
-        return hub.row_of(self._changes[self._next], self._as_of)
+        return changes.row_of(self._changes[self._next], self._as_of)
 
     def drop(self) -> None:
         """Be done with the first that is left."""
@@ -116,7 +117,7 @@ class Captured:
         """
         filling, left = stream.begin_filling(), len(self)
         while self:
-            row = self.look(stream.hub)
+            row = self.look(stream.changes)
             if row is None:
                 stream.account.miss_one()
             elif not filling.take(row):
@@ -171,7 +172,7 @@ class OpeningPhase(_Phase):
     def feed(self, stream: Stream) -> Phase | None:
         """Put values; the last is marked as that."""
         filling = stream.begin_filling()
-        while (row := self._held or self._take_next(stream.hub)) is not None:
+        while (row := self._held or self._take_next(stream.changes)) is not None:
             self._held = row
             if not filling.take(row):
                 break
@@ -183,11 +184,11 @@ class OpeningPhase(_Phase):
             return ReplayingPhase(self._then)
         return self if filling.rows else None
 
-    def _take_next(self, hub: Hub) -> Row | None:
+    def _take_next(self, changes: ChangeLog) -> Row | None:
         """Return the next value that is current still; None at the end."""
         captured = self._captured
         while captured:
-            row = captured.look(hub)
+            row = captured.look(changes)
             captured.drop()
             if row is not None:
                 return row
@@ -217,16 +218,16 @@ class ReplayingPhase(_Phase):
         position = self._position
         if isinstance(position, ByRev):
             return self._enter_backlog(position, stream)
-        if position.tick == stream.hub.tick:
+        if position.tick == stream.catalogue.tick:
             return _go_live(stream)
         return self._put_backlog(position, stream)
 
     def _put_backlog(self, position: ByTick, stream: Stream) -> Phase | None:
-        rows = stream.hub.backlog.rows_after(position.tick)
+        rows = stream.changes.backlog.rows_after(position.tick)
         if rows is None:
             return _leave_backlog(position, stream)
         account, topic = stream.account, stream.topic
-        matches, takes = topic.pattern.matches, stream.hub.topics.takes
+        matches, takes = topic.pattern.matches, stream.topics.takes
         base_tick, transients_until = account.base_tick, account.transients_until
         filling = stream.begin_filling()
         tick, rev, updates, transients = position.tick, position.rev, 0, 0
@@ -247,13 +248,14 @@ class ReplayingPhase(_Phase):
 
     def _enter_backlog(self, position: ByRev, stream: Stream) -> Phase:
         """Turn a position by rev into one by tick; or read on, or conflate."""
-        hub, account, rev = stream.hub, stream.account, position.rev
-        tick = hub.tick if rev >= hub.rev else hub.backlog.find_tick(rev)
+        catalogue, backlog, account = stream.catalogue, stream.changes.backlog, stream.account
+        rev = position.rev
+        tick = catalogue.tick if rev >= catalogue.rev else backlog.find_tick(rev)
         if tick is None:
             return _leave_backlog(position, stream)
         if not account.owes_transients(stream.topic.transients):
-            account.pass_transients(hub.tick)
-        elif hub.backlog.covers(account.transients_until):
+            account.pass_transients(catalogue.tick)
+        elif backlog.covers(account.transients_until):
             tick = min(tick, account.transients_until)
         else:
             return _patch(ByTick(tick, rev), stream)
@@ -272,7 +274,7 @@ class ReadingPhase(_Phase):
 
     def has_gap(self, stream: Stream) -> bool:
         """Tell whether storage may lack what is owed."""
-        return bool(stream.hub.newest_gap(stream.topic.pattern, self.position.rev))
+        return bool(stream.gaps.newest_gap(stream.topic.pattern, self.position.rev))
 
     def take(self, page: Page, stream: Stream) -> Phase:
         """Put rows of a page, as many as there is room for, at least one.
@@ -346,14 +348,14 @@ class ConflatingPhase(_Phase):
 
     def _capture(self, stream: Stream) -> Phase:
         """Note which records have changed; where none has, it has caught up."""
-        found = stream.hub.changes_after(self._tick, stream.topic)
+        found = stream.changes.changes_after(self._tick, stream.topic)
         if found is None:
             return resync(stream)
         changes = [change for change in found if not self._was_told(change, stream)]
         stream.account.settle_conflated(stream.topic.published, len(changes))
         if not changes:
             return _go_live(stream)
-        self._tick = stream.hub.tick
+        self._tick = stream.catalogue.tick
         self._captured = Captured(changes, self._tick)
         return self
 
@@ -410,11 +412,11 @@ TRANSITIONS: Final[Mapping[type[Phase], frozenset[type[Phase]]]] = {
 
 def resync(stream: Stream) -> OpeningPhase:
     """Tell that updates are lost, and begin with the current values, with nothing owed."""
-    hub = stream.hub
-    states = hub.snapshot(stream.topic)
+    catalogue = stream.catalogue
+    states = catalogue.snapshot(stream.topic)
     stream.put_resync(len(states))
     stream.begin_account()
-    return OpeningPhase(Captured(states, hub.tick), ByTick(hub.tick, hub.rev))
+    return OpeningPhase(Captured(states, catalogue.tick), ByTick(catalogue.tick, catalogue.rev))
 
 
 def fall_behind(stream: Stream, *, is_slow: bool) -> ReplayingPhase | ConflatingPhase:
@@ -422,7 +424,7 @@ def fall_behind(stream: Stream, *, is_slow: bool) -> ReplayingPhase | Conflating
 
     One large commit makes no slow reader: who had taken all before gets all of it.
     """
-    position = ByTick(*stream.hub.before_commit)
+    position = ByTick(*stream.changes.before_commit)
     if is_slow and not stream.every:
         return ConflatingPhase(position)
     return ReplayingPhase(position)
@@ -445,18 +447,18 @@ def _leave_backlog(position: ByTick | ByRev, stream: Stream) -> Phase:
         account.pass_transients(position.tick)
         position = ByRev(position.rev, position.rev)
     # What comes from storage is what has a rev; beyond the newest there is nothing.
-    is_stored = position.rev < stream.hub.rev
+    is_stored = position.rev < stream.catalogue.rev
     return ReadingPhase(position) if is_stored else ReplayingPhase(position)
 
 
 def _patch(position: ByTick, stream: Stream) -> PatchingPhase | OpeningPhase:
     """Have the newest rows put of which neither the backlog nor storage has the older ones."""
     account = stream.account
-    changes = stream.hub.transients_after(account.transients_until, stream.topic)
+    changes = stream.changes.transients_after(account.transients_until, stream.topic)
     if changes is None:
         return resync(stream)
     account.settle_transients(stream.standing(), put=len(changes))
-    return PatchingPhase(Captured(changes, stream.hub.tick), position)
+    return PatchingPhase(Captured(changes, stream.catalogue.tick), position)
 
 
 def _count_fitting(rows: Sequence[Row], filling: Filling) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from recordd.following.accounting import Account, Standing
-from recordd.hub.hub import Hub
+from recordd.following.followed_hub import FollowedHub
 from recordd.hub.topic import Topic
 from recordd.outgoing.outbox import Outbox, Room
 from recordd.system.counters import Counters
@@ -56,15 +56,18 @@ class Stream:
         "_encoder",
         "_outbox",
         "account",
+        "catalogue",
+        "changes",
         "every",
-        "hub",
+        "gaps",
         "page_rows",
         "topic",
+        "topics",
     )
 
     def __init__(
         self,
-        hub: Hub,
+        hub: FollowedHub,
         topic: Topic,
         outbox: Outbox,
         encoder: EventEncoder,
@@ -73,7 +76,10 @@ class Stream:
         every: bool,
     ) -> None:
         """Begin at the present moment, with nothing owed."""
-        self.hub: Final = hub
+        self.catalogue: Final = hub.catalogue
+        self.changes: Final = hub.changes
+        self.gaps: Final = hub.gaps
+        self.topics: Final = hub.topics
         self.topic: Final = topic
         self.every: Final = every
         """Whether no update may be left out that the hub or storage still has."""
@@ -90,12 +96,12 @@ class Stream:
 
     def promise_all(self) -> None:
         """Owe every update up to now: the client resumes, and all of them are there."""
-        self.account = Account(self.standing(), exact_until=self.hub.rev)
+        self.account = Account(self.standing(), exact_until=self.catalogue.rev)
 
     def standing(self) -> Standing:
         """Return where the topic stands now."""
         topic = self.topic
-        return Standing(self.hub.tick, self.hub.rev, topic.published, topic.transients)
+        return Standing(self.catalogue.tick, self.catalogue.rev, topic.published, topic.transients)
 
     def begin_filling(self) -> Filling:
         """Gather rows for the room that there is now."""
@@ -103,7 +109,7 @@ class Stream:
 
     def oldest_rev(self) -> int:
         """Return the rev from which on the topic's history is whole."""
-        return self.hub.newest_gap(self.topic.pattern, 0) + 1
+        return self.gaps.newest_gap(self.topic.pattern, 0) + 1
 
     def put(self, rows: Sequence[Row]) -> None:
         """Put updates, the first with how many were left out before it."""
@@ -114,22 +120,22 @@ class Stream:
         if missed:
             self.note_told(rows[0].name, missed)
         self._encoder.advance(len(rows))
-        self.hub.note_consumed(rows)
+        self.catalogue.note_consumed(rows)
 
     def put_values(self, rows: Sequence[Row], *, is_last: bool) -> None:
         """Put current values; `is_last` where nothing more of the opening burst comes."""
         self._put(self._encoder.encode_snapshot(rows, is_last=is_last), len(rows))
         self._encoder.advance(len(rows))
-        self.hub.note_consumed(rows)
+        self.catalogue.note_consumed(rows)
 
     def put_resync(self, values: int) -> None:
         """Tell that updates are lost, and that so many current values come next.
 
         It is put whether there is room or not: it is short, and who has no room needs it most.
         """
-        hub = self.hub
+        catalogue = self.catalogue
         messages = self._encoder.encode_resync(
-            rev=hub.rev, epoch=hub.epoch, oldest_rev=self.oldest_rev(), values=values
+            rev=catalogue.rev, epoch=catalogue.epoch, oldest_rev=self.oldest_rev(), values=values
         )
         self._put(messages, len(messages))
         self._encoder.advance(1)
@@ -142,7 +148,7 @@ class Stream:
     def note_told(self, name: str, skipped: int) -> None:
         """Count updates that the client was told it did not get, with one of this record."""
         self._encoder.advance(skipped)
-        self.hub.note_dropped(name, skipped)
+        self.catalogue.note_dropped(name, skipped)
         self._counters.updates_skipped += skipped
 
     def _put(self, messages: list[bytes], updates: int) -> None:

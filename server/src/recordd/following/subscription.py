@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from recordd.following.accounting import Standing
+from recordd.following.followed_hub import FollowedHub
 from recordd.following.opening import Opening
 from recordd.following.phases import (
     TRANSITIONS,
@@ -31,7 +32,6 @@ from recordd.following.phases import (
     resync,
 )
 from recordd.following.stream import Stream
-from recordd.hub.hub import Hub
 from recordd.hub.topic import Burst
 from recordd.outgoing.outbox import Outbox
 from recordd.system.counters import Counters
@@ -59,7 +59,7 @@ class Subscription:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: FollowedHub,
         outbox: Outbox,
         encoder: EventEncoder,
         opening: Opening,
@@ -102,7 +102,7 @@ class Subscription:
     @property
     def is_long(self) -> bool:
         """Whether much may be put with one feed; a hundred others may be fed in the same pass."""
-        return self._phase.is_long(self._hub.tick)
+        return self._phase.is_long(self._hub.catalogue.tick)
 
     @property
     def is_behind(self) -> bool:
@@ -131,8 +131,8 @@ class Subscription:
         phase = self._phase
         answer = Subscribed(
             subscription=subscription_id,
-            rev=self._hub.rev,
-            epoch=self._hub.epoch,
+            rev=self._hub.catalogue.rev,
+            epoch=self._hub.catalogue.epoch,
             values=phase.values if isinstance(phase, OpeningPhase) else 0,
         )
         if self.is_resync:
@@ -205,20 +205,20 @@ class Subscription:
 
     def _choose_start(self, opening: Opening) -> Phase:
         """Return the phase to begin in; a value to open with is one of this moment."""
-        hub, stream, after_rev = self._hub, self._stream, opening.after_rev
-        now = ByTick(hub.tick, hub.rev)
+        catalogue, stream, after_rev = self._hub.catalogue, self._stream, opening.after_rev
+        tick, rev = catalogue.tick, catalogue.rev
         if after_rev is None:
-            changes = hub.snapshot(self.topic) if opening.snapshot else ()
-            return _open(Captured(changes, hub.tick), now)
-        is_foreign = opening.epoch not in (None, hub.epoch) or after_rev > hub.rev
-        if is_foreign or hub.newest_gap(opening.pattern, after_rev):
+            changes = catalogue.snapshot(self.topic) if opening.snapshot else ()
+            return _open(Captured(changes, tick), ByTick(tick, rev))
+        is_foreign = opening.epoch not in (None, catalogue.epoch) or after_rev > rev
+        if is_foreign or stream.gaps.newest_gap(opening.pattern, after_rev):
             self.is_resync = True
             stream.note_resync()
-            return _open(Captured(hub.snapshot(self.topic), hub.tick), now)
+            return _open(Captured(catalogue.snapshot(self.topic), tick), ByTick(tick, rev))
         stream.promise_all()
         # They have no history: what is current opens the stream, and is followed from here.
-        transients = hub.transients_after(-1, self.topic) or ()
-        return _open(Captured(transients, hub.tick), ByRev(after_rev, after_rev))
+        transients = stream.changes.transients_after(-1, self.topic) or ()
+        return _open(Captured(transients, tick), ByRev(after_rev, after_rev))
 
     def _enter(self, phase: Phase) -> None:
         """Go on in a phase, which may be the same."""
@@ -235,7 +235,7 @@ class Subscription:
         """Leave the live stream, just before a commit with so many updates."""
         topic, stream = self.topic, self._stream
         del topic.live[self]
-        tick, rev = self._hub.before_commit
+        tick, rev = self._hub.changes.before_commit
         base = Standing(tick, rev, topic.published - updates, topic.transients_before)
         stream.begin_account(base, missed=self.unreported)
         self.unreported = 0

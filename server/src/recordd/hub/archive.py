@@ -32,6 +32,8 @@ class Archive:
     """How many rows there are of each such record, and what retention took of them."""
 
     def __init__(self) -> None:
+        self.rows = 0
+        """Of all records together."""
         self._by_name: Final[dict[str, _Archived]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -48,6 +50,7 @@ class Archive:
     def add(self, record: LoadedRecord) -> None:
         """Take up a record as it was found at start."""
         self._by_name[record.latest.name] = _Archived(record.rows, record.purged_rev)
+        self.rows += record.rows
 
     def rows_of(self, name: str) -> int:
         """Return how many rows a record has here, 0 where it is not here."""
@@ -58,12 +61,14 @@ class Archive:
         """Forget a record; return how many rows it had."""
         rows = self.rows_of(name)
         self._by_name.pop(name, None)
+        self.rows -= rows
         return rows
 
     def forget_rows(self, name: str, purged: Purged) -> None:
         """Count rows that retention has deleted."""
         archived = self._by_name[name]
         archived.rows -= purged.rows
+        self.rows -= purged.rows
         archived.purged_rev = max(archived.purged_rev, purged.newest_rev)
 
     def count_rows(self, patterns: PatternSet) -> Steps[int]:
@@ -75,11 +80,11 @@ class Archive:
                 yield
         return rows
 
-    def newest_purge(self, pattern: Pattern, after: int) -> int:
-        """Return the newest rev above `after` that retention took of what matches, or 0."""
+    def newest_purge(self, pattern: Pattern, after_rev: int) -> int:
+        """Return the newest rev above `after_rev` that retention took of what matches, or 0."""
         found = [
             archived.purged_rev
             for name, archived in self._by_name.items()
-            if archived.purged_rev > after and pattern.matches(name)
+            if archived.purged_rev > after_rev and pattern.matches(name)
         ]
         return max(found, default=0)

@@ -10,7 +10,7 @@ import zlib
 from typing import Final
 
 from recordd.extending.paging import PageLimits, end_of_page, keep_newest
-from recordd.hub.hub import Hub
+from recordd.hub.catalogue import Catalogue
 from recordd.hub.snapshots import Snapshots
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
@@ -25,22 +25,22 @@ _FORM: Final = "latest"
 class LatestReader:
     """Answers from memory, by (`ts`, `rev`); where there is no rev, 0 counts for it."""
 
-    def __init__(self, hub: Hub, limits: PageLimits, snapshots: Snapshots) -> None:
-        self._hub: Final = hub
+    def __init__(self, catalogue: Catalogue, limits: PageLimits, snapshots: Snapshots) -> None:
+        self._catalogue: Final = catalogue
         self._limits: Final = limits
         self._snapshots: Final = snapshots
 
     def first_page(self, patterns: PatternSet, owner: object) -> Steps[Page]:
         """Return the first page; the rows of the others are kept for `owner`."""
-        self._hub.check_readable(patterns.matches)
-        yield from self._hub.prepare_latest(patterns)
-        rows, rev = self._hub.latest(patterns), self._hub.rev
+        self._catalogue.check_readable(patterns.matches)
+        yield from self._catalogue.prepare_latest(patterns)
+        rows, rev = self._catalogue.latest(patterns), self._catalogue.rev
         end = end_of_page(rows, 0, self._limits)
         if end == len(rows):
-            return Page(rows, rev=rev, epoch=self._hub.epoch)
+            return Page(rows, rev=rev, epoch=self._catalogue.epoch)
         snapshot = yield from self._snapshots.keep(rows, owner, rev=rev)
         following = self._encode(snapshot.id, end, patterns)
-        return Page(rows[:end], rev=rev, epoch=self._hub.epoch, next=following)
+        return Page(rows[:end], rev=rev, epoch=self._catalogue.epoch, next=following)
 
     def page_after(self, text: str, patterns: PatternSet) -> Page:
         """Return the page behind another, of the same moment.
@@ -60,18 +60,18 @@ class LatestReader:
             raise _invalid()
         end = end_of_page(rows, start, self._limits)
         following = self._encode(snapshot_id, end, patterns) if end < len(rows) else None
-        return Page(rows[start:end], rev=snapshot.rev, epoch=self._hub.epoch, next=following)
+        return Page(rows[start:end], rev=snapshot.rev, epoch=self._catalogue.epoch, next=following)
 
     def newest(self, patterns: PatternSet, max_bytes: int) -> Steps[Page]:
         """Return one answer with the newest rows that it has room for."""
-        self._hub.check_readable(patterns.matches)
-        yield from self._hub.prepare_latest(patterns)
-        rows = self._hub.latest(patterns)
+        self._catalogue.check_readable(patterns.matches)
+        yield from self._catalogue.prepare_latest(patterns)
+        rows = self._catalogue.latest(patterns)
         newest = keep_newest(rows, max_bytes)
-        return Page(newest, rev=self._hub.rev, epoch=self._hub.epoch, total=len(rows))
+        return Page(newest, rev=self._catalogue.rev, epoch=self._catalogue.epoch, total=len(rows))
 
     def _encode(self, snapshot_id: str, start: int, patterns: PatternSet) -> str:
-        return f"{_FORM}.{snapshot_id}.{start}.{_sum(patterns)}.{self._hub.epoch}"
+        return f"{_FORM}.{snapshot_id}.{start}.{_sum(patterns)}.{self._catalogue.epoch}"
 
     def _decode(self, text: str, patterns: PatternSet) -> tuple[str, int]:
         form, snapshot_id, start, patterns_sum, epoch = (*text.split(".", 4), *[""] * 4)[:5]
@@ -79,7 +79,7 @@ class LatestReader:
             raise _invalid()
         if patterns_sum != _sum(patterns):
             raise _invalid()
-        if epoch != self._hub.epoch:
+        if epoch != self._catalogue.epoch:
             raise RequestError(
                 Reason.EXPIRED, "after: from another epoch; ask for the first page again"
             )

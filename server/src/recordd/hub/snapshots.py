@@ -39,7 +39,7 @@ class SnapshotLimits:
 
 
 class Replaced(Protocol):
-    """What snapshots need to know of the hub that the rows are from."""
+    """What snapshots need to know of the catalogue that the rows are from."""
 
     @property
     def replaced_bytes(self) -> int:
@@ -76,8 +76,8 @@ class Snapshot:
 class Snapshots:
     """The snapshots by id, least recently used first."""
 
-    def __init__(self, hub: Replaced, limits: SnapshotLimits) -> None:
-        self._hub: Final = hub
+    def __init__(self, catalogue: Replaced, limits: SnapshotLimits) -> None:
+        self._catalogue: Final = catalogue
         self._limits: Final = limits
         self._by_id: Final[dict[str, Snapshot]] = {}
 
@@ -94,7 +94,7 @@ class Snapshots:
         for known in self._by_id.values():
             if known.rows is rows and known.owner is owner:
                 return self._use(known)
-        snapshot = Snapshot(rows, owner, rev=rev, replaced_bytes=self._hub.replaced_bytes)
+        snapshot = Snapshot(rows, owner, rev=rev, replaced_bytes=self._catalogue.replaced_bytes)
         yield from snapshot.measure()
         owned = [one.id for one in self._by_id.values() if one.owner is owner]
         if len(owned) >= self._limits.per_owner:
@@ -153,7 +153,7 @@ class Snapshots:
     def _costs(self) -> dict[int, int]:
         """Return what each owner's snapshots cost, by the owner's identity."""
         costs: dict[int, int] = {}
-        replaced = self._hub.replaced_bytes
+        replaced = self._catalogue.replaced_bytes
         for one in self._by_id.values():
             costs[id(one.owner)] = costs.get(id(one.owner), 0) + one.cost(replaced)
         return costs

@@ -10,17 +10,12 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterator
-from operator import attrgetter
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from recordd.hub.records import RecordState
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["LAST_CHANGE", "LATEST_ORDER", "View", "Views"]
-
-LATEST_ORDER: Final = attrgetter("latest.order")
-LAST_CHANGE: Final = attrgetter("changed")
+__all__ = ["View", "Viewed", "Views"]
 
 _MAX_VIEWS: Final = 256
 _MAX_POINTERS: Final = 2_000_000
@@ -34,7 +29,26 @@ _RUN: Final = 8192
 that it would take to sort it."""
 
 
-class View:
+class Viewed(Protocol):
+    """A record as views see it. Ids are given in ascending order."""
+
+    @property
+    def name(self) -> str:
+        """The record's name."""
+
+    @property
+    def record_id(self) -> int:
+        """A number that no other record has had since the start."""
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it is none of the records any more."""
+
+
+R = TypeVar("R", bound=Viewed)
+
+
+class View(Generic[R]):
     """The records that match some patterns, and their latest rows in two orders."""
 
     __slots__ = (
@@ -51,7 +65,7 @@ class View:
     )
 
     def __init__(self) -> None:
-        self.states: list[RecordState] = []
+        self.states: list[R] = []
         self.seen = -1  # records up to this id were matched
         self.departures = 0
         self.sorted_tick = -1
@@ -59,22 +73,22 @@ class View:
         self.names_of = (-1, -1)  # as of which `seen` and `departures`
         self.rows: list[Row] = []
         self.rows_tick = -1
-        self.snapshot: list[RecordState] = []
+        self.snapshot: list[R] = []
         self.snapshot_tick = -1
 
 
-class Views:
+class Views(Generic[R]):
     """The views of a hub's records, which are given by name, oldest first."""
 
-    def __init__(self, states: dict[str, RecordState]) -> None:
+    def __init__(self, states: dict[str, R]) -> None:
         self.departures = 0
         """Counts records that were deleted."""
         self._states: Final = states
-        self._views: Final[collections.OrderedDict[tuple[str, ...], View]] = (
+        self._views: Final[collections.OrderedDict[tuple[str, ...], View[R]]] = (
             collections.OrderedDict()
         )
 
-    def view(self, patterns: PatternSet) -> View:
+    def view(self, patterns: PatternSet) -> View[R]:
         """Return the view, brought up to date."""
         view = self._find(patterns)
         for _ in self._catch_up(view, patterns):
@@ -89,9 +103,7 @@ class Views:
             view.names_of = (view.seen, view.departures)
         return view.names
 
-    def prepare(
-        self, patterns: PatternSet, order: Callable[[RecordState], int], tick: int
-    ) -> Iterator[None]:
+    def prepare(self, patterns: PatternSet, order: Callable[[R], int], tick: int) -> Iterator[None]:
         """Do in steps what `view` and sorting it would take long for."""
         view = self._find(patterns)
         yield from self._catch_up(view, patterns)
@@ -102,7 +114,7 @@ class Views:
         self._views[patterns.key] = view  # where it had to give way meanwhile
         self._views.move_to_end(patterns.key)
 
-    def _find(self, patterns: PatternSet) -> View:
+    def _find(self, patterns: PatternSet) -> View[R]:
         view = self._views.get(patterns.key)
         if view is None:
             view = self._views[patterns.key] = View()
@@ -118,13 +130,13 @@ class Views:
             _, view = self._views.popitem(last=False)
             pointers -= len(view.states)
 
-    def _catch_up(self, view: View, patterns: PatternSet) -> Iterator[None]:
+    def _catch_up(self, view: View[R], patterns: PatternSet) -> Iterator[None]:
         if not patterns.wildcards:
             self._look_up(view, patterns)
             return
         while (newest := self._newest_id()) > view.seen:
             seen, departures = view.seen, self.departures
-            matched: list[RecordState] = []
+            matched: list[R] = []
             born = self._born_after(seen)
             if patterns.matches_all:
                 matched = born
@@ -143,14 +155,14 @@ class Views:
             view.states = [state for state in view.states if not state.is_deleted]
             view.departures = self.departures
 
-    def _look_up(self, view: View, patterns: PatternSet) -> None:
+    def _look_up(self, view: View[R], patterns: PatternSet) -> None:
         newest = self._newest_id()
         if view.seen != newest or view.departures != self.departures:
             view.states = patterns.select(self._states)
             view.seen, view.departures = newest, self.departures
             view.rows_tick = view.snapshot_tick = -1
 
-    def _presort(self, view: View, order: Callable[[RecordState], int]) -> Iterator[None]:
+    def _presort(self, view: View[R], order: Callable[[R], int]) -> Iterator[None]:
         """Sort runs of a list; to merge them, as a sort of it all does, is quick."""
         states, ordered = view.states, []
         taken = list(states)  # others may sort it meanwhile: then a run would not be the next
@@ -165,7 +177,7 @@ class Views:
         newest = next(reversed(self._states.values()), None)
         return -1 if newest is None else newest.record_id
 
-    def _born_after(self, seen: int) -> list[RecordState]:
+    def _born_after(self, seen: int) -> list[R]:
         """Return the records with a greater id, which are the last ones."""
         if seen < 0:
             return list(self._states.values())

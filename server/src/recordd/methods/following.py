@@ -26,9 +26,9 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
         find_record(caller.core.hub, params.name)
-    caller.core.hub.check_readable(pattern.matches)
+    caller.core.hub.catalogue.check_readable(pattern.matches)
     if params.snapshot or params.after is not None:
-        yield from caller.core.hub.prepare_snapshot(pattern)
+        yield from caller.core.hub.catalogue.prepare_snapshot(pattern)
     return Opening(
         pattern=pattern,
         snapshot=params.snapshot,

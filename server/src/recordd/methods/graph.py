@@ -20,7 +20,9 @@ _MIN_NAME_BYTES: Final = 4
 
 def list_nodes(caller: Caller, params: NoParams) -> Listing:
     """Return every record as a node without links."""
-    return Listing(caller.core.hub.states_after(-1), _make_node, min_row_bytes=_MIN_NODE_BYTES)
+    return Listing(
+        caller.core.hub.catalogue.states_after(-1), _make_node, min_row_bytes=_MIN_NODE_BYTES
+    )
 
 
 def list_edges(caller: Caller, params: NoParams) -> Answer:
@@ -30,7 +32,7 @@ def list_edges(caller: Caller, params: NoParams) -> Answer:
 
 def list_in_order(caller: Caller, params: NoParams) -> Listing:
     """Return the names in the order in which the records came to exist."""
-    return Listing(list(caller.core.hub.names()), str, min_row_bytes=_MIN_NAME_BYTES)
+    return Listing(list(caller.core.hub.catalogue.names()), str, min_row_bytes=_MIN_NAME_BYTES)
 
 
 def _make_node(state: RecordState) -> Node:

@@ -52,7 +52,7 @@ def query_records(caller: Caller, params: Query) -> Handled:
 def _query_history(caller: Caller, query: HistoryQuery) -> Steps[Outcome]:
     """Match in steps, before the moment is taken that the answer shows; then ask."""
     handler = _query_handler(caller)
-    patterns = yield from caller.core.hub.prematch(query.patterns)
+    patterns = yield from caller.core.hub.catalogue.prematch(query.patterns)
     result = handler.query(msgspec.structs.replace(query, patterns=patterns))
     if isinstance(result, Generator):
         result = yield from result
@@ -63,7 +63,7 @@ def replay_log(caller: Caller, params: Replay) -> Steps[Outcome]:
     """Return rows in commit order."""
     handler, pattern = _query_handler(caller), compile_pattern(params.name)
     after = params.after if isinstance(params.after, int) else -1
-    yield from caller.core.hub.prepare_gap(pattern, after)
+    yield from caller.core.hub.gaps.prepare_gap(pattern, after)
     return _expect(handler.replay(params))
 
 

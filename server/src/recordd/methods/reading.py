@@ -38,8 +38,8 @@ def get_record(caller: Caller, params: Get) -> Answer:
     """Return the latest row of one record."""
     hub = caller.core.hub
     latest = find_record(hub, params.name).latest
-    if hub.damaged:
-        hub.check_readable(params.name.__eq__)
+    if hub.catalogue.damaged:
+        hub.catalogue.check_readable(params.name.__eq__)
     return Answer(latest)
 
 
@@ -48,8 +48,8 @@ def list_records(caller: Caller, params: List) -> Steps[Listing]:
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
     hub, patterns = caller.core.hub, compile_patterns(params.name)
-    yield from hub.prepare_match(patterns)
-    wanted = hub.match_after(patterns, params.after)[: params.limit]
+    yield from hub.catalogue.prepare_match(patterns)
+    wanted = hub.catalogue.match_after(patterns, params.after)[: params.limit]
     topics = hub.topics
 
     def render(item: tuple[RecordState, Row]) -> RecordInfo:
@@ -64,10 +64,10 @@ def count_records(caller: Caller, params: Count) -> Steps[Answer]:
     """Return how many records match, and how many rows they have."""
     hub, patterns = caller.core.hub, compile_patterns(params.name)
     if patterns.matches_all:
-        return Answer(Counts(records=len(hub), rows=hub.rows))
-    yield from hub.prepare_match(patterns)
+        return Answer(Counts(records=len(hub.catalogue), rows=hub.rows))
+    yield from hub.catalogue.prepare_match(patterns)
     archived = yield from hub.archive.count_rows(patterns)
-    states = hub.match(patterns)
+    states = hub.catalogue.match(patterns)
     rows = archived + sum([state.rows for state in states])
     return Answer(Counts(records=len(states), rows=rows))
 
@@ -77,7 +77,7 @@ def drain_record(caller: Caller, params: Drain) -> Answer:
     if params.limit is not None and params.limit < 0:
         raise RequestError(Reason.INVALID_PARAMS, "limit: must not be negative")
     state = find_record(caller.core.hub, params.name)
-    caller.core.hub.check_readable(params.name.__eq__)
+    caller.core.hub.catalogue.check_readable(params.name.__eq__)
     # By id, not by name: a record deleted and written again starts anew.
     rows, caller.drained[state.record_id] = state.drain(
         caller.drained.get(state.record_id, 0),
@@ -91,7 +91,7 @@ def drain_record(caller: Caller, params: Drain) -> Answer:
 
 def find_record(hub: Hub, name: str) -> RecordState:
     """Return a record's state; `not_found` where there is none."""
-    state = hub.find(name)
+    state = hub.catalogue.find(name)
     if state is None:
         raise RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")
     return state

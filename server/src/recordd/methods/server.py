@@ -100,7 +100,7 @@ def confirm_clock(caller: Caller, params: NoParams) -> Answer:
 
 def reset_counters(caller: Caller, params: NoParams) -> Steps[Answer]:
     """Count the values of every record from zero again."""
-    yield from caller.core.hub.reset_produced()
+    yield from caller.core.hub.catalogue.reset_produced()
     return Answer(WasReset(reset=True))
 
 

@@ -35,8 +35,8 @@ def list_writable(hub: Hub) -> list[str]:
 
 def _names_under(hub: Hub, rules: set[int]) -> list[str]:
     names: list[str] = []
-    for name in hub.names() if rules else ():
-        state = hub.find(name)
+    for name in hub.catalogue.names() if rules else ():
+        state = hub.catalogue.find(name)
         if state is not None and id(state.rule) in rules:
             names.append(name)
             if len(names) == _MAX_NAMES:

@@ -70,14 +70,14 @@ def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
 def delete_record(caller: Caller, params: Delete) -> DeleteRecord:
     """Delete a record and its history."""
     name = check_name(params.name)
-    _check_writable(caller.core, name, caller.core.hub.find(name))
+    _check_writable(caller.core, name, caller.core.hub.catalogue.find(name))
     return DeleteRecord(name, lambda rows: Deleted(deleted=rows))
 
 
 def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     """Delete rows of a record that are newer than a time."""
     name = check_name(params.name)
-    _check_writable(caller.core, name, caller.core.hub.find(name))
+    _check_writable(caller.core, name, caller.core.hub.catalogue.find(name))
     check_integer("newer_than", params.newer_than)
     return TrimRecord(name, params.newer_than)
 
@@ -85,7 +85,7 @@ def trim_record(caller: Caller, params: Trim) -> TrimRecord:
 def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> NewRow:
     """Return a row fit to be committed; each refusal starts with the parameter's name."""
     settings = core.settings
-    state = core.hub.find(name)
+    state = core.hub.catalogue.find(name)
     if state is None:  # a record that exists has a name that was checked
         check_name(name)
     _check_writable(core, name, state)

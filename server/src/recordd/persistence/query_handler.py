@@ -70,8 +70,8 @@ class StoredQueryHandler(QueryHandler):
 
     def _count_most_rows(self, patterns: PatternSet) -> Steps[int]:
         """Return how many rows the record has that has most; of what came since, too."""
-        yield from self._hub.prepare_match(patterns)
-        states = tuple(self._hub.match(patterns))
+        yield from self._hub.catalogue.prepare_match(patterns)
+        states = tuple(self._hub.catalogue.match(patterns))
         most = self._hub.archive.most_rows
         for start in range(0, len(states), _RECORDS_A_STEP):
             chunk = states[start : start + _RECORDS_A_STEP]
@@ -103,8 +103,8 @@ class StoredQueryHandler(QueryHandler):
         """Read a page, and say what is no longer there as a subscription would."""
         page = await self._backend.replay(PatternSet([pattern]), wanted)
         # A row may have gone while the page was read: the hub knows of it then.
-        await self._hub.wait_purged()
-        gap = self._hub.newest_gap(pattern, wanted.after)
+        await self._hub.gaps.wait_purged()
+        gap = self._hub.gaps.newest_gap(pattern, wanted.after)
         if not gap:
             return page
         return Page(page.rows, rev=page.rev, epoch=page.epoch, next=page.next, oldest_rev=gap + 1)

@@ -174,7 +174,7 @@ class Retention(RetentionReporter):
         if remembered_ms is not None:
             return remembered_ms
         now_ms = self._wall.wall_ms()
-        states = self._hub.match(compile_patterns("#"))
+        states = self._hub.catalogue.match(compile_patterns("#"))
         times = [s.latest.ts for s in states if s.latest.rev is not None and s.latest.ts <= now_ms]
         return max(times, default=None)
 
@@ -226,7 +226,7 @@ class Retention(RetentionReporter):
         self._deleted = 0
         self._targets = []  # only the writer makes and deletes records, and this is its time
         keep_latest = self._policy.keep_latest
-        for number, state in enumerate(self._hub.states_after(-1)):
+        for number, state in enumerate(self._hub.catalogue.states_after(-1)):
             if state.rows:
                 self._add_target(state.name, state.rule, now_ms, keep_latest=keep_latest)
             if number % 64 == 63:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from recordd.hub.hub import Hub
+from recordd.hub.catalogue import Catalogue
 from recordd.hub.records import ROW_BYTES, RecordState, memory_of
 from recordd.system.turns import Steps
 from recordd.writing.requests import Condition, NewRow, WriteRows
@@ -40,21 +40,21 @@ class Plan:
     """What a batch of writes will do, if it commits; nothing before `make` has come to its end."""
 
     def __init__(
-        self, writes: Iterable[WriteRows], hub: Hub, *, now_ms: int, storing: bool
+        self, writes: Iterable[WriteRows], catalogue: Catalogue, *, now_ms: int, storing: bool
     ) -> None:
         self.planned: Final[list[Planned]] = []
         self.refused: Final[list[tuple[WriteRows, RequestError]]] = []
-        self._hub: Final = hub
+        self._catalogue: Final = catalogue
         self._now_ms: Final = now_ms
         self._storing: Final = storing
-        self._rev = hub.rev
+        self._rev = catalogue.rev
         self._latest: dict[str, Row] = {}
         self._created = 0
         self._grown = 0
         self._writes: Final = list(writes)
         # Twice: a row's value is kept as it is, and in the row as answers show it.
         most = 2 * sum([write.size_bytes for write in self._writes])
-        self._is_tight: Final = hub.latest_bytes + most > hub.max_latest_bytes
+        self._is_tight: Final = catalogue.latest_bytes + most > catalogue.max_latest_bytes
 
     def make(self) -> Iterator[None]:
         """Plan one write after the other, in steps; the hub is not to change meanwhile."""
@@ -92,7 +92,7 @@ class Plan:
         return rows
 
     def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
-        state = self._hub.find(name)
+        state = self._catalogue.find(name)
         latest = self._latest.get(name) or (None if state is None else state.latest)
         if ts is None:
             # The record's own clock never runs backwards: a write without ts must become
@@ -112,18 +112,18 @@ class Plan:
     def _is_stored(self, name: str, state: RecordState | None) -> bool:
         if not self._storing:
             return False
-        rule = self._hub.rules.rule_for(name) if state is None else state.rule
+        rule = self._catalogue.rules.rule_for(name) if state is None else state.rule
         return rule.persist
 
     def _find_latest(self, name: str) -> Row | None:
         if row := self._latest.get(name):
             return row
-        state = self._hub.find(name)
+        state = self._catalogue.find(name)
         return None if state is None else state.latest
 
     def _check_condition(self, condition: Condition) -> None:
         name, if_rev, where = condition
-        if if_rev and not self._is_stored(name, self._hub.find(name)):
+        if if_rev and not self._is_stored(name, self._catalogue.find(name)):
             refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
             raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
         latest = self._find_latest(name)
@@ -137,7 +137,7 @@ class Plan:
             raise RequestError(Reason.CONFLICT, refusal)
 
     def _check_room(self, items: list[NewRow]) -> None:
-        room = self._hub.max_records - len(self._hub) - self._created
+        room = self._catalogue.max_records - len(self._catalogue) - self._created
         if room >= len(items):
             return
         new: set[str] = set()
@@ -146,7 +146,9 @@ class Plan:
                 new.add(name)
             if len(new) > room:
                 where = f"records[{index}]: " if len(items) > 1 else ""
-                refusal = f"{where}there are {self._hub.max_records} records, which is the limit"
+                refusal = (
+                    f"{where}there are {self._catalogue.max_records} records, which is the limit"
+                )
                 raise RequestError(Reason.OVERLOADED, refusal)
 
     def _check_memory(self, items: list[NewRow]) -> None:
@@ -155,18 +157,18 @@ class Plan:
         So the same values have room when they are loaded at the next start.
         """
         growth = sum([self._growth_of(name, value, ts) for name, value, ts in items])
-        hub = self._hub
-        if growth > 0 and hub.latest_bytes + self._grown + growth > hub.max_latest_bytes:
-            taken = hub.latest_bytes + self._grown
-            text = f"max_latest_bytes: latest values take {taken} of {hub.max_latest_bytes} bytes"
+        catalogue = self._catalogue
+        taken, most = catalogue.latest_bytes + self._grown, catalogue.max_latest_bytes
+        if growth > 0 and taken + growth > most:
+            text = f"max_latest_bytes: latest values take {taken} of {most} bytes"
             raise RequestError(Reason.OVERLOADED, text)
         self._grown += growth
 
     def _growth_of(self, name: str, value: bytes, ts: int | None) -> int:
         size = ROW_BYTES + 2 * len(value) + len(name.encode()) + _BODY_BYTES
-        state, planned = self._hub.find(name), self._latest.get(name)
+        state, planned = self._catalogue.find(name), self._latest.get(name)
         if state is None:
-            is_single = self._hub.rules.rule_for(name).capacity == 1
+            is_single = self._catalogue.rules.rule_for(name).capacity == 1
             return size - memory_of(planned) if planned is not None and is_single else size
         if len(state.buffer) != state.buffer.maxlen:
             return size

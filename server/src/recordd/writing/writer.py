@@ -199,7 +199,7 @@ class Writer:
 
     async def _commit_writes(self, writes: list[WriteRows]) -> None:
         storing = self._backend is not None
-        plan = Plan(writes, self._hub, now_ms=_now_ms(), storing=storing)
+        plan = Plan(writes, self._hub.catalogue, now_ms=_now_ms(), storing=storing)
         await self._turns.run(plan.make())
         for write, refusal in plan.refused:
             write.settle(refusal)
@@ -249,7 +249,7 @@ class Writer:
             await self._commit_deletion(item)
 
     async def _commit_trim(self, trim: TrimRecord) -> None:
-        state = self._hub.find(trim.name)
+        state = self._hub.catalogue.find(trim.name)
         is_stored = trim.name in self._hub.archive
         if state is not None:
             is_stored = is_stored or (state.rule.persist and self._backend is not None)
@@ -277,7 +277,7 @@ class Writer:
             forget_record(self._hub, state.name)
 
     async def _commit_deletion(self, deletion: DeleteRecord) -> None:
-        state = self._hub.find(deletion.name)
+        state = self._hub.catalogue.find(deletion.name)
         rows = self._hub.archive.rows_of(deletion.name)
         is_stored = rows > 0
         if state is not None:

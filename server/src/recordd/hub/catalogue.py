@@ -1,0 +1,261 @@
+"""The catalogue: every record with its latest value and metadata, in memory, as of one moment.
+
+`rev` is the newest commit of that moment, within `epoch`. Every row, deletions too, is one
+`tick`: the order of events, also for transient records, which have no rev.
+
+Only the writer's task changes it, through the hub; everybody reads it without waiting. All of
+it is synchronous, so whoever reads sees one moment. `take` runs once for each row that is
+committed, so the counters are plain attributes and nobody is called for them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import secrets
+from collections.abc import Callable, Iterator, KeysView, Sequence
+from operator import attrgetter
+from typing import Final
+
+from recordd.config.rules import RuleTable
+from recordd.extending.backend import DamagedStorage, LoadedRecord
+from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
+from recordd.hub.topic import Topic
+from recordd.hub.views import Views
+from recordd.system.turns import Steps
+from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.patterns import Pattern, PatternSet
+from recordd_protocol.rows import Row
+
+__all__ = ["LAST_CHANGE", "Catalogue"]
+
+LAST_CHANGE: Final = attrgetter("changed")
+_LATEST_ORDER: Final = attrgetter("latest.order")
+_RECORD_ID: Final = attrgetter("record_id")
+
+
+class Catalogue:
+    """The records by name and by id, their counts, and views of those that match patterns."""
+
+    def __init__(self, rules: RuleTable, *, max_records: int, max_latest_bytes: int) -> None:
+        self.rules: Final = rules
+        self.max_records: Final = max_records
+        self.max_latest_bytes: Final = max_latest_bytes
+        self.tick = 0
+        self.rev = 0
+        self.epoch = secrets.token_hex(8)  # storage, where there is one, brings its own
+        self.rows = 0
+        """Persisted rows of all records."""
+        self.transients = 0
+        """Records whose latest row storage knows nothing of."""
+        self.latest_bytes = 0
+        """Memory of the latest and the buffered rows of all records."""
+        self.replaced_bytes = 0
+        """Memory of all rows that were a latest one and are no more, since the start."""
+        self.by_change: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
+        """The records by their latest change, oldest first."""
+        self.damaged: Final[dict[str, DamagedStorage]] = {}
+        """Records whose latest value cannot be read: it is refused until there is another."""
+        self._states: Final[dict[str, RecordState]] = {}
+        self._unborn: Final[dict[str, Unborn]] = {}
+        self._views: Final = Views(self._states)
+        self._next_id = 0
+        self._reset_tick = -1
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def find(self, name: str) -> RecordState | None:
+        """Return the record's state, or None where it does not exist."""
+        return self._states.get(name)
+
+    def names(self) -> KeysView[str]:
+        """Return the names of all records, oldest first."""
+        return self._states.keys()
+
+    @property
+    def departures(self) -> int:
+        """How many records were deleted since the start."""
+        return self._views.departures
+
+    def check_readable(self, names: Callable[[str], bool]) -> None:
+        """Refuse to show latest values, where one that is meant cannot be read.
+
+        Raises:
+            RequestError: `unavailable`, with the record, the page and what to do.
+        """
+        for name, damage in self.damaged.items():
+            if names(name):
+                text = f"the latest value of record {name!r} cannot be read ({damage.message})"
+                raise RequestError(Reason.UNAVAILABLE, f"{text}; 'recordctl set' gives a new one")
+
+    def states_after(self, record_id: int) -> list[RecordState]:
+        """Return the records with a greater id, by id."""
+        states = list(self._states.values())
+        first = bisect.bisect_right(states, record_id, key=_RECORD_ID)
+        return states[first:] if first else states
+
+    def match(self, patterns: PatternSet) -> list[RecordState]:
+        """Return the records that match, in no particular order; not to be changed."""
+        return self._views.view(patterns).states
+
+    def prematch(self, patterns: PatternSet) -> Steps[PatternSet]:
+        """Match in steps; return patterns that know of every record there is now."""
+        if patterns.matches_all or not patterns.wildcards:
+            return patterns
+        yield from self.prepare_match(patterns)
+        return patterns.with_known(self._views.names(patterns), self._states)
+
+    def match_after(self, patterns: PatternSet, record_id: int) -> list[RecordState]:
+        """Return the records with a greater id that match, by id."""
+        if patterns.matches_all:
+            return self.states_after(record_id)
+        matching = set(self.match(patterns))
+        if len(matching) < len(self) // 16:
+            return sorted([s for s in matching if s.record_id > record_id], key=_RECORD_ID)
+        return [state for state in self.states_after(record_id) if state in matching]
+
+    def prepare_match(self, patterns: PatternSet) -> Iterator[None]:
+        """Do in steps what `match` would take long for."""
+        return self._views.prepare(patterns, _LATEST_ORDER, -1)
+
+    def prepare_latest(self, patterns: PatternSet) -> Iterator[None]:
+        """Do in steps what `latest` would take long for."""
+        return self._views.prepare(patterns, _LATEST_ORDER, self.tick)
+
+    def prepare_snapshot(self, pattern: Pattern) -> Iterator[None]:
+        """Do in steps what `snapshot` of a topic would take long for."""
+        if pattern.is_exact:
+            return iter(())
+        return self._views.prepare(PatternSet([pattern]), LAST_CHANGE, self.tick)
+
+    def latest(self, patterns: PatternSet) -> list[Row]:
+        """Return the latest row of each record that matches, by (`ts`, `rev`).
+
+        The list is shared, and stays as it is: callers do not change it.
+        """
+        view = self._views.view(patterns)
+        if view.rows_tick != self.tick:
+            # Sorting the states in place leaves the list nearly sorted for the next time.
+            view.states.sort(key=_LATEST_ORDER)
+            view.rows = [state.latest for state in view.states]
+            view.rows_tick = view.sorted_tick = self.tick
+        return view.rows
+
+    def snapshot(self, topic: Topic) -> list[RecordState]:
+        """Return the records that match, oldest change first; shared."""
+        if topic.pattern.is_exact:
+            state = self._states.get(topic.pattern.text)
+            return [] if state is None else [state]
+        view = self._views.view(topic.patterns)
+        if view.snapshot_tick != self.tick:
+            view.snapshot = sorted(view.states, key=LAST_CHANGE)
+            view.snapshot_tick = self.tick
+        return view.snapshot
+
+    def reset_produced(self) -> Iterator[None]:
+        """Count from zero, in steps, what each record was given; nothing came, nothing to do."""
+        tick = self.tick
+        if tick == self._reset_tick:
+            return
+        for number, state in enumerate(self.states_after(-1)):
+            state.reset_counts()
+            if number % 256 == 255:
+                yield
+        self._reset_tick = tick
+
+    def note_consumed(self, rows: Sequence[Row], readers: int = 1) -> None:
+        """Count rows that so many readers got."""
+        states = self._states
+        for row in rows:
+            if (state := states.get(row.name)) is not None:
+                state.consumed += readers
+
+    def note_dropped(self, name: str, updates: int) -> None:
+        """Count updates that a reader was told it did not get, with one of this record."""
+        if (state := self._states.get(name)) is not None:
+            state.dropped += updates
+
+    def expect(self, rows: Sequence[Row]) -> list[RecordState | Unborn]:
+        """Return the record of each row that is about to be taken.
+
+        A record that its row will make is stood in for, and inherits what is found out of it.
+        """
+        self._unborn.clear()
+        states, unborn = self._states, self._unborn
+        records: list[RecordState | Unborn] = []
+        for row in rows:
+            name = row.name
+            record = states.get(name) or unborn.get(name)
+            if record is None:
+                record = unborn[name] = Unborn(name)
+            records.append(record)
+        return records
+
+    def take(self, row: Row) -> None:
+        """Make a committed row visible; a record comes to exist with its first row."""
+        self.tick += 1
+        if row.rev is not None:
+            self.rev = row.rev
+            self.rows += 1
+        state = self._states.get(row.name)
+        if state is None:
+            state = self._add(row, 0 if row.rev is None else 1)
+            state.changed = self.tick
+        else:
+            previous, memory = state.latest, state.memory
+            state.take(row)
+            self.latest_bytes += state.memory - memory
+            if state.latest is row:
+                if self.damaged:
+                    self.damaged.pop(row.name, None)
+                self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
+                state.changed = self.tick
+                self.by_change.move_to_end(row.name)
+
+    def remove(self, state: RecordState, rev: int | None) -> None:
+        """Forget a record, which commit `rev` has deleted; None where storage does not know it."""
+        name = state.name
+        self.tick += 1
+        if rev is not None:
+            self.rev = rev
+        self.rows -= state.rows
+        self.replaced_bytes += memory_of(state.latest)
+        self.latest_bytes -= state.memory
+        self.transients -= state.latest.rev is None
+        del self._states[name], self.by_change[name]
+        self.damaged.pop(name, None)
+        state.is_deleted = True
+        self._views.departures += 1
+
+    def forget_rows(self, state: RecordState, rows: int, newest_rev: int) -> None:
+        """Count rows of a record that storage has deleted."""
+        self.rows -= rows
+        state.rows -= rows
+        state.purged_rev = max(state.purged_rev, newest_rev)
+
+    def restore(self, records: Sequence[LoadedRecord]) -> None:
+        """Take the records as they were found at start; each is one change, in order of rev."""
+        for record in records:
+            state = self._add(record.latest, record.rows)
+            self.rows += record.rows
+            state.purged_rev = record.purged_rev
+            if record.damage is not None:
+                self.damaged[state.name] = record.damage
+                self.latest_bytes -= state.memory
+                state.forget_buffered()
+        for state in sorted(self._states.values(), key=lambda state: state.latest.rev or 0):
+            self.tick += 1
+            state.changed = self.tick
+            self.by_change.move_to_end(state.name)
+
+    def _add(self, latest: Row, rows: int) -> RecordState:
+        rule = self.rules.rule_for(latest.name)
+        state = RecordState(self._next_id, latest.name, rule, latest, rows)
+        if (unborn := self._unborn.pop(latest.name, None)) is not None:
+            state.topics, state.topics_version = unborn.topics, unborn.topics_version
+        self._states[latest.name] = self.by_change[latest.name] = state
+        self.latest_bytes += state.memory
+        self._next_id += 1
+        self.transients += latest.rev is None
+        return state

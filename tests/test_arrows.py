@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,8 +67,8 @@ ARROWS = {
         "system",
     },
     "signals": {"config", "system"},
-    "http": {"transports", "core", "config"},
-    "transports": {"session", "core", "connections", "config", "system"},
+    "http": {"transports", "methods", "core", "config"},
+    "transports": {"session", "methods", "core", "connections", "config", "system"},
     "session": {
         "methods",
         "following",
@@ -78,7 +79,16 @@ ARROWS = {
         "extending",
         "system",
     },
-    "methods": {"following", "core", "writing", "hub", "extending", "config", "system"},
+    "methods": {
+        "following",
+        "core",
+        "writing",
+        "hub",
+        "connections",
+        "extending",
+        "config",
+        "system",
+    },
     "following": {"hub", "outgoing", "extending", "system"},
     "persistence/sqlite": {"persistence", "extending", "system"},
     "persistence": {"core", "writing", "hub", "extending", "config", "system"},
@@ -106,6 +116,7 @@ def imports_of(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def imports_by_file(package: str) -> dict[Path, set[str]]:
     files = sorted((SOURCES[package] / package).rglob("*.py"))
     assert files, package

@@ -17,7 +17,7 @@ from msgspec import Raw
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
 from recordd_protocol.aimx_params import READERS, Follow, unwrap
-from recordd_protocol.dialect import Call, Malformed
+from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.mending import FLAW, UNREADABLE, mend
@@ -226,7 +226,7 @@ class _ReqCall(_AimxCall):
     def max_reply_bytes(self) -> int:
         return self._dialect.max_reply_bytes
 
-    def answer(self, result: object) -> bytes:
+    def answer(self, result: Result) -> bytes:
         return self._dialect.encode_reply(self._id, _render(result, self.params))
 
     def refuse(self, error: RequestError) -> bytes:
@@ -244,7 +244,7 @@ class _SubCall(_AimxCall):
         self._dialect: Final = dialect
         self._id: Final = id
 
-    def answer(self, result: object) -> bytes | None:
+    def answer(self, result: Result) -> bytes | None:
         if self._dialect.framing is Framing.LINE:
             return None
         return b'{"t":"subscribed","sub":"%d"}' % self._id
@@ -263,14 +263,14 @@ class _UnansweredCall(_AimxCall):
 
     wants_answer = False
 
-    def answer(self, result: object) -> None:
+    def answer(self, result: Result) -> None:
         """Say nothing."""
 
     def refuse(self, error: RequestError) -> None:
         """Say nothing."""
 
 
-def _render(result: object, params: object) -> bytes:
+def _render(result: Result, params: object) -> bytes:
     """Render a result in AimX's shape; values are spliced."""
     if type(result) is bytes:
         return result

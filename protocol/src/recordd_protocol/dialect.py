@@ -8,20 +8,24 @@ in `recordd.core`, before the one that claims everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Page, Row
 
-__all__ = ["ENVELOPE_BYTES", "Call", "Dialect", "EventEncoder", "Malformed"]
+__all__ = ["ENVELOPE_BYTES", "Call", "Dialect", "EventEncoder", "Malformed", "Result"]
 
 ENVELOPE_BYTES: Final = 4096
 """What an answer has beside its rows, at most: the caller's id, which may be long, and a page's
 `next`. Rows that take so much less than the limit of a reply fit into one."""
+
+
+Result = Row | Page | msgspec.Struct | Sequence[Any] | Mapping[str, Any] | int | bytes | None
+"""What a call can be answered with; bytes are JSON text already, None is for who wants none."""
 
 
 class Malformed(NamedTuple):
@@ -81,11 +85,8 @@ class Call(Protocol):
     def wants_answer(self) -> bool:
         """Whether the caller waits for the outcome; False for a notification."""
 
-    def answer(self, result: object) -> bytes | None:
-        """Encode the result; one over the reply limit becomes the refusal `too_large`.
-
-        Bytes are JSON text already.
-        """
+    def answer(self, result: Result) -> bytes | None:
+        """Encode the result; one over the reply limit becomes the refusal `too_large`."""
 
     def refuse(self, error: RequestError) -> bytes | None:
         """Encode the refusal."""

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from recordd_protocol.dialect import Call, Malformed
+from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
@@ -132,7 +132,7 @@ class _JsonRpcCall:
     def wants_answer(self) -> bool:
         return bool(self._id)
 
-    def answer(self, result: object) -> bytes | None:
+    def answer(self, result: Result) -> bytes | None:
         if not self._id:
             return self._deliver(None)
         if type(result) is Row:  # spliced in one step: it is what is asked for most
@@ -328,7 +328,7 @@ def _flaw_of_id(raw: bytes) -> str | None:
     return "id: too long" if len(raw) > _MAX_ID_BYTES else None
 
 
-def _render(result: object) -> bytes:
+def _render(result: Result) -> bytes:
     """Render a result; rows are spliced, never encoded again."""
     if type(result) is bytes:
         return result

@@ -24,14 +24,16 @@ from recordd.following.feeder import Feeder
 from recordd.following.open_subscriptions import OpenSubscriptions
 from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
+from recordd.methods.calling import go_through
 from recordd.methods.dispatch import Binding, methods_of
-from recordd.methods.gate import FULL_GRANTS
+from recordd.methods.gate import FULL_GRANTS, Grants
 from recordd.methods.listing import Listing
-from recordd.methods.outcome import Answer, Handled, Later, Outcome, Result
+from recordd.methods.outcome import Answer, Handled, Later, Outcome
+from recordd.methods.peer import Peer
 from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
 from recordd.system.turns import TURN_S, Work
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
-from recordd_protocol.dialect import Call, Malformed
+from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Page
@@ -51,11 +53,12 @@ _NO_CALLS: Final = (bytes, Malformed)
 @contextlib.asynccontextmanager
 async def open_session(
     core: Core,
-    peer: str,
+    peer: Peer,
     sender: Sender,
     framing: Framing,
     connection: Connection,
     *,
+    grants: Grants = FULL_GRANTS,
     idle_timeout_ms: int | None = None,
 ) -> AsyncIterator[Session]:
     """Run a session whose messages leave through `sender`; at the end, send what is left.
@@ -70,7 +73,7 @@ async def open_session(
     outbox = Outbox(limits, sender, core.waiting)
     with connection.scope, core.connections.watch(outbox, connection):
         async with trio.open_nursery() as nursery:
-            session = Session(core, nursery, peer, outbox, framing)
+            session = Session(core, nursery, outbox, framing, peer=peer, grants=grants)
             nursery.start_soon(outbox.run)
             idling = trio.CancelScope()
             if idle_timeout_ms is not None:
@@ -88,7 +91,14 @@ class Session:
     """The state of one connection above its transport."""
 
     def __init__(
-        self, core: Core, nursery: trio.Nursery, peer: str, outbox: Outbox, framing: Framing
+        self,
+        core: Core,
+        nursery: trio.Nursery,
+        outbox: Outbox,
+        framing: Framing,
+        *,
+        peer: Peer,
+        grants: Grants,
     ) -> None:
         self.core: Final = core
         self.peer: Final = peer
@@ -99,13 +109,13 @@ class Session:
         self._dialects: Final = [(dialect.claims, dialect.decode) for dialect in dialects[:-1]]
         self._methods: Final = methods_of(core.extensions)
         self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
-        self._caller: Final = Caller(core, self._subscriptions, FULL_GRANTS)
+        self._caller: Final = Caller(core, peer, grants, self._subscriptions)
         self._nursery: Final = nursery
         self._active_at = trio.current_time()
         self._waiting: Final = core.waiting
         self._counts: Final = core.request_counts
         self._pending_writes = 0
-        self._pending_queries = 0
+        self._pending_queries: Final = self._caller.queries
         self._queries: Final = trio.CapacityLimiter(core.parallel_queries)
         self._settled: Final = trio.lowlevel.ParkingLot()
 
@@ -138,7 +148,7 @@ class Session:
         `refusal` is why the last message could not be read, in the dialect of last resort.
         """
         self.close()
-        while self._pending_writes or self._pending_queries:
+        while self._pending_writes or len(self._pending_queries):
             await self._settled.park()
         if refusal is not None:
             self._counts.refused += 1
@@ -151,7 +161,7 @@ class Session:
         with scope:
             while (rest_s := self._active_at + timeout_s - trio.current_time()) > 0:
                 await trio.sleep(rest_s)
-                if self._pending_writes or self._pending_queries or len(self._subscriptions):
+                if self._pending_writes or len(self._pending_queries) or len(self._subscriptions):
                     self._active_at = trio.current_time()
             logger.debug("%s: closed: idle for %g s", self.peer, timeout_s)
             self.core.connections.end_idle(connection)
@@ -159,7 +169,7 @@ class Session:
     def close(self) -> None:
         """End the subscriptions; no further pages will be asked for."""
         self._subscriptions.close_all()
-        self.core.snapshots.drop_of(self._caller)
+        self._caller.close()
 
     def _decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
         """Decode a message in the dialect that it says it is written in."""
@@ -243,12 +253,7 @@ class Session:
 
     async def _go_on(self, call: Call, work: Work[Outcome]) -> None:
         try:
-            await self.core.turns.next()
-            while not work.advance():
-                if self.core.connections.is_stopping:
-                    raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
-                await self.core.turns.next()
-            waiting = self._take(call, work.result)
+            waiting = self._take(call, await go_through(self.core, work))
         except Exception as error:
             self._refuse(call, error)
         else:
@@ -322,7 +327,7 @@ class Session:
             # The writer has not settled it yet: `put` returns without letting others run.
             self._pending_writes += 1
 
-    def _settle_write(self, call: Call, outcome: object) -> None:
+    def _settle_write(self, call: Call, outcome: Result | RequestError) -> None:
         self._pending_writes -= 1
         if isinstance(outcome, RequestError):
             self._refuse(call, outcome)
@@ -336,7 +341,7 @@ class Session:
         if self._waiting.size > self._waiting.max_bytes:
             self._check_room_for_answer()
         if binding.is_query:
-            self._check_room_for_query()
+            self._pending_queries.check_room()
             self._caller.max_reply_bytes = call.max_reply_bytes
 
     def _check_room_for_answer(self) -> None:
@@ -344,18 +349,8 @@ class Session:
             text = f"max_waiting_bytes: {self._waiting.size} bytes wait to be taken"
             raise RequestError(Reason.OVERLOADED, text)
 
-    def _check_room_for_query(self) -> None:
-        limit = self.core.settings.max_pending_queries
-        if self._pending_queries >= limit:
-            text = f"max_pending_queries: {limit} are pending on this connection: wait for one"
-            raise RequestError(Reason.OVERLOADED, text)
-        if self._counts.pending_queries >= self.core.settings.max_pending_queries_total:
-            text = f"max_pending_queries_total: {self._counts.pending_queries} are pending"
-            raise RequestError(Reason.OVERLOADED, text)
-
     def _begin_query(self, call: Call, query: Later) -> None:
-        self._pending_queries += 1
-        self._counts.pending_queries += 1
+        self._pending_queries.begin()
         self._nursery.start_soon(self._run_query, call, query)
 
     async def _run_query(self, call: Call, query: Later) -> None:
@@ -369,8 +364,7 @@ class Session:
             self._refuse(call, error)
         finally:
             query.close()  # cancelled before its turn it would never have been awaited
-            self._pending_queries -= 1
-            self._counts.pending_queries -= 1
+            self._pending_queries.end()
             self._settled.unpark_all()
 
     async def _send_result(self, call: Call, result: Result) -> None:

@@ -6,10 +6,10 @@ import math
 
 import trio
 
-from recordd.core import Core
 from recordd.http.head import Head
 from recordd.http.responses import Response
 from recordd.http.routing import Resource
+from recordd.methods.caller import Caller
 from tests.core_in_memory import CoreInMemory, configure, running_core
 from tests.server.http.asking import ask, ask_raw
 
@@ -30,7 +30,7 @@ async def test_a_head_that_takes_too_long_ends_the_connection_without_an_answer(
 async def test_the_answer_is_made_and_sent_outside_the_deadline_of_the_head(
     core: CoreInMemory,
 ) -> None:
-    async def tell_deadline(head: Head, core: Core) -> Response:
+    async def tell_deadline(head: Head, caller: Caller) -> Response:
         return Response(200, b"%a" % trio.current_effective_deadline())
 
     answer = await ask(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import h11
 import pytest
 
-from recordd.core import Core
 from recordd.http.head import Head
 from recordd.http.responses import BadRequest, Response
 from recordd.http.routes import ROUTES
 from recordd.http.routing import Resource, Upgrade, choose
+from recordd.methods.caller import Caller
 from tests.core_in_memory import CoreInMemory, configure
 from tests.server.http.asking import ask
 
@@ -21,7 +21,7 @@ def head(method: str, target: str, **headers: str) -> Head:
     return Head(h11.Request(method=method, target=target, headers=list(fields.items())), b"")
 
 
-async def echo(head: Head, core: Core) -> Response:
+async def echo(head: Head, caller: Caller) -> Response:
     return Response(201, head.method.encode(), headers=(("X-Own", "1"),))
 
 

@@ -13,6 +13,9 @@ from recordd.core import Core
 from recordd.http.head import Head, read_head
 from recordd.http.responses import BadRequest, Response, encode_response, make_refusal
 from recordd.http.routing import Resource, Routes, Upgrade, answer, choose
+from recordd.methods.caller import Caller
+from recordd.methods.gate import FULL_GRANTS
+from recordd.transports.peers import find_peer
 from recordd.transports.sending import linger, send_all_or_give_up
 
 __all__ = ["refuse_port", "serve_port"]
@@ -27,7 +30,8 @@ async def serve_port(stream: trio.SocketStream, core: Core, routes: Routes) -> N
         return
     if head is None:
         return
-    reply = await _reply_to(head, core, routes)
+    caller = Caller(core, find_peer(stream, "http"), FULL_GRANTS)
+    reply = await _reply_to(head, caller, routes)
     if isinstance(reply, Upgrade):
         await reply.take_over(stream, head.raw, core)
     else:
@@ -39,10 +43,10 @@ async def refuse_port(stream: trio.SocketStream, core: Core, reason: str) -> Non
     await _send_last(stream, make_refusal(BadRequest(503, reason)), core.settings)
 
 
-async def _reply_to(head: Head, core: Core, routes: Routes) -> Response | Upgrade:
+async def _reply_to(head: Head, caller: Caller, routes: Routes) -> Response | Upgrade:
     try:
-        route = choose(head, routes, core.settings)
-        return await answer(route, head, core) if isinstance(route, Resource) else route
+        route = choose(head, routes, caller.core.settings)
+        return await answer(route, head, caller) if isinstance(route, Resource) else route
     except BadRequest as error:
         return make_refusal(error)
 

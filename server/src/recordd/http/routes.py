@@ -7,27 +7,27 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from recordd.core import Core
 from recordd.http.head import Head
 from recordd.http.responses import BadRequest, Response
 from recordd.http.routing import Resource, Routes, Upgrade
+from recordd.methods.caller import Caller
 from recordd.transports.websocket import serve_websocket
 from recordd_protocol import PROTOCOL_VERSION
 
 __all__ = ["ROUTES"]
 
 
-async def show_health(head: Head, core: Core) -> Response:
+async def show_health(head: Head, caller: Caller) -> Response:
     """Answer that the daemon serves."""
     health = {
         "status": "ok",
-        "clients": core.admission.statistics().connections,
-        "uptime_secs": int(core.uptime_s),
+        "clients": caller.core.admission.statistics().connections,
+        "uptime_secs": int(caller.core.uptime_s),
     }
     return Response(200, msgspec.json.encode(health))
 
 
-async def show_version(head: Head, core: Core) -> Response:
+async def show_version(head: Head, caller: Caller) -> Response:
     """Answer which AimX is spoken: AimDB's browser apps ask before they connect."""
     return Response(200, msgspec.json.encode({"aimx": PROTOCOL_VERSION}))
 

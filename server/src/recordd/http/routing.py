@@ -11,11 +11,13 @@ from recordd.config.settings import Settings
 from recordd.core import Core
 from recordd.http.head import Head
 from recordd.http.responses import BadRequest, Response
+from recordd.methods.caller import Caller
 
 __all__ = ["Resource", "Responder", "Routes", "Upgrade", "answer", "choose"]
 
-Responder = Callable[[Head, Core], Awaitable[Response]]
-"""Answers a request of one method at one path; refuses with `BadRequest`."""
+Responder = Callable[[Head, Caller], Awaitable[Response]]
+"""Answers a request of one method at one path; refuses with `BadRequest`. What it asks of the
+daemon it calls as the peer, with `call_method`."""
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -69,16 +71,16 @@ def choose(head: Head, routes: Routes, settings: Settings) -> Resource | Upgrade
     raise BadRequest(404, f"there is {_list(list(routes))}")
 
 
-async def answer(resource: Resource, head: Head, core: Core) -> Response:
+async def answer(resource: Resource, head: Head, caller: Caller) -> Response:
     """Return the answer of a resource; cancelled, its responder was.
 
     Raises:
         BadRequest: what the responder refuses.
     """
-    shared = head.share_with(core.settings.allowed_origins, resource.methods)
+    shared = head.share_with(caller.core.settings.allowed_origins, resource.methods)
     if head.method == "OPTIONS":
         return Response(200, b"", headers=shared)
-    response = await resource.responders[head.method](head, core)
+    response = await resource.responders[head.method](head, caller)
     return msgspec.structs.replace(response, headers=(*shared, *response.headers))
 
 

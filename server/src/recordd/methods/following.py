@@ -22,6 +22,7 @@ __all__ = ["HANDLERS"]
 
 def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
     """Say what is to be followed; the session opens it and answers."""
+    caller.need_subscriptions()
     check_integer("after", params.after)
     pattern = compile_pattern(params.name)
     if isinstance(params, Follow) and params.must_exist and pattern.is_exact:
@@ -41,7 +42,7 @@ def subscribe(caller: Caller, params: Subscribe) -> Steps[Opening]:
 
 def unsubscribe(caller: Caller, params: Unsubscribe) -> Answer:
     """End a subscription of this connection."""
-    if not caller.subscriptions.close(params.subscription):
+    if not caller.need_subscriptions().close(params.subscription):
         text = f"there is no subscription {params.subscription[:100]!r} on this connection"
         raise RequestError(Reason.NOT_FOUND, text)
     return Answer(Unsubscribed())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final, Protocol, final, runtime_checkable
+from collections.abc import Awaitable
+from typing import Final, Protocol, final, runtime_checkable
 
 import msgspec
 
@@ -11,12 +11,9 @@ from recordd.following.opening import Opening
 from recordd.methods.listing import Listing
 from recordd.system.turns import Steps
 from recordd.writing.requests import WriteRequest
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.dialect import Result
 
-__all__ = ["Answer", "Handled", "Later", "Outcome", "Result"]
-
-Result = Row | Page | msgspec.Struct | Sequence[Any] | Mapping[str, Any] | bytes
-"""What a dialect can render; bytes are JSON text already."""
+__all__ = ["Answer", "Handled", "Later", "Outcome"]
 
 
 @final

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import trio
 
 from recordd.connections.admission import Admission
+from recordd.transports.peers import find_address
 
 __all__ = ["serve_connections"]
 
@@ -61,7 +62,7 @@ async def serve_connections(
             refusing -= 1
 
     async def guard(stream: trio.SocketStream) -> None:
-        address = _address_of(stream)
+        address = find_address(stream)
         if (reason := admission.refuse(address)) is not None:
             await turn_away(stream, reason)
             return
@@ -101,15 +102,6 @@ class _Acceptor:
         if now - self._logged_at >= _LOG_EVERY_S:
             self._logged_at = now
             logger.error("connections wait to be accepted: %s", error.strerror)
-
-
-def _address_of(stream: trio.SocketStream) -> str | None:
-    """Return the peer's address; None of a Unix socket, and of a peer that has left."""
-    try:
-        name = stream.socket.getpeername()
-    except OSError:
-        return None
-    return str(name[0]) if isinstance(name, tuple) else None
 
 
 async def _contain(serve: Server, stream: trio.SocketStream) -> None:

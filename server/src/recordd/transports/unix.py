@@ -19,6 +19,7 @@ from recordd.config.settings import ConfigurationError, refusal_to_use
 from recordd.core import Core
 from recordd.session import Session, open_session
 from recordd.system.file_lock import LockTaken, take_lock
+from recordd.transports.peers import find_peer
 from recordd.transports.sending import (
     COPIED_BYTES,
     linger,
@@ -82,7 +83,7 @@ async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
     sender, connection = _LineSender(stream), _UnixConnection(stream)
     idle_ms = core.settings.unix_idle_timeout_ms
     async with open_session(
-        core, "unix", sender, Framing.LINE, connection, idle_timeout_ms=idle_ms
+        core, find_peer(stream, "unix"), sender, Framing.LINE, connection, idle_timeout_ms=idle_ms
     ) as session:
         refusal = await _receive_lines(stream, session)
         await session.finish(refusal)

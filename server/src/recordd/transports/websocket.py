@@ -12,8 +12,10 @@ import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
+from recordd.methods.peer import Peer
 from recordd.session import Session, open_session
 from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
+from recordd.transports.peers import find_peer
 from recordd.transports.sending import (
     COPIED_BYTES,
     PIECE_BYTES,
@@ -54,7 +56,7 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
             shared = _SharedStream(stream, head, core)
             connection = await _shake_hands(nursery, shared, core)
             if connection is not None:
-                await _converse(connection, shared, core)
+                await _converse(connection, shared, core, find_peer(stream, "websocket"))
             nursery.cancel_scope.cancel()
     except* _DEPARTURES as gone:
         # The library's own task answers a ping that crossed our close, and may not; and the
@@ -63,7 +65,7 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
 
 
 async def _converse(
-    connection: trio_websocket.WebSocketConnection, stream: _SharedStream, core: Core
+    connection: trio_websocket.WebSocketConnection, stream: _SharedStream, core: Core, peer: Peer
 ) -> None:
     """Carry messages between the connection and a session until either is done."""
     close_code, refusal = _CLOSE_NORMAL, None
@@ -73,7 +75,7 @@ async def _converse(
     stream.find_fault = lambda: _find_fault(connection)
     idle_ms = core.settings.idle_timeout_ms
     async with open_session(
-        core, "websocket", sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
+        core, peer, sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
     ) as session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_ping, connection, stream, session, watched)

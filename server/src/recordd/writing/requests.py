@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from recordd.hub.records import ROW_BYTES
+from recordd_protocol.dialect import Result
+from recordd_protocol.errors import RequestError
 from recordd_protocol.rows import Row
 
 __all__ = [
@@ -34,7 +36,7 @@ class Condition(NamedTuple):
     where: str = ""
 
 
-Outcome = Callable[[object], None]
+Outcome = Callable[[Result | RequestError], None]
 """Takes what a request came to: its result, or the RequestError that refused it."""
 
 
@@ -47,7 +49,7 @@ class QueuedRequest:
         self.deliver: Outcome = _discard
         self.is_settled = False
 
-    def settle(self, outcome: object) -> None:
+    def settle(self, outcome: Result | RequestError) -> None:
         """Hand the outcome to who waits for it."""
         assert not self.is_settled, "a request has one outcome"
         self.is_settled = True
@@ -66,7 +68,7 @@ class WriteRows(QueuedRequest):
     def __init__(
         self,
         items: list[NewRow],
-        to_result: Callable[[list[Row]], object],
+        to_result: Callable[[list[Row]], Result],
         *,
         conditions: Sequence[Condition] = (),
     ) -> None:
@@ -82,7 +84,7 @@ class DeleteRecord(QueuedRequest):
 
     __slots__ = ("name", "size_bytes", "to_result")
 
-    def __init__(self, name: str, to_result: Callable[[int], object]) -> None:
+    def __init__(self, name: str, to_result: Callable[[int], Result]) -> None:
         super().__init__()
         self.name: Final = name
         self.to_result: Final = to_result
@@ -104,5 +106,5 @@ class TrimRecord(QueuedRequest):
 WriteRequest = WriteRows | DeleteRecord | TrimRecord
 
 
-def _discard(outcome: object) -> None:
+def _discard(outcome: Result | RequestError) -> None:
     """Stand in until a session says where the outcome goes."""

@@ -161,3 +161,8 @@ async def closing_all(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     finally:
         for backend in opened:
             await backend.close()
+
+
+def names(folder: Path) -> set[str]:
+    """Return what is in a folder."""
+    return {path.name for path in folder.iterdir()}

@@ -61,7 +61,7 @@ class Followed:
         topic = self.hub.topics.follow(compile_pattern("#"))
         encoder = JsonRpcEvents("s1", Framing.LINE, 1 << 20)
         self.stream = Stream(
-            self.hub, topic, self.outbox, encoder, counters=Counters(), every=every
+            self.hub.catalogue, topic, self.outbox, encoder, counters=Counters(), every=every
         )
 
     def commit(self, *names: str) -> None:
@@ -73,8 +73,8 @@ def test_replaying_ends_live_when_nothing_is_left() -> None:
     followed = Followed()
     phase = ReplayingPhase(ByTick(0, 0))
     followed.commit("a", "b")
-    assert phase.feed(followed.stream) is phase
-    live = phase.feed(followed.stream)
+    assert phase.feed(followed.stream, followed.hub) is phase
+    live = phase.feed(followed.stream, followed.hub)
     assert isinstance(live, LivePhase)
     assert live.untold == 0
 
@@ -83,8 +83,8 @@ def test_a_phase_without_room_goes_nowhere() -> None:
     followed = Followed()
     followed.commit("a", *"bcdef")
     phase = ReplayingPhase(ByTick(0, 0))
-    assert phase.feed(followed.stream) is phase
-    assert phase.feed(followed.stream) is None
+    assert phase.feed(followed.stream, followed.hub) is phase
+    assert phase.feed(followed.stream, followed.hub) is None
 
 
 @pytest.mark.parametrize(("every", "expected"), [(True, ReadingPhase), (False, ConflatingPhase)])
@@ -94,7 +94,7 @@ def test_who_is_behind_the_backlog_reads_or_is_conflated(
     followed = Followed(every=every, backlog_bytes=0)
     followed.commit("a")
     followed.commit("b")
-    assert isinstance(ReplayingPhase(ByTick(0, 0)).feed(followed.stream), expected)
+    assert isinstance(ReplayingPhase(ByTick(0, 0)).feed(followed.stream, followed.hub), expected)
 
 
 def test_who_resumes_reads_up_to_the_opening_and_is_conflated_from_there() -> None:
@@ -102,12 +102,12 @@ def test_who_resumes_reads_up_to_the_opening_and_is_conflated_from_there() -> No
     followed.commit("a")
     followed.commit("b")
     followed.stream.promise_all()
-    reading = ReplayingPhase(ByRev(0, 0)).feed(followed.stream)
+    reading = ReplayingPhase(ByRev(0, 0)).feed(followed.stream, followed.hub)
     assert isinstance(reading, ReadingPhase)
     for name in "cd":
         followed.commit(name)
-    replaying = reading.take(Page([], rev=2, epoch="e"), followed.stream)
-    assert isinstance(replaying.feed(followed.stream), ConflatingPhase)
+    replaying = reading.take(Page([], rev=2, epoch="e"), followed.stream, followed.hub)
+    assert isinstance(replaying.feed(followed.stream, followed.hub), ConflatingPhase)
 
 
 def test_a_page_is_taken_as_far_as_there_is_room_and_the_rest_asked_for_again() -> None:
@@ -115,7 +115,9 @@ def test_a_page_is_taken_as_far_as_there_is_room_and_the_rest_asked_for_again() 
     followed.commit(*"abcdefgh")
     rows = [Row(name, b"1", 1, rev) for rev, name in enumerate("abcdefgh", 1)]
     reading = ReadingPhase(ByRev(0, 0))
-    following = reading.take(Page(rows, rev=8, epoch="e", next="cursor"), followed.stream)
+    following = reading.take(
+        Page(rows, rev=8, epoch="e", next="cursor"), followed.stream, followed.hub
+    )
     assert isinstance(following, ReplayingPhase)
     assert following._position == ByRev(ROOM, ROOM)
     assert followed.stream.page_rows == 16
@@ -125,7 +127,7 @@ def test_behind_a_whole_page_reading_goes_on_at_its_cursor() -> None:
     followed = Followed(every=True)
     followed.commit("a", "b")
     page = Page([Row("a", b"1", 1, 1)], rev=2, epoch="e", next="cursor")
-    following = ReadingPhase(ByRev(0, 0)).take(page, followed.stream)
+    following = ReadingPhase(ByRev(0, 0)).take(page, followed.stream, followed.hub)
     assert isinstance(following, ReplayingPhase)
     assert following._position == ByRev(1, "cursor")
 
@@ -137,12 +139,12 @@ def test_a_value_that_found_no_room_is_put_though_those_behind_it_have_changed()
     captured = phases.Captured(hub.catalogue.snapshot(followed.stream.topic), hub.catalogue.tick)
     phase = OpeningPhase(captured, ByTick(hub.catalogue.tick, hub.rev))
     assert phase.values == 6
-    assert phase.feed(followed.stream) is phase
+    assert phase.feed(followed.stream, followed.hub) is phase
     assert phase.values == 2
     followed.commit("e", "f")
     followed.sender.open(100)
     followed.outbox.flush_nowait()
-    assert isinstance(phase.feed(followed.stream), ReplayingPhase)
+    assert isinstance(phase.feed(followed.stream, followed.hub), ReplayingPhase)
     followed.outbox.flush_nowait()
     *_, last = followed.sender.taken
     assert (b'"name":"e"' in last, b'"last":true' in last) == (True, True)

@@ -112,7 +112,7 @@ def test_who_missed_more_deletions_than_can_be_matched_starts_afresh_but_by_name
 def test_deletions_past_the_limit_may_have_been_of_any_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recordd.hub.tombstones.MAX_DELETIONS", 2)
+    monkeypatch.setattr("recordd.hub.hub.MAX_DELETIONS", 2)
     hub = make_hub()
     for n, name in enumerate("abc"):
         hub.publish([Row(name, b"1", 1, 2 * n + 1)])

@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from recordd.extending.points import QueryHandler
-from recordd.following.followed_hub import FollowedHub
+from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
 from recordd.outgoing.outbox import Outbox
 from recordd.system.turns import Turns

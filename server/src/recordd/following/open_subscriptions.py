@@ -6,8 +6,8 @@ import itertools
 from typing import Final
 
 from recordd.following.feeder import Feeder
-from recordd.following.followed_hub import FollowedHub
 from recordd.following.opening import Opening
+from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
 from recordd.outgoing.outbox import Outbox
 from recordd.system.counters import Counters

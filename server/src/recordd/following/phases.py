@@ -43,32 +43,57 @@ it with, as behind late rows of transient records. So it resyncs instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 
 from recordd.following.stream import MAX_PAGE_ROWS, MIN_PAGE_ROWS, Filling, Stream
+from recordd.hub.catalogue import Catalogue
 from recordd.hub.changes import Change, ChangeLog
+from recordd.hub.gaps import Gaps
 from recordd.hub.tombstones import Tombstone
+from recordd.hub.topic_index import TopicIndex
 from recordd_protocol.rows import Page, Row
 
 __all__ = [
     "TRANSITIONS",
     "ByRev",
     "ByTick",
+    "Captured",
     "ClosedPhase",
     "ConflatingPhase",
+    "FollowedHub",
     "LivePhase",
     "OpeningPhase",
     "Phase",
     "ReadingPhase",
     "ReplayingPhase",
-    "fall_behind",
+    "oldest_rev",
     "resync",
 ]
 
 _MANY_UPDATES: Final = 64
 """To put so many takes some 0.2 ms."""
+
+
+class FollowedHub(Protocol):
+    """The parts of the hub that following asks, without the whole that takes commits."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The current values, and the position that they are of."""
+
+    @property
+    def changes(self) -> ChangeLog:
+        """What has changed since a position."""
+
+    @property
+    def gaps(self) -> Gaps:
+        """What storage may lack."""
+
+    @property
+    def topics(self) -> TopicIndex:
+        """Who is told of a commit."""
 
 
 class ByTick(msgspec.Struct, frozen=True):
@@ -110,14 +135,14 @@ class Captured:
         """Be done with the first that is left."""
         self._next += 1
 
-    def put(self, stream: Stream) -> tuple[Sequence[Row], bool]:
+    def put(self, stream: Stream, hub: FollowedHub) -> tuple[Sequence[Row], bool]:
         """Put rows as updates while there is room; return them and whether any change is done.
 
         Each change that has become another is missed: the newer one is counted by itself.
         """
         filling, left = stream.begin_filling(), len(self)
         while self:
-            row = self.look(stream.changes)
+            row = self.look(hub.changes)
             if row is None:
                 stream.account.miss_one()
             elif not filling.take(row):
@@ -143,7 +168,7 @@ class _Phase:
         """Tell whether much may be put with one step, at this tick of the hub."""
         return False
 
-    def feed(self, stream: Stream) -> Phase | None:
+    def feed(self, stream: Stream, hub: FollowedHub) -> Phase | None:
         """Put what there is room for; return the phase to go on in, None without room."""
         raise AssertionError("only a phase that is fed is asked")
 
@@ -169,10 +194,10 @@ class OpeningPhase(_Phase):
         """Tell whether many are left."""
         return len(self._captured) > _MANY_UPDATES
 
-    def feed(self, stream: Stream) -> Phase | None:
+    def feed(self, stream: Stream, hub: FollowedHub) -> Phase | None:
         """Put values; the last is marked as that."""
         filling = stream.begin_filling()
-        while (row := self._held or self._take_next(stream.changes)) is not None:
+        while (row := self._held or self._take_next(hub.changes)) is not None:
             self._held = row
             if not filling.take(row):
                 break
@@ -213,21 +238,21 @@ class ReplayingPhase(_Phase):
         position = self._position
         return isinstance(position, ByRev) or tick - position.tick > _MANY_UPDATES
 
-    def feed(self, stream: Stream) -> Phase | None:
+    def feed(self, stream: Stream, hub: FollowedHub) -> Phase | None:
         """Put what the backlog has; where it has nothing more, go live."""
         position = self._position
         if isinstance(position, ByRev):
-            return self._enter_backlog(position, stream)
+            return self._enter_backlog(position, stream, hub)
         if position.tick == stream.catalogue.tick:
-            return _go_live(stream)
-        return self._put_backlog(position, stream)
+            return _go_live(stream, hub)
+        return self._put_backlog(position, stream, hub)
 
-    def _put_backlog(self, position: ByTick, stream: Stream) -> Phase | None:
-        rows = stream.changes.backlog.rows_after(position.tick)
+    def _put_backlog(self, position: ByTick, stream: Stream, hub: FollowedHub) -> Phase | None:
+        rows = hub.changes.backlog.rows_after(position.tick)
         if rows is None:
             return _leave_backlog(position, stream)
         account, topic = stream.account, stream.topic
-        matches, takes = topic.pattern.matches, stream.topics.takes
+        matches, takes = topic.pattern.matches, hub.topics.takes
         base_tick, transients_until = account.base_tick, account.transients_until
         filling = stream.begin_filling()
         tick, rev, updates, transients = position.tick, position.rev, 0, 0
@@ -246,9 +271,9 @@ class ReplayingPhase(_Phase):
         stream.put(filling.rows)
         return self if tick > position.tick else None
 
-    def _enter_backlog(self, position: ByRev, stream: Stream) -> Phase:
+    def _enter_backlog(self, position: ByRev, stream: Stream, hub: FollowedHub) -> Phase:
         """Turn a position by rev into one by tick; or read on, or conflate."""
-        catalogue, backlog, account = stream.catalogue, stream.changes.backlog, stream.account
+        catalogue, backlog, account = stream.catalogue, hub.changes.backlog, stream.account
         rev = position.rev
         tick = catalogue.tick if rev >= catalogue.rev else backlog.find_tick(rev)
         if tick is None:
@@ -258,7 +283,7 @@ class ReplayingPhase(_Phase):
         elif backlog.covers(account.transients_until):
             tick = min(tick, account.transients_until)
         else:
-            return _patch(ByTick(tick, rev), stream)
+            return _patch(ByTick(tick, rev), stream, hub)
         self._position = ByTick(tick, rev)
         return self
 
@@ -272,17 +297,17 @@ class ReadingPhase(_Phase):
     def __init__(self, position: ByRev) -> None:
         self.position: Final = position
 
-    def has_gap(self, stream: Stream) -> bool:
+    def has_gap(self, stream: Stream, hub: FollowedHub) -> bool:
         """Tell whether storage may lack what is owed."""
-        return bool(stream.gaps.newest_gap(stream.topic.pattern, self.position.rev))
+        return bool(hub.gaps.newest_gap(stream.topic.pattern, self.position.rev))
 
-    def take(self, page: Page, stream: Stream) -> Phase:
+    def take(self, page: Page, stream: Stream, hub: FollowedHub) -> Phase:
         """Put rows of a page, as many as there is room for, at least one.
 
         The others are asked for again: to keep them would hold a page for each slow reader.
         """
-        if self.has_gap(stream):
-            return resync(stream)
+        if self.has_gap(stream, hub):
+            return resync(stream, hub)
         rows = page.rows[: max(1, _count_fitting(page.rows, stream.begin_filling()))]
         stream.page_rows = min(max(2 * len(rows), MIN_PAGE_ROWS), MAX_PAGE_ROWS)
         stream.put(rows)
@@ -310,11 +335,11 @@ class PatchingPhase(_Phase):
         """Tell whether many are left."""
         return len(self._captured) > _MANY_UPDATES
 
-    def feed(self, stream: Stream) -> Phase | None:
+    def feed(self, stream: Stream, hub: FollowedHub) -> Phase | None:
         """Put the rows, then replay."""
         if not self._captured:
             return ReplayingPhase(self._then)
-        _, has_come_further = self._captured.put(stream)
+        _, has_come_further = self._captured.put(stream, hub)
         return self if has_come_further else None
 
 
@@ -337,24 +362,24 @@ class ConflatingPhase(_Phase):
         """Tell whether many are left, or are to be looked for."""
         return self.is_looking or len(self._captured) > _MANY_UPDATES
 
-    def feed(self, stream: Stream) -> Phase | None:
+    def feed(self, stream: Stream, hub: FollowedHub) -> Phase | None:
         """Put the rows; then look for what has changed meanwhile."""
         if not self._captured:
-            return self._capture(stream)
-        rows, has_come_further = self._captured.put(stream)
+            return self._capture(stream, hub)
+        rows, has_come_further = self._captured.put(stream, hub)
         if rows:
             self._rev = rows[-1].rev or self._rev
         return self if has_come_further else None
 
-    def _capture(self, stream: Stream) -> Phase:
+    def _capture(self, stream: Stream, hub: FollowedHub) -> Phase:
         """Note which records have changed; where none has, it has caught up."""
-        found = stream.changes.changes_after(self._tick, stream.topic)
+        found = hub.changes.changes_after(self._tick, stream.topic)
         if found is None:
-            return resync(stream)
+            return resync(stream, hub)
         changes = [change for change in found if not self._was_told(change, stream)]
         stream.account.settle_conflated(stream.topic.published, len(changes))
         if not changes:
-            return _go_live(stream)
+            return _go_live(stream, hub)
         self._tick = stream.catalogue.tick
         self._captured = Captured(changes, self._tick)
         return self
@@ -410,30 +435,24 @@ TRANSITIONS: Final[Mapping[type[Phase], frozenset[type[Phase]]]] = {
 """From which phase to which others; to `ClosedPhase` from each. See the head of the module."""
 
 
-def resync(stream: Stream) -> OpeningPhase:
+def resync(stream: Stream, hub: FollowedHub) -> OpeningPhase:
     """Tell that updates are lost, and begin with the current values, with nothing owed."""
     catalogue = stream.catalogue
     states = catalogue.snapshot(stream.topic)
-    stream.put_resync(len(states))
+    stream.put_resync(oldest_rev=oldest_rev(stream, hub), values=len(states))
     stream.begin_account()
     return OpeningPhase(Captured(states, catalogue.tick), ByTick(catalogue.tick, catalogue.rev))
 
 
-def fall_behind(stream: Stream, *, is_slow: bool) -> ReplayingPhase | ConflatingPhase:
-    """Return where to go on from the live stream, just before the commit that found no room.
-
-    One large commit makes no slow reader: who had taken all before gets all of it.
-    """
-    position = ByTick(*stream.changes.before_commit)
-    if is_slow and not stream.every:
-        return ConflatingPhase(position)
-    return ReplayingPhase(position)
+def oldest_rev(stream: Stream, hub: FollowedHub) -> int:
+    """Return the rev from which on the topic's history is whole."""
+    return hub.gaps.newest_gap(stream.topic.pattern, 0) + 1
 
 
-def _go_live(stream: Stream) -> LivePhase | OpeningPhase:
+def _go_live(stream: Stream, hub: FollowedHub) -> LivePhase | OpeningPhase:
     missed = stream.account.left_out(stream.topic.published)
     if missed and stream.every:
-        return resync(stream)  # there may be no next update to tell it with
+        return resync(stream, hub)  # there may be no next update to tell it with
     return LivePhase(missed)
 
 
@@ -451,12 +470,12 @@ def _leave_backlog(position: ByTick | ByRev, stream: Stream) -> Phase:
     return ReadingPhase(position) if is_stored else ReplayingPhase(position)
 
 
-def _patch(position: ByTick, stream: Stream) -> PatchingPhase | OpeningPhase:
+def _patch(position: ByTick, stream: Stream, hub: FollowedHub) -> PatchingPhase | OpeningPhase:
     """Have the newest rows put of which neither the backlog nor storage has the older ones."""
     account = stream.account
-    changes = stream.changes.transients_after(account.transients_until, stream.topic)
+    changes = hub.changes.transients_after(account.transients_until, stream.topic)
     if changes is None:
-        return resync(stream)
+        return resync(stream, hub)
     account.settle_transients(stream.standing(), put=len(changes))
     return PatchingPhase(Captured(changes, stream.catalogue.tick), position)
 

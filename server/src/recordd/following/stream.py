@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from recordd.following.accounting import Account, Standing
-from recordd.following.followed_hub import FollowedHub
+from recordd.hub.catalogue import Catalogue
 from recordd.hub.topic import Topic
 from recordd.outgoing.outbox import Outbox, Room
 from recordd.system.counters import Counters
@@ -57,17 +57,14 @@ class Stream:
         "_outbox",
         "account",
         "catalogue",
-        "changes",
         "every",
-        "gaps",
         "page_rows",
         "topic",
-        "topics",
     )
 
     def __init__(
         self,
-        hub: FollowedHub,
+        catalogue: Catalogue,
         topic: Topic,
         outbox: Outbox,
         encoder: EventEncoder,
@@ -76,10 +73,7 @@ class Stream:
         every: bool,
     ) -> None:
         """Begin at the present moment, with nothing owed."""
-        self.catalogue: Final = hub.catalogue
-        self.changes: Final = hub.changes
-        self.gaps: Final = hub.gaps
-        self.topics: Final = hub.topics
+        self.catalogue: Final = catalogue
         self.topic: Final = topic
         self.every: Final = every
         """Whether no update may be left out that the hub or storage still has."""
@@ -107,10 +101,6 @@ class Stream:
         """Gather rows for the room that there is now."""
         return Filling(self._outbox.room, is_empty=self._outbox.is_empty)
 
-    def oldest_rev(self) -> int:
-        """Return the rev from which on the topic's history is whole."""
-        return self.gaps.newest_gap(self.topic.pattern, 0) + 1
-
     def put(self, rows: Sequence[Row]) -> None:
         """Put updates, the first with how many were left out before it."""
         if not rows:
@@ -128,14 +118,16 @@ class Stream:
         self._encoder.advance(len(rows))
         self.catalogue.note_consumed(rows)
 
-    def put_resync(self, values: int) -> None:
+    def put_resync(self, *, oldest_rev: int, values: int) -> None:
         """Tell that updates are lost, and that so many current values come next.
+
+        From `oldest_rev` on the history is whole.
 
         It is put whether there is room or not: it is short, and who has no room needs it most.
         """
         catalogue = self.catalogue
         messages = self._encoder.encode_resync(
-            rev=catalogue.rev, epoch=catalogue.epoch, oldest_rev=self.oldest_rev(), values=values
+            rev=catalogue.rev, epoch=catalogue.epoch, oldest_rev=oldest_rev, values=values
         )
         self._put(messages, len(messages))
         self._encoder.advance(1)

@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 from recordd.following.accounting import Standing
-from recordd.following.followed_hub import FollowedHub
 from recordd.following.opening import Opening
 from recordd.following.phases import (
     TRANSITIONS,
@@ -23,12 +22,14 @@ from recordd.following.phases import (
     ByTick,
     Captured,
     ClosedPhase,
+    ConflatingPhase,
+    FollowedHub,
     LivePhase,
     OpeningPhase,
     Phase,
     ReadingPhase,
     ReplayingPhase,
-    fall_behind,
+    oldest_rev,
     resync,
 )
 from recordd.following.stream import Stream
@@ -80,7 +81,7 @@ class Subscription:
         self._outbox: Final = outbox
         self._on_behind: Final = on_behind
         self._stream: Final = Stream(
-            hub, self.topic, outbox, encoder, counters=counters, every=opening.every
+            hub.catalogue, self.topic, outbox, encoder, counters=counters, every=opening.every
         )
         self._phase: Phase = self._choose_start(opening)
 
@@ -113,7 +114,7 @@ class Subscription:
     def has_gap(self) -> bool:
         """Whether storage may lack what it is to read: it is to start afresh."""
         phase = self._phase
-        return isinstance(phase, ReadingPhase) and phase.has_gap(self._stream)
+        return isinstance(phase, ReadingPhase) and phase.has_gap(self._stream, self._hub)
 
     @property
     def page_cursor(self) -> int | str | None:
@@ -136,8 +137,8 @@ class Subscription:
             values=phase.values if isinstance(phase, OpeningPhase) else 0,
         )
         if self.is_resync:
-            oldest_rev = self._stream.oldest_rev()
-            return msgspec.structs.replace(answer, resync=True, oldest_rev=oldest_rev)
+            whole_from = oldest_rev(self._stream, self._hub)
+            return msgspec.structs.replace(answer, resync=True, oldest_rev=whole_from)
         return answer
 
     def has_room(self, updates: int) -> bool:
@@ -167,7 +168,7 @@ class Subscription:
         """
         has_come_further = False
         while self._phase.is_fed and not self._outbox.is_closed:
-            phase = self._phase.feed(self._stream)
+            phase = self._phase.feed(self._stream, self._hub)
             if phase is None:
                 break
             has_come_further = True
@@ -180,7 +181,7 @@ class Subscription:
         phase = self._phase
         if not isinstance(phase, ReadingPhase):
             return  # closed meanwhile
-        self._enter(phase.take(page, self._stream))
+        self._enter(phase.take(page, self._stream, self._hub))
         if self.is_opening:
             self._send_values()
         else:
@@ -189,7 +190,7 @@ class Subscription:
     def start_afresh(self) -> None:
         """Tell that updates are lost, and begin with the current values."""
         if not isinstance(self._phase, ClosedPhase):
-            self._enter(resync(self._stream))
+            self._enter(resync(self._stream, self._hub))
             self._send_values()
 
     def close(self) -> None:
@@ -211,13 +212,13 @@ class Subscription:
             changes = catalogue.snapshot(self.topic) if opening.snapshot else ()
             return _open(Captured(changes, tick), ByTick(tick, rev))
         is_foreign = opening.epoch not in (None, catalogue.epoch) or after_rev > rev
-        if is_foreign or stream.gaps.newest_gap(opening.pattern, after_rev):
+        if is_foreign or self._hub.gaps.newest_gap(opening.pattern, after_rev):
             self.is_resync = True
             stream.note_resync()
             return _open(Captured(catalogue.snapshot(self.topic), tick), ByTick(tick, rev))
         stream.promise_all()
         # They have no history: what is current opens the stream, and is followed from here.
-        transients = stream.changes.transients_after(-1, self.topic) or ()
+        transients = self._hub.changes.transients_after(-1, self.topic) or ()
         return _open(Captured(transients, tick), ByRev(after_rev, after_rev))
 
     def _enter(self, phase: Phase) -> None:
@@ -239,7 +240,10 @@ class Subscription:
         base = Standing(tick, rev, topic.published - updates, topic.transients_before)
         stream.begin_account(base, missed=self.unreported)
         self.unreported = 0
-        self._enter(fall_behind(stream, is_slow=self._outbox.is_behind))
+        position = ByTick(tick, rev)
+        # One large commit makes no slow reader: who had taken all before gets all of it.
+        is_slow = self._outbox.is_behind and not stream.every
+        self._enter(ConflatingPhase(position) if is_slow else ReplayingPhase(position))
         self._on_behind(self)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from recordd.config.rules import RuleTable
-from recordd.extending.backend import Loaded, Purged
+from recordd.extending.backend import MAX_DELETIONS, Loaded, Purged
 from recordd.hub.archive import Archive
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.changes import ChangeLog
@@ -46,7 +46,7 @@ class Hub:
         )
         self.archive: Final = Archive()
         self.topics: Final = TopicIndex(rules.is_ring)
-        self._tombstones: Final = Tombstones()
+        self._tombstones: Final = Tombstones(MAX_DELETIONS)
         self.changes: Final = ChangeLog(
             self.catalogue, self._tombstones, self.topics, backlog_bytes=backlog_bytes
         )

@@ -1,6 +1,6 @@
 """Deletions that are remembered by name: who was away is told of them, or that some are forgotten.
 
-They are as many as `MAX_DELETIONS`, of each name the newest. What is forgotten may have been of
+They are bounded, of each name the newest. What is forgotten may have been of
 any record, so up to it (`forgotten_tick`, `forgotten_rev`) nobody's history is known to be whole.
 """
 
@@ -10,7 +10,6 @@ import collections
 from collections.abc import Container, Iterable
 from typing import Final
 
-from recordd.extending.backend import MAX_DELETIONS
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row, RowKind
 
@@ -41,7 +40,8 @@ class Tombstone:
 class Tombstones:
     """The deletions, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_names: int) -> None:
+        self._max_names: Final = max_names
         self.forgotten_tick = 0
         self.forgotten_rev = 0
         self._by_name: Final[collections.OrderedDict[str, Tombstone]] = collections.OrderedDict()
@@ -50,7 +50,7 @@ class Tombstones:
         """Remember a deletion, the newest of its name; forget the oldest past the limit."""
         self._by_name[tombstone.name] = tombstone
         self._by_name.move_to_end(tombstone.name)
-        if len(self._by_name) > MAX_DELETIONS:
+        if len(self._by_name) > self._max_names:
             _, forgotten = self._by_name.popitem(last=False)
             self.forgotten_tick = forgotten.changed
             self.forgotten_rev = max(self.forgotten_rev, forgotten.rev or 0)

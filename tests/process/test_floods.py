@@ -256,13 +256,15 @@ def test_no_signal_but_those_to_stop_ends_the_daemon(start_daemon: StartDaemon) 
 
         daemon = start_daemon(RECORDD_CONFIG=config.name)
         assert daemon.process is not None
-        hang_up('log_level = "debug"\nmax_records = 5\n')
-        wait_for_log(daemon, "not before a restart: max_records")
+        hang_up('log_level = "debug"\nmax_records = 5\n[backend]\nreaders = 4\n')
+        wait_for_log(daemon, "not before a restart: max_records, readers")
         with Wire(daemon.socket_path) as wire:
             wire.send(b'{"t":"nonsense"}')
             wait_for_log(daemon, "malformed")
         hang_up("max_records = no")
         wait_for_log(daemon, "SIGHUP: nothing changes")
+        hang_up("[backend]\nreaders = 0\n")
+        wait_for_log(daemon, "[backend] readers: Expected `int` >= 1")
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             daemon.process.send_signal(number)
             wait_for_log(daemon, number.name)

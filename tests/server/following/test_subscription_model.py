@@ -25,7 +25,7 @@ from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBacken
 from recordd.following.opening import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
-from recordd.session import make_subscriptions
+from recordd.session.session import make_subscriptions
 from recordd.writing.requests import DeleteRecord, WriteRows
 from recordd_protocol.dialect import Call
 from recordd_protocol.framing import Framing

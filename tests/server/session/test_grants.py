@@ -9,7 +9,7 @@ import trio
 
 from recordd.methods.gate import Grants
 from recordd.methods.peer import Peer
-from recordd.session import open_session
+from recordd.session.session import open_session
 from recordd_protocol.framing import Framing
 from tests.core_in_memory import CoreInMemory
 from tests.wire import request

@@ -16,11 +16,11 @@ import pytest
 import trio
 import trio_websocket
 
-from recordd import session
 from recordd.core import Core
 from recordd.http.port import serve_port
 from recordd.http.routes import ROUTES
 from recordd.persistence.memory import MemoryBackend
+from recordd.session import session
 from recordd.transports.frames import join_frames
 from recordd.transports.websocket import _SharedStream
 from recordd.writing.requests import WriteRows

@@ -1,23 +1,23 @@
-"""Calling a method from anywhere: HTTP, a test, another front; and the pieces that all share."""
+"""Calling a method from anywhere: HTTP, a test, another front."""
 
 from __future__ import annotations
 
 import msgspec
 import trio
 
-from recordd.core import Core
 from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import methods_of
 from recordd.methods.listing import Listing
-from recordd.methods.outcome import Answer, Handled, Later, Outcome
+from recordd.methods.long_work import go_through
+from recordd.methods.outcome import Answer, Handled, Later
 from recordd.system.turns import Work
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
 from recordd_protocol.dialect import Result
-from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.errors import RequestError
 
-__all__ = ["call_method", "go_through"]
+__all__ = ["call_method"]
 
 
 async def call_method(
@@ -67,20 +67,6 @@ async def _finish(caller: Caller, handled: Handled, max_reply_bytes: int) -> Res
         case steps:
             outcome = await go_through(caller.core, Work(steps))
             return await _finish(caller, outcome, max_reply_bytes)
-
-
-async def go_through(core: Core, work: Work[Outcome]) -> Outcome:
-    """Go on with long work, a turn at a time, and return what it came to.
-
-    Raises:
-        RequestError: what the work refuses; `unavailable` when the daemon stops meanwhile.
-    """
-    await core.turns.next()
-    while not work.advance():
-        if core.connections.is_stopping:
-            raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
-        await core.turns.next()
-    return work.result
 
 
 async def _await_query(caller: Caller, query: Later) -> Result:

@@ -17,7 +17,7 @@ import trio
 
 from recordd.config.settings import ConfigurationError, refusal_to_use
 from recordd.core import Core
-from recordd.session import Session, open_session
+from recordd.session.session import Session, open_session
 from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.peers import find_peer
 from recordd.transports.sending import (

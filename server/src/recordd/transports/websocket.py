@@ -13,7 +13,7 @@ from wsproto.utilities import LocalProtocolError
 
 from recordd.core import Core
 from recordd.methods.peer import Peer
-from recordd.session import Session, open_session
+from recordd.session.session import Session, open_session
 from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
 from recordd.transports.peers import find_peer
 from recordd.transports.sending import (

@@ -9,7 +9,6 @@ time, a query of the history, runs in a task of its own and holds nothing up.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -24,15 +23,19 @@ from recordd.following.feeder import Feeder
 from recordd.following.open_subscriptions import OpenSubscriptions
 from recordd.following.opening import Opening
 from recordd.methods.caller import Caller
-from recordd.methods.calling import go_through
 from recordd.methods.dispatch import Binding, methods_of
 from recordd.methods.gate import FULL_GRANTS, Grants
 from recordd.methods.listing import Listing
+from recordd.methods.long_work import go_through
 from recordd.methods.outcome import Answer, Handled, Later, Outcome
 from recordd.methods.peer import Peer
 from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
+from recordd.session.idleness import wait_idle
+from recordd.session.own_writes import OwnWrites
+from recordd.session.queries import Queries
+from recordd.session.replies import Replies
 from recordd.system.turns import TURN_S, Work
-from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
+from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRows
 from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -77,8 +80,7 @@ async def open_session(
             nursery.start_soon(outbox.run)
             idling = trio.CancelScope()
             if idle_timeout_ms is not None:
-                idle_s = idle_timeout_ms / 1000
-                nursery.start_soon(session.watch_idleness, idle_s, connection, idling)
+                nursery.start_soon(session.end_idle, idle_timeout_ms / 1000, connection, idling)
             try:
                 yield session
             finally:
@@ -110,14 +112,28 @@ class Session:
         self._methods: Final = methods_of(core.extensions)
         self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, peer, grants, self._subscriptions)
-        self._nursery: Final = nursery
-        self._active_at = trio.current_time()
         self._waiting: Final = core.waiting
         self._counts: Final = core.request_counts
-        self._pending_writes = 0
-        self._pending_queries: Final = self._caller.queries
-        self._queries: Final = trio.CapacityLimiter(core.parallel_queries)
+        self._replies: Final = Replies(
+            outbox,
+            peer,
+            core.request_counts,
+            page_rows=core.settings.page_rows,
+            max_reply_bytes=core.settings.max_reply_bytes,
+            one_renders=core.one_renders,
+        )
         self._settled: Final = trio.lowlevel.ParkingLot()
+        self._writes: Final = OwnWrites(core.queue, self._replies, self._settled)
+        self._queries: Final = Queries(
+            nursery,
+            outbox,
+            self._replies,
+            self._caller.queries,
+            parallel=core.parallel_queries,
+            settled=self._settled,
+        )
+        self.active_at = trio.current_time()
+        """When something last came."""
 
     async def receive(self, messages: Sequence[bytes]) -> None:
         """Handle messages in order and send the answers that are ready.
@@ -126,14 +142,14 @@ class Session:
         answers. Cancelled, the requests handled so far have had or will have their effect,
         the others none.
         """
-        self._active_at = trio.current_time()
+        self.active_at = trio.current_time()
         self.outbox.hold()
         clock = time.perf_counter
         turn_ends = clock() + TURN_S
         for message in messages:
             for call in self._decode(message):
                 if isinstance(call, _NO_CALLS):
-                    self._note_no_call(call)
+                    self._take_no_call(call)
                 elif (waiting := self._begin(call)) is not None:
                     await self._wait(waiting)
                 if clock() > turn_ends:
@@ -148,21 +164,23 @@ class Session:
         `refusal` is why the last message could not be read, in the dialect of last resort.
         """
         self.close()
-        while self._pending_writes or len(self._pending_queries):
+        while self._has_pending:
             await self._settled.park()
         if refusal is not None:
             self._counts.refused += 1
-            self._send(self._last_resort.refuse_message(refusal))
+            self._replies.put(self._last_resort.refuse_message(refusal))
 
-    async def watch_idleness(
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is followed, or a request is still to be answered."""
+        return self._has_pending or len(self._subscriptions) > 0
+
+    async def end_idle(
         self, timeout_s: float, connection: Connection, scope: trio.CancelScope
     ) -> None:
         """Stop reading from a peer that neither asks nor follows for so long; then end."""
         with scope:
-            while (rest_s := self._active_at + timeout_s - trio.current_time()) > 0:
-                await trio.sleep(rest_s)
-                if self._pending_writes or len(self._pending_queries) or len(self._subscriptions):
-                    self._active_at = trio.current_time()
+            await wait_idle(self, timeout_s)
             logger.debug("%s: closed: idle for %g s", self.peer, timeout_s)
             self.core.connections.end_idle(connection)
 
@@ -171,6 +189,10 @@ class Session:
         self._subscriptions.close_all()
         self._caller.close()
 
+    @property
+    def _has_pending(self) -> bool:
+        return self._writes.pending > 0 or len(self._caller.queries) > 0
+
     def _decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
         """Decode a message in the dialect that it says it is written in."""
         for claims, decode in self._dialects:
@@ -178,13 +200,11 @@ class Session:
                 return decode(message)
         return self._decode_by_last_resort(message)
 
-    def _note_no_call(self, item: Malformed | bytes) -> None:
+    def _take_no_call(self, item: Malformed | bytes) -> None:
         if isinstance(item, bytes):
             self.outbox.put(item)
-            return
-        self._counts.refused += 1
-        logger.debug("%s: malformed: %a", self.peer, item.text[:200])
-        self._send(item.reply)
+        else:
+            self._replies.refuse_malformed(item)
 
     async def _wait(self, waiting: Awaitable[T]) -> T:
         """Wait in the middle of the messages; answers that are ready leave meanwhile."""
@@ -203,13 +223,13 @@ class Session:
             binding = self._methods[call.method]
             params = binding.admit(self._caller, call.params)
             if not binding.is_write:
-                if self._pending_writes:
+                if self._writes.pending:
                     return self._begin_read_later(call, binding, params)
                 if binding.is_query or self._waiting.size > self._waiting.max_bytes:
                     self._check_room(call, binding)
             return self._take(call, binding.handle(self._caller, params))
         except Exception as error:
-            self._refuse(call, error)
+            self._replies.refuse(call, error)
         return None
 
     def _take(self, call: Call, handled: Handled) -> Awaitable[None] | None:
@@ -217,15 +237,15 @@ class Session:
         # In the order of how often each comes: `match` costs twice as much.
         if type(handled) is Answer:
             result = handled.result
-            if type(result) is Page and self._is_long(call, result):
-                self._begin_query(call, Later(_return(result)))
+            if type(result) is Page and self._replies.is_long(call, result):
+                self._queries.begin(call, Later(_return(result)))
             elif (reply := call.answer(result)) is not None:
                 self.outbox.put(reply)
             return None
         if isinstance(handled, (WriteRows, DeleteRecord, TrimRecord)):
-            return self._queue_write(call, handled)
+            return self._writes.begin(call, handled)
         if isinstance(handled, Later):
-            self._begin_query(call, handled)
+            self._queries.begin(call, handled)
             return None
         if isinstance(handled, Listing):
             return self._begin_listing(call, handled)
@@ -255,20 +275,19 @@ class Session:
         try:
             waiting = self._take(call, await go_through(self.core, work))
         except Exception as error:
-            self._refuse(call, error)
+            self._replies.refuse(call, error)
         else:
             if waiting is not None:
                 await waiting
 
     async def _begin_read_later(self, call: Call, binding: Binding, params: Any) -> None:
         """Let the connection's own writes before it be committed first, so that it sees them."""
-        while self._pending_writes:
-            await self._settled.park()
+        await self._writes.wait()
         try:
             self._check_room(call, binding)
             waiting = self._take(call, binding.handle(self._caller, params))
         except Exception as error:
-            self._refuse(call, error)
+            self._replies.refuse(call, error)
         else:
             if waiting is not None:
                 await waiting
@@ -279,24 +298,24 @@ class Session:
             listing.check_room(call.max_reply_bytes)
             if not listing.is_short:
                 return self._send_listing(call, listing)
-        self._send(call.answer(listing.build_nowait() if call.wants_answer else None))
+        self._replies.put(call.answer(listing.build_nowait() if call.wants_answer else None))
         return None
 
     async def _send_listing(self, call: Call, listing: Listing) -> None:
         try:
             rows = await listing.build(self.core.turns, call.max_reply_bytes)
-            await self._send_result(call, rows)
+            await self._replies.answer(call, rows)
         except Exception as error:
-            self._refuse(call, error)
+            self._replies.refuse(call, error)
 
     def _begin_subscription(self, call: Call, opening: Opening) -> Awaitable[None] | None:
         if not call.wants_answer or self.outbox.is_closed:  # nobody would know its id
-            self._send(call.answer(None))
+            self._replies.put(call.answer(None))
             return None
         if self._subscriptions.is_opening:
             return self._begin_subscription_later(call, opening)
         answer, subscription = self._subscriptions.open(opening, call)
-        self._send(call.answer(answer))
+        self._replies.put(call.answer(answer))
         self._subscriptions.start(subscription)
         return None
 
@@ -307,104 +326,20 @@ class Session:
         try:
             self._begin_subscription(call, opening)
         except RequestError as error:
-            self._refuse(call, error)
-
-    def _queue_write(self, call: Call, request: WriteRequest) -> Awaitable[None] | None:
-        request.deliver = functools.partial(self._settle_write, call)
-        try:
-            self.core.queue.put_nowait(request)
-        except trio.WouldBlock:
-            return self._queue_write_later(call, request)
-        self._pending_writes += 1
-        return None
-
-    async def _queue_write_later(self, call: Call, request: WriteRequest) -> None:
-        try:
-            await self.core.queue.put(request)
-        except RequestError as error:
-            self._refuse(call, error)
-        else:
-            # The writer has not settled it yet: `put` returns without letting others run.
-            self._pending_writes += 1
-
-    def _settle_write(self, call: Call, outcome: Result | RequestError) -> None:
-        self._pending_writes -= 1
-        if isinstance(outcome, RequestError):
-            self._refuse(call, outcome)
-        else:
-            self._send(call.answer(outcome))
-        if not self._pending_writes:
-            self._settled.unpark_all()
+            self._replies.refuse(call, error)
 
     def _check_room(self, call: Call, binding: Binding) -> None:
         """Refuse a read that there is no room for, before any work is done for it."""
         if self._waiting.size > self._waiting.max_bytes:
             self._check_room_for_answer()
         if binding.is_query:
-            self._pending_queries.check_room()
+            self._caller.queries.check_room()
             self._caller.max_reply_bytes = call.max_reply_bytes
 
     def _check_room_for_answer(self) -> None:
         if self._waiting.refuses(is_behind=self.outbox.is_behind):
             text = f"max_waiting_bytes: {self._waiting.size} bytes wait to be taken"
             raise RequestError(Reason.OVERLOADED, text)
-
-    def _begin_query(self, call: Call, query: Later) -> None:
-        self._pending_queries.begin()
-        self._nursery.start_soon(self._run_query, call, query)
-
-    async def _run_query(self, call: Call, query: Later) -> None:
-        try:
-            # So few at a time, and with room for the answer: bounds what a peer that
-            # does not read can make us hold.
-            async with self._queries:
-                await self.outbox.wait_under()
-                await self._send_result(call, await query.result)
-        except Exception as error:
-            self._refuse(call, error)
-        finally:
-            query.close()  # cancelled before its turn it would never have been awaited
-            self._pending_queries.end()
-            self._settled.unpark_all()
-
-    async def _send_result(self, call: Call, result: Result) -> None:
-        """Render a result; one that is longer than others may be, in a thread."""
-        if self._is_long(call, result):
-            one_renders = self.core.one_renders
-            self._send(await trio.to_thread.run_sync(call.answer, result, limiter=one_renders))
-        else:
-            self._send(call.answer(result))
-
-    def _is_long(self, call: Call, result: Result) -> bool:
-        """Tell whether to render an answer would hold the loop up; only AimX has such answers."""
-        if type(result) is bytes:
-            return len(result) > self.core.settings.max_reply_bytes
-        if type(result) is not Page:
-            return False
-        most_rows, most_bytes = self.core.settings.page_rows, self.core.settings.max_reply_bytes
-        if call.max_reply_bytes <= most_bytes:
-            return False
-        if len(result.rows) > most_rows:
-            return True
-        return sum([len(row.body) for row in result.rows]) > most_bytes
-
-    def _send(self, reply: bytes | None) -> None:
-        if reply is not None:
-            self.outbox.put(reply)
-
-    def _refuse(self, call: Call, error: Exception) -> None:
-        """Answer with the reason. The one place where an exception becomes a refusal."""
-        self._counts.refused += 1
-        if not isinstance(error, RequestError):
-            logger.error("%s: %s failed", self.peer, call.method, exc_info=error)
-            error = RequestError(Reason.INTERNAL, "internal error; see the daemon's log")
-        binding = self._methods.get(call.method)
-        if binding is not None and binding.is_write and not call.wants_answer:
-            self._counts.unanswered_writes_refused += 1
-            logger.warning(
-                "%s: %s refused, unanswered: %a", self.peer, call.method, str(error)[:200]
-            )
-        self._send(call.refuse(error))
 
 
 async def _return(result: Result) -> Result:

@@ -1,0 +1,64 @@
+"""The writes of one connection, from the writer's queue to their answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable
+from typing import Final
+
+import trio
+
+from recordd.session.replies import Replies
+from recordd.writing.queue import WriteQueue
+from recordd.writing.requests import WriteRequest
+from recordd_protocol.dialect import Call, Result
+from recordd_protocol.errors import RequestError
+
+__all__ = ["OwnWrites"]
+
+
+class OwnWrites:
+    """Those that the writer has not settled yet; `settled` is unparked when it has all."""
+
+    __slots__ = ("_queue", "_replies", "_settled", "pending")
+
+    def __init__(
+        self, queue: WriteQueue, replies: Replies, settled: trio.lowlevel.ParkingLot
+    ) -> None:
+        self.pending = 0
+        self._queue: Final = queue
+        self._replies: Final = replies
+        self._settled: Final = settled
+
+    def begin(self, call: Call, request: WriteRequest) -> Awaitable[None] | None:
+        """Queue a write, or return what has to be awaited to have it queued."""
+        request.deliver = functools.partial(self._settle, call)
+        try:
+            self._queue.put_nowait(request)
+        except trio.WouldBlock:
+            return self._begin_later(call, request)
+        self.pending += 1
+        return None
+
+    async def wait(self) -> None:
+        """Wait until the writer has settled all."""
+        while self.pending:
+            await self._settled.park()
+
+    async def _begin_later(self, call: Call, request: WriteRequest) -> None:
+        try:
+            await self._queue.put(request)
+        except RequestError as error:
+            self._replies.refuse(call, error)
+        else:
+            # The writer has not settled it yet: `put` returns without letting others run.
+            self.pending += 1
+
+    def _settle(self, call: Call, outcome: Result | RequestError) -> None:
+        self.pending -= 1
+        if isinstance(outcome, RequestError):
+            self._replies.refuse(call, outcome)
+        else:
+            self._replies.put(call.answer(outcome))
+        if not self.pending:
+            self._settled.unpark_all()

@@ -1,0 +1,47 @@
+"""When a connection counts as idle, by a clock that does not wait."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from recordd.session.idleness import wait_idle
+
+
+class Worker:
+    """Asked something at some times, busy up to another."""
+
+    def __init__(self, busy_until: float = 0.0) -> None:
+        self.active_at = trio.current_time()
+        self.busy_until = trio.current_time() + busy_until
+
+    @property
+    def is_busy(self) -> bool:
+        return trio.current_time() < self.busy_until
+
+
+async def test_who_does_nothing_is_idle_after_the_timeout(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    started_at = trio.current_time()
+    await wait_idle(Worker(), 10)
+    assert trio.current_time() - started_at == 10
+
+
+async def test_a_request_puts_it_off(autojump_clock: trio.testing.MockClock) -> None:
+    started_at, worker = trio.current_time(), Worker()
+
+    async def ask() -> None:
+        await trio.sleep(7)
+        worker.active_at = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await wait_idle(worker, 10)
+    assert trio.current_time() - started_at == 17
+
+
+async def test_who_is_busy_is_not_idle(autojump_clock: trio.testing.MockClock) -> None:
+    started_at = trio.current_time()
+    await wait_idle(Worker(busy_until=25), 10)
+    assert trio.current_time() - started_at == 30  # looked at every 10 s

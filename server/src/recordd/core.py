@@ -21,7 +21,6 @@ from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
 from recordd.hub.snapshots import SnapshotLimits, Snapshots
 from recordd.outgoing.waiting import Waiting
-from recordd.system.counters import Counters
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
 from recordd.writing.statistics import WriterStatistics
@@ -87,7 +86,6 @@ class Core:
         self.housekeepers: Final = tuple(builder.housekeepers)
         self.writer_statistics: Callable[[], WriterStatistics] = WriterStatistics
         """Of the writer, who is above the core: `running` says which."""
-        self.counters: Final = Counters()
         self.waiting: Final = Waiting(self.settings.max_waiting_bytes)
         self.request_counts: Final = RequestCounts()
         self.admission: Final = Admission(self.settings)

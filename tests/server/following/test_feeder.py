@@ -235,7 +235,7 @@ async def test_a_slow_reader_gets_the_newest_and_is_told_how_many_it_did_not() -
         assert counted == 700
         assert len(numbers) < 600
         assert numbers[-3:] == [698, 699, 700]
-        assert slow.core.core.counters.updates_skipped == 700 - len(numbers)
+        assert slow.core.core.hub.statistics().updates_skipped == 700 - len(numbers)
 
 
 @pytest.mark.parametrize("backlog_bytes", [0, 8 << 20])

@@ -25,7 +25,6 @@ from recordd.following.stream import Stream
 from recordd.following.subscription import Subscription
 from recordd.hub.hub import Hub
 from recordd.outgoing.outbox import Outbox, OutboxLimits
-from recordd.system.counters import Counters
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import compile_pattern
@@ -60,9 +59,7 @@ class Followed:
         self.outbox = Outbox(OutboxLimits(1 << 20, ROOM, 1 << 20), self.sender)
         topic = self.hub.topics.follow(compile_pattern("#"))
         encoder = JsonRpcEvents("s1", Framing.LINE, 1 << 20)
-        self.stream = Stream(
-            self.hub.catalogue, topic, self.outbox, encoder, counters=Counters(), every=every
-        )
+        self.stream = Stream(self.hub.catalogue, topic, self.outbox, encoder, every=every)
 
     def commit(self, *names: str) -> None:
         first = self.hub.rev + 1
@@ -158,7 +155,6 @@ def test_a_subscription_enters_no_phase_that_the_table_does_not_have() -> None:
         followed.outbox,
         JsonRpcEvents("s2", Framing.LINE, 1 << 20),
         opening,
-        counters=Counters(),
         on_behind=lambda subscription: None,
     )
     subscription.feed_nowait()

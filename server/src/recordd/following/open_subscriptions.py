@@ -10,7 +10,6 @@ from recordd.following.opening import Opening
 from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
 from recordd.outgoing.outbox import Outbox
-from recordd.system.counters import Counters
 from recordd_protocol.dialect import Call
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Subscribed
@@ -27,14 +26,12 @@ class OpenSubscriptions:
         outbox: Outbox,
         feeder: Feeder,
         *,
-        counters: Counters,
         max_subscriptions: int,
     ) -> None:
         """Begin with none; their events go into `outbox`, and `feeder` brings on those behind."""
         self._hub: Final = hub
         self._outbox: Final = outbox
         self._feeder: Final = feeder
-        self._counters: Final = counters
         self._max_subscriptions: Final = max_subscriptions
         self._by_id: Final[dict[str, Subscription]] = {}
         self._ids: Final = itertools.count(1)
@@ -71,7 +68,6 @@ class OpenSubscriptions:
             self._outbox,
             encoder,
             opening,
-            counters=self._counters,
             on_behind=self._feeder.add,
         )
         self._by_id[subscription_id] = subscription

@@ -9,7 +9,6 @@ from recordd.following.accounting import Account, Standing
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.topic import Topic
 from recordd.outgoing.outbox import Outbox, Room
-from recordd.system.counters import Counters
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.rows import Row
 
@@ -52,7 +51,6 @@ class Stream:
     """Puts events in order, with how many were left out before them."""
 
     __slots__ = (
-        "_counters",
         "_encoder",
         "_outbox",
         "account",
@@ -69,7 +67,6 @@ class Stream:
         outbox: Outbox,
         encoder: EventEncoder,
         *,
-        counters: Counters,
         every: bool,
     ) -> None:
         """Begin at the present moment, with nothing owed."""
@@ -79,7 +76,6 @@ class Stream:
         """Whether no update may be left out that the hub or storage still has."""
         self._outbox: Final = outbox
         self._encoder: Final = encoder
-        self._counters: Final = counters
         self.account = Account(self.standing())
         self.page_rows = MAX_PAGE_ROWS
         """How many rows to ask storage for: with little room, most would be read for nothing."""
@@ -131,17 +127,12 @@ class Stream:
         )
         self._put(messages, len(messages))
         self._encoder.advance(1)
-        self.note_resync()
-
-    def note_resync(self) -> None:
-        """Count a resync, also one that the answer to the opening tells."""
-        self._counters.resyncs += 1
+        self.catalogue.note_resync()
 
     def note_told(self, name: str, skipped: int) -> None:
         """Count updates that the client was told it did not get, with one of this record."""
         self._encoder.advance(skipped)
         self.catalogue.note_dropped(name, skipped)
-        self._counters.updates_skipped += skipped
 
     def _put(self, messages: list[bytes], updates: int) -> None:
         self._outbox.put_updates(messages, updates, sum(map(len, messages)))

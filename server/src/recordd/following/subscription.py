@@ -35,7 +35,6 @@ from recordd.following.phases import (
 from recordd.following.stream import Stream
 from recordd.hub.topic import Burst
 from recordd.outgoing.outbox import Outbox
-from recordd.system.counters import Counters
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.methods import Subscribed
 from recordd_protocol.rows import Page, Row
@@ -65,7 +64,6 @@ class Subscription:
         encoder: EventEncoder,
         opening: Opening,
         *,
-        counters: Counters,
         on_behind: Callable[[Subscription], None],
     ) -> None:
         """Take up the position; nothing is put before the first `feed_nowait`.
@@ -81,7 +79,7 @@ class Subscription:
         self._outbox: Final = outbox
         self._on_behind: Final = on_behind
         self._stream: Final = Stream(
-            hub.catalogue, self.topic, outbox, encoder, counters=counters, every=opening.every
+            hub.catalogue, self.topic, outbox, encoder, every=opening.every
         )
         self._phase: Phase = self._choose_start(opening)
 
@@ -214,7 +212,7 @@ class Subscription:
         is_foreign = opening.epoch not in (None, catalogue.epoch) or after_rev > rev
         if is_foreign or self._hub.gaps.newest_gap(opening.pattern, after_rev):
             self.is_resync = True
-            stream.note_resync()
+            catalogue.note_resync()
             return _open(Captured(catalogue.snapshot(self.topic), tick), ByTick(tick, rev))
         stream.promise_all()
         # They have no history: what is current opens the stream, and is followed from here.

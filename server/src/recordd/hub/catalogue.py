@@ -52,6 +52,10 @@ class Catalogue:
         """Memory of the latest and the buffered rows of all records."""
         self.replaced_bytes = 0
         """Memory of all rows that were a latest one and are no more, since the start."""
+        self.updates_skipped = 0
+        """Updates that readers were told they did not get, since the start."""
+        self.resyncs = 0
+        """How often a reader was told to begin anew."""
         self.by_change: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
         """The records by their latest change, oldest first."""
         self.damaged: Final[dict[str, DamagedStorage]] = {}
@@ -173,8 +177,13 @@ class Catalogue:
 
     def note_dropped(self, name: str, updates: int) -> None:
         """Count updates that a reader was told it did not get, with one of this record."""
+        self.updates_skipped += updates
         if (state := self._states.get(name)) is not None:
             state.dropped += updates
+
+    def note_resync(self) -> None:
+        """Count a reader that was told to begin anew with the current values."""
+        self.resyncs += 1
 
     def expect(self, rows: Sequence[Row]) -> list[RecordState | Unborn]:
         """Return the record of each row that is about to be taken.

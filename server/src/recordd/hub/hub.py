@@ -78,6 +78,8 @@ class Hub:
             backlog_bytes=self.changes.backlog.size_bytes,
             subscriptions=self.topics.subscriptions,
             topics=len(self.topics),
+            updates_skipped=self.catalogue.updates_skipped,
+            resyncs=self.catalogue.resyncs,
         )
 
     def restore(self, loaded: Loaded) -> None:

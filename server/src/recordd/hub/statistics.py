@@ -8,7 +8,7 @@ __all__ = ["HubStatistics", "SnapshotStatistics"]
 
 
 class HubStatistics(msgspec.Struct, frozen=True):
-    """The records, their rows, and who follows them, now."""
+    """The records, their rows and who follows them, now; and what those did not get."""
 
     records: int
     rows: int
@@ -18,6 +18,8 @@ class HubStatistics(msgspec.Struct, frozen=True):
     backlog_bytes: int
     subscriptions: int
     topics: int
+    updates_skipped: int
+    resyncs: int
 
 
 class SnapshotStatistics(msgspec.Struct, frozen=True):

@@ -360,6 +360,5 @@ def make_subscriptions(core: Core, nursery: trio.Nursery, outbox: Outbox) -> Ope
         core.hub,
         outbox,
         feeder,
-        counters=core.counters,
         max_subscriptions=core.settings.max_subscriptions,
     )

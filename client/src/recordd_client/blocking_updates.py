@@ -109,10 +109,8 @@ class Updates(Generic[T]):
         answer: requests.Incoming | None = None
         behind: list[requests.Incoming] = []
         while answer is None:
-            behind = requests.read_incoming(stream.receive(deadline))
-            while behind and answer is None:
-                first = behind.pop(0)
-                answer = first if first.id == _SUBSCRIBE_ID or first.error else None
+            found = requests.read_incoming(stream.receive(deadline))
+            answer, behind = requests.split_at_answer(found, _SUBSCRIBE_ID)
         self._note_heard()
         self._follower.note_subscribed(request.decode(answer.result_or_raise()), time.monotonic())
         return behind

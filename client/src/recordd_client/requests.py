@@ -29,6 +29,7 @@ __all__ = [
     "check_size",
     "encode_request",
     "read_incoming",
+    "split_at_answer",
 ]
 
 T = TypeVar("T")
@@ -154,6 +155,19 @@ def read_incoming(message: bytes | str) -> list[Incoming]:
         return [_decode_answer(message)]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ProtocolError(f"the daemon sent no JSON-RPC: {error}") from None
+
+
+def split_at_answer(
+    found: list[Incoming], request_id: int
+) -> tuple[Incoming | None, list[Incoming]]:
+    """Return the answer to a request, if it is there, and the rest behind it.
+
+    A refusal without an id counts: the daemon could not tell which request it refuses.
+    """
+    for index, incoming in enumerate(found):
+        if incoming.id == request_id or incoming.error:
+            return incoming, found[index + 1 :]
+    return None, []
 
 
 def hello(client: str, auth_token: str | None) -> Request[methods.Welcome]:

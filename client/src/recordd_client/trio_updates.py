@@ -155,10 +155,8 @@ class _Keeper(Generic[T]):
         with trio.move_on_after(self._timeout_s):
             await stream.send([requests.encode_request(request, _SUBSCRIBE_ID)])
             while answer is None:
-                behind = [a for m in await stream.receive() for a in requests.read_incoming(m)]
-                while behind and answer is None:
-                    first = behind.pop(0)
-                    answer = first if first.id == _SUBSCRIBE_ID or first.error else None
+                found = [i for m in await stream.receive() for i in requests.read_incoming(m)]
+                answer, behind = requests.split_at_answer(found, _SUBSCRIBE_ID)
         if answer is None:
             text = f"record.subscribe: no answer within {self._timeout_s:g} s"
             raise CallTimeout(text, outcome_unknown=False)

@@ -29,6 +29,7 @@ from typing import Final, TypeVar
 
 from recordd_protocol.automaton import Automaton
 from recordd_protocol.errors import Reason, RequestError
+from recordd_protocol.names import UNWRITABLE, refuse_character
 
 __all__ = ["MAX_PATTERN_BYTES", "Pattern", "PatternSet", "compile_pattern", "compile_patterns"]
 
@@ -38,8 +39,7 @@ MAX_PATTERN_BYTES: Final = 1024
 _MAX_REGEX_CHARACTERS: Final = 32
 """Longest pattern behind its leading text that becomes a regular expression."""
 
-# What check_name forbids, less the two wildcards.
-_FORBIDDEN: Final = re.compile(r'[\x00-\x20\x7f-\x9f"\\]|\s')
+_FORBIDDEN: Final = re.compile(f"[{UNWRITABLE}]")
 _WILDCARD: Final = re.compile(r"[*#]")
 V = TypeVar("V")
 
@@ -93,10 +93,7 @@ def compile_pattern(text: str) -> Pattern:
             Reason.INVALID_PARAMS, f"name: pattern longer than {MAX_PATTERN_BYTES} bytes"
         )
     if found := _FORBIDDEN.search(text):
-        raise RequestError(
-            Reason.INVALID_PARAMS,
-            f"name: character {found.group()!a} at position {found.start()} is not allowed",
-        )
+        raise refuse_character(found)
     if any("#" in segment and segment != "#" for segment in text.split(".")):
         raise RequestError(
             Reason.INVALID_PARAMS, "name: '#' must be a whole segment, as in 'a.#' or '#.b'"

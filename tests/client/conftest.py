@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.client.servers import Serve, Server
+from tests.client.servers import (
+    Serve,
+    Server,
+    StartServer,
+)
 
 
 @pytest.fixture
-def start_server(short_path: Path) -> Iterator[Callable[..., Server]]:
+def start_server(short_path: Path) -> Iterator[StartServer]:
     """Return a function that starts a server, on a Unix socket `s` or on TCP."""
     started: list[Server] = []
 

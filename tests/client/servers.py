@@ -13,7 +13,21 @@ from typing import Any, Final
 import pytest
 
 Serve = Callable[[socket.socket], None]
+StartServer = Callable[..., "Server"]
 
+WELCOME: Final = {
+    "version": "1.0",
+    "server": "recordd",
+    "server_version": "0",
+    "permissions": [],
+    "writable_records": [],
+    "max_subscriptions": 0,
+    "authenticated": True,
+    "rev": 0,
+    "epoch": "e",
+    "max_message_bytes": 4 << 20,
+}
+WRITTEN: Final = {"rev": 1, "ts": 2}
 SUBSCRIBED: Final = {"subscription": "s", "rev": 0, "epoch": "e", "values": 0}
 EVENT: Final = json.dumps(
     {

@@ -19,24 +19,16 @@ import pytest
 import trio
 
 from recordd_client import CallTimeout, ConnectionLost, connect, open_client
-from tests.client.servers import Server, answer_to
+from tests.client.servers import (
+    WELCOME,
+    StartServer,
+    answer_to,
+)
 
 CLIENTS: Final = ("blocking", "trio")
 RESULT: Final = {"name": "a", "value": 1, "ts": 2, "rev": 1}
 """Reads as a row, and with less as what was written."""
 
-WELCOME: Final = {
-    "version": "1.0",
-    "server": "recordd",
-    "server_version": "0",
-    "permissions": [],
-    "writable_records": [],
-    "max_subscriptions": 0,
-    "authenticated": True,
-    "rev": 0,
-    "epoch": "e",
-    "max_message_bytes": 4 << 20,
-}
 ANSWER_BYTES: Final = len(answer_to('{"id": 1}', result=RESULT)) + 1
 LARGE_BYTES: Final = 1_000_000
 SILENCE_S: Final = 0.3
@@ -139,7 +131,7 @@ def find_lies(client: str, server: CutServer, url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_tells_what_has_become_of_a_call_wherever_it_is_cut(
-    start_server: Callable[..., Server], short_path: Path, client: str
+    start_server: StartServer, short_path: Path, client: str
 ) -> None:
     start_server(server := CutServer())
     assert list(find_lies(client, server, f"unix://{short_path}/s")) == []
@@ -148,7 +140,7 @@ def test_a_client_tells_what_has_become_of_a_call_wherever_it_is_cut(
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("always", [True, False])
 def test_the_suite_flags_a_client_that_says_the_same_of_every_call(
-    start_server: Callable[..., Server],
+    start_server: StartServer,
     short_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     client: str,

@@ -1,4 +1,6 @@
-"""Calls as values: what is sent, and what may not be."""
+"""Requests as values: their parameters on the way out, and the answers to them."""
+
+from __future__ import annotations
 
 import json
 from typing import Any
@@ -8,8 +10,11 @@ import pytest
 
 from recordd_client import requests
 from recordd_client.errors import InvalidValue, NotFound, ProtocolError, Refused, TooLarge
-from recordd_client.rows import Row, decode_page
-from recordd_protocol.methods import Record, Records
+from recordd_client.requests import Incoming
+from recordd_client.rows import Row
+from recordd_protocol import methods
+
+EVENT = methods.Event("s1")
 
 
 def sent(request: requests.Request[Any]) -> Any:
@@ -105,7 +110,26 @@ def test_what_is_no_answer_is_a_protocol_error(message: bytes) -> None:
         requests.read_incoming(message)
 
 
-def test_rows_that_do_not_fit_are_skipped_and_counted() -> None:
-    rows = [Record("a", msgspec.Raw(value), 1, n) for n, value in enumerate([b"1", b'"x"', b"2"])]
-    page = decode_page([Records(rows, 2, "e")], int)
-    assert ([row.value for row in page.rows], page.skipped) == ([1, 2], 1)
+def test_the_answer_is_found_among_messages_with_the_rest_behind_it() -> None:
+    found = [Incoming(params=EVENT), Incoming(id=3), Incoming(id=7), Incoming(params=EVENT)]
+    assert requests.split_at_answer(found, 7) == (found[2], found[3:])
+    assert requests.split_at_answer(found[:2], 7) == (None, [])
+
+
+def test_a_refusal_without_an_id_is_the_answer() -> None:
+    (refusal,) = requests.read_incoming(b'{"id":null,"error":{"code":-32006,"message":"full"}}')
+    assert refusal.refuses_connection
+    assert requests.split_at_answer([refusal], 7) == (refusal, [])
+
+
+def test_a_page_leads_to_the_one_behind_it_and_the_last_to_none() -> None:
+    first = requests.query("a", 5, None, None, None)
+    following = requests.next_page(first, methods.Records([], 1, "e", next="n"))
+    assert following is not None
+    assert sent(following)["params"] == {"name": "a", "limit": 5, "after": "n"}
+    assert requests.next_page(first, methods.Records([], 1, "e")) is None
+
+
+def test_a_result_of_another_shape_is_a_protocol_error_that_names_the_method() -> None:
+    with pytest.raises(ProtocolError, match=r"^record\.count: "):
+        requests.count("#").decode(msgspec.Raw(b"[]"))

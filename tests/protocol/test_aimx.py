@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from recordd_protocol import methods
 from recordd_protocol.aimx import Aimx
-from recordd_protocol.aimx_events import AimxEvents
 from recordd_protocol.dialect import Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing, LineBuffer
-from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Page, Row
 from tests.golden import FOLDER, read_transcript
 
@@ -77,24 +75,6 @@ def test_transcripts_mean_the_same_wherever_their_bytes_are_cut(path: Any) -> No
 )
 def test_a_message_says_itself_which_dialect_it_is(message: bytes, is_aimx: bool) -> None:
     assert DIALECT.claims(message) is is_aimx
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        (b"{}", methods.Query("#", 1, paged=False)),
-        (b'{"limit":null,"name":null}', methods.Query("#", 1, paged=False)),
-        (b'{"limit":-1}', methods.Query("#", 1, paged=False)),
-        (b'{"limit":1.5,"start":"x"}', methods.Query("#", 1, paged=False)),
-        (b'{"limit":true}', methods.Query("#", 1, paged=False)),
-        (b'{"limit":18446744073709551615}', methods.Query("#", 2**63 - 1, paged=False)),
-        (b'{"name":"a","limit":3,"start":1,"end":2}', methods.Query("a", 3, 1, 2, paged=False)),
-        (b"[]", methods.Query("#", 1, paged=False)),
-    ],
-)
-def test_a_query_reads_its_parameters_as_aimdb_does(params: bytes, expected: object) -> None:
-    message = b'{"t":"req","id":1,"method":"record.query","params":%b}' % params
-    assert decode(message).params == expected
 
 
 def test_a_write_is_unwrapped_over_lines_and_taken_whole_in_frames() -> None:
@@ -180,34 +160,6 @@ def test_a_refusal_of_any_text_is_short_and_one_line(text: str) -> None:
     assert len(reply) < 1000
     assert b"\n" not in reply
     json.loads(reply)
-
-
-def test_events_are_numbered_through_and_a_loss_is_a_gap() -> None:
-    events = AimxEvents("4", Framing.LINE, compile_pattern("*"))
-    burst = events.encode_snapshot(ROWS, is_last=True)
-    assert burst == [
-        (
-            '{"t":"snap","seq":1,"topic":"wien-süd","sub":"4","data":{"a":1},"rev":7,"ts":5}\n'
-            '{"t":"snap","seq":2,"last":true,"topic":"b","sub":"4","data":null,"ts":6}'
-        ).encode()
-    ]
-    events.advance(2)
-    first_key = events.share_key
-    (after_loss,) = events.encode(ROWS[:1], 5)
-    assert json.loads(after_loss)["seq"] == 8
-    events.advance(5)
-    events.advance(1)
-    assert events.share_key != first_key
-    assert json.loads(events.encode(ROWS[:1])[0])["seq"] == 9
-
-
-def test_an_exact_topic_over_lines_goes_unnamed() -> None:
-    events = AimxEvents("4", Framing.LINE, compile_pattern("wien-süd"))
-    value = b'{"t":"event","seq":1,"sub":"4","data":{"a":1},"rev":7,"ts":5}'
-    assert events.encode_snapshot(ROWS[:1], is_last=True) == [value]
-    in_frames = AimxEvents("4", Framing.FRAME, compile_pattern("wien-süd"))
-    assert json.loads(in_frames.encode(ROWS[:1])[0])["topic"] == "wien-süd"
-    assert json.loads(in_frames.encode_snapshot(ROWS[:1], is_last=True)[0])["t"] == "snap"
 
 
 @given(st.binary(max_size=60))

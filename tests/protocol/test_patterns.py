@@ -1,13 +1,11 @@
 """Patterns: their grammar against a slow and obvious matcher, and their cost."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recordd_protocol.automaton import Automaton, StepCache
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 
@@ -80,56 +78,6 @@ def test_a_long_pattern_matches_what_the_obvious_matcher_matches(
     text = ".".join([*pattern, *tail])
     expected = _slow_match([*pattern, *tail], [*name, *tail])
     assert compile_pattern(text).matches(".".join([*name, *tail])) is expected
-
-
-@given(segments, st.lists(names, max_size=5))
-def test_an_automaton_that_forgets_all_the_time_matches_the_same(
-    pattern: list[str], many: list[list[str]]
-) -> None:
-    adjacent = [
-        s for s, before in zip(pattern, ["", *pattern], strict=False) if (s, before) != ("#", "#")
-    ]
-    text = re.sub(r"\*+", "*", ".".join(adjacent))
-    automaton = Automaton(text, StepCache(max_steps=3))
-    for name in many:
-        assert automaton.matches(".".join(name)) is _slow_match(pattern, name)
-
-
-class CountedName(str):
-    """A name that counts how often its characters are asked for."""
-
-    __slots__ = ("asked",)
-
-    def __iter__(self) -> Iterator[str]:
-        for character in str(self):
-            self.asked = getattr(self, "asked", 0) + 1
-            yield character
-
-
-@pytest.mark.parametrize("name", ["a." * 127 + "a", "aa." * 85, "a" * 255])
-def test_a_long_pattern_takes_one_step_a_character_and_keeps_few(name: str) -> None:
-    kept = 0
-
-    class Counting(StepCache):
-        def count(self) -> None:
-            nonlocal kept
-            kept += 1
-
-    automaton = Automaton("#." + ".".join(["a*"] * 100) + ".b", Counting())
-    counted = CountedName(name)
-    assert not automaton.matches(counted)
-    assert counted.asked == len(name)
-    first = kept
-    assert 0 < first <= len(name) + 1
-    automaton.matches(name)
-    assert kept == first
-
-
-def test_what_all_automata_keep_is_bounded() -> None:
-    cache = StepCache(max_steps=50)
-    for n in range(20):
-        Automaton(f"#.{'a' * n}*.b", cache).matches("abc." * 20)
-    assert cache.generation > 0
 
 
 def test_names_are_no_regular_expressions_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""Calls that are given up, late, cut off or interrupted leave the next ones alone."""
+"""The connections of both clients: calls given up, late, cut off, refused or interrupted.
+
+None of them harms the calls behind it.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,123 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import wsproto
+from wsproto import events
 
 from recordd_client import (
     AsyncClient,
     CallTimeout,
     Client,
     ConnectionLost,
+    InvalidValue,
+    Overloaded,
     TooLarge,
-    blocking_updates,
     connect,
     open_client,
-    trio_updates,
 )
-from tests.client.servers import EVENT, SUBSCRIBED, Server, answer_to, interrupted_when, send
-from tests.client.test_outcomes import WELCOME
+from tests.client.servers import (
+    WELCOME,
+    WRITTEN,
+    StartServer,
+    answer_to,
+    interrupted_when,
+    send,
+)
 
-StartServer = Callable[..., Server]
+
+def answer_with_farewell(connection: socket.socket) -> None:
+    """Take a WebSocket and one request; answer and close in one segment."""
+    ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
+    while data := connection.recv(65_536):
+        ws.receive_data(data)
+        for event in ws.events():
+            if isinstance(event, events.Request):
+                connection.sendall(ws.send(events.AcceptConnection()))
+            elif isinstance(event, events.TextMessage):
+                answer = ws.send(events.TextMessage(data=answer_to(event.data, result=WRITTEN)))
+                connection.sendall(answer + ws.send(events.CloseConnection(code=1001)))
+
+
+def test_an_answer_that_comes_with_the_farewell_is_taken(
+    start_server: StartServer,
+) -> None:
+    server = start_server(answer_with_farewell, tcp=True)
+    with connect(f"ws://127.0.0.1:{server.port}/ws") as db:
+        assert db.set("a", 1).rev == 1
+        assert db.set("a", 2).rev == 1, "over a connection of its own"
+    assert server.connections == 2
+
+
+async def test_an_answer_that_comes_with_the_farewell_is_taken_on_trio_too(
+    start_server: StartServer,
+) -> None:
+    server = start_server(answer_with_farewell, tcp=True)
+    async with open_client(f"ws://127.0.0.1:{server.port}/ws") as db:
+        assert (await db.set("a", 1)).rev == 1
+        assert (await db.set("a", 2)).rev == 1, "over a connection of its own"
+    assert server.connections == 2
+
+
+def refuse_at_once(connection: socket.socket) -> None:
+    """Say, without having read anything, that there are too many connections."""
+    error = {"code": -32006, "message": "900 connections are open"}
+    refusal = {"jsonrpc": "2.0", "id": None, "error": error}
+    connection.sendall(json.dumps(refusal).encode() + b"\n")
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65_536):
+        pass
+
+
+def test_a_refused_connection_is_said_to_each_call(
+    start_server: StartServer, short_path: Path
+) -> None:
+    start_server(refuse_at_once)
+    with connect(f"unix://{short_path}/s") as db:
+        for _ in range(2):
+            with pytest.raises(Overloaded, match="900"):
+                db.set("a", 1)
+
+
+async def test_a_refused_connection_is_said_to_every_call_on_trio(
+    start_server: StartServer, short_path: Path
+) -> None:
+    start_server(refuse_at_once)
+    refused: list[str] = []
+    async with open_client(f"unix://{short_path}/s") as db:
+
+        async def write(n: int) -> None:
+            try:
+                await db.set("a", n)
+            except Overloaded as error:
+                refused.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for n in range(3):
+                nursery.start_soon(write, n)
+    assert refused == ["900 connections are open"] * 3
+
+
+async def test_a_call_that_cannot_be_encoded_leaves_nothing_behind(
+    start_server: StartServer, short_path: Path
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        for line in connection.makefile():
+            connection.sendall(answer_to(line, result=WRITTEN).encode() + b"\n")
+
+    start_server(serve)
+    async with open_client(f"unix://{short_path}/s") as db:
+        with pytest.raises(InvalidValue):
+            await db.set("a\udcff", 1)
+        assert db._connection._link.pending == {}
+        assert (await db.set("a", 1)).rev == 1
+
+
 LARGE = "x" * 1_000_000
 
 
@@ -189,65 +287,3 @@ async def test_of_many_requests_cut_off_those_that_left_do_not_leave_again(
     assert {name for name, unknown in outcomes.items() if unknown is None} == second
     assert first <= {name for name, unknown in outcomes.items() if unknown}
     assert False not in outcomes.values()
-
-
-def watch_blocking(url: str, timeout_s: float) -> Any:
-    with connect(url, timeout_s=timeout_s) as db, db.subscribe("#") as updates:
-        return next(updates).value
-
-
-def watch_trio(url: str, timeout_s: float) -> Any:
-    async def watch() -> Any:
-        async with open_client(url, timeout_s=timeout_s) as db, db.subscribe("#") as updates:
-            return (await anext(updates)).value
-
-    return trio.run(watch)
-
-
-@pytest.mark.parametrize("watch", [watch_blocking, watch_trio])
-def test_an_event_that_comes_with_the_answer_is_told(
-    start_server: StartServer, short_path: Path, watch: Callable[[str, float], Any]
-) -> None:
-    def serve(connection: socket.socket) -> None:
-        if server.connections > 1:  # the first is the client's own
-            subscribed = answer_to(connection.makefile().readline(), result=SUBSCRIBED)
-            send(connection, f"[{subscribed},{EVENT}]")
-
-    server = start_server(serve)
-    assert watch(f"unix://{short_path}/s", 10) == 7
-
-
-@pytest.mark.parametrize("watch", [watch_blocking, watch_trio])
-@pytest.mark.parametrize("answers", [0, 2])
-def test_after_a_silence_a_follower_asks_and_leaves_who_does_not_answer(
-    start_server: StartServer,
-    short_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    watch: Callable[[str, float], Any],
-    answers: int,
-) -> None:
-    for module in (blocking_updates, trio_updates):
-        monkeypatch.setattr(module, "KEEPALIVE_S", 0.05)
-    probes: list[str] = []
-
-    def serve(connection: socket.socket) -> None:
-        if server.connections == 1:  # the client's own
-            return
-        lines = connection.makefile()
-        send(connection, answer_to(lines.readline(), result=SUBSCRIBED))
-        if server.connections == 2:
-            for line in lines:
-                probes.append(json.loads(line)["method"])
-                if answers:
-                    send(connection, answer_to(line, result=WELCOME))
-                if len(probes) == answers:
-                    break
-            else:
-                return
-        send(connection, EVENT)
-        lines.read()
-
-    server = start_server(serve)
-    assert watch(f"unix://{short_path}/s", 10 if answers else 0.5) == 7
-    assert probes == ["hello"] * (answers or 1)
-    assert server.connections == (2 if answers else 3)

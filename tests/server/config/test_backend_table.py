@@ -103,6 +103,13 @@ def test_a_backend_without_an_option_is_not_troubled_by_the_setting_it_was(tmp_p
     assert in_force(load_text(tmp_path, text, {"database": "/x"}, RECORDD_TAIL_ROWS="5")) == {}
 
 
+def test_what_is_stated_for_the_backend_itself_is_never_left_out(tmp_path: Path) -> None:
+    """A variable of the backend says more than the key at the top of the file that it replaces."""
+    text = 'backend = "memory"\nreaders = 3\n'
+    with pytest.raises(OptionError, match="RECORDD_BACKEND_READERS: no option"):
+        describe_backend(load_text(tmp_path, text, RECORDD_BACKEND_READERS="4"))
+
+
 def test_a_table_holds_for_the_backend_that_it_names_alone(tmp_path: Path) -> None:
     text = '[backend]\nname = "sqlite"\nreaders = 3\n'
     for found in (

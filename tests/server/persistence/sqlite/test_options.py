@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recordd.extending.backend import BackendOptions
 from recordd.extending.options import describe_options
+from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
 
 DOCS = Path(__file__).parents[4] / "docs" / "settings.md"
@@ -28,3 +29,10 @@ def test_the_database_goes_by_its_real_name(tmp_path: Path) -> None:
     found = read_open_options(options)
     assert (found.database, found.query_timeout_s) == (f"{tmp_path}/real.db", 3.0)
     assert not found.accept_loss
+
+
+def test_readers_and_tail_say_how_much_is_read_at_a_time_and_held() -> None:
+    backend = SqliteBackend(BackendOptions({"database": "x.db", "readers": 3, "tail_rows": 1000}))
+    assert backend.parallel_reads == 3
+    parts = backend.estimate_memory(max_value_bytes=100, max_reply_bytes=1000)
+    assert parts == {"index tail": 2 * 1000 * 200, "reads": 3 * 3 * (32 * 100 + 1000)}

@@ -22,6 +22,7 @@ from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.mending import FLAW, UNREADABLE, mend
 from recordd_protocol.patterns import Pattern
+from recordd_protocol.rendering import render_result, render_topics
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["Aimx"]
@@ -272,25 +273,11 @@ class _UnansweredCall(_AimxCall):
 
 def _render(result: Result, params: object) -> bytes:
     """Render a result in AimX's shape; values are spliced."""
-    if type(result) is bytes:
-        return result
     if isinstance(result, Row):
         return result.value
     if isinstance(result, Page):
-        return _render_page(result)
+        return render_topics(result)
     if isinstance(result, methods.Written):
         assert isinstance(params, methods.Set), "only a set is answered with Written"
         return b'{"status":"success","value":%b}' % bytes(params.value)
-    return _encode(result)
-
-
-def _render_page(page: Page) -> bytes:
-    rows = b",".join(
-        [
-            b'{"topic":"%b","payload":%b,"ts":%d}' % (row.name.encode(), row.value, row.ts)
-            for row in page.rows
-        ]
-    )
-    total = len(page.rows) if page.total is None else page.total
-    truncated = b',"truncated":true' if total > len(page.rows) else b""
-    return b'{"records":[%b],"total":%d%b}' % (rows, total, truncated)
+    return render_result(result)

@@ -18,7 +18,8 @@ from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.mending import FLAW, UNREADABLE, is_flawed, mend
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.rows import Page, Row, join_rows
+from recordd_protocol.rendering import render_result
+from recordd_protocol.rows import Row
 
 __all__ = ["JsonRpc"]
 
@@ -138,7 +139,7 @@ class _JsonRpcCall:
         if type(result) is Row:  # spliced in one step: it is what is asked for most
             reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (self._id, result.body)
         else:
-            reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, _render(result))
+            reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, render_result(result))
         room = self._dialect.max_reply_bytes
         if self._batch is not None:
             room = self._batch.room + _REFUSAL_BYTES + len(self._id)
@@ -326,27 +327,6 @@ def _flaw_of_id(raw: bytes) -> str | None:
     if raw[0] not in _ID_STARTS:
         return "id: must be a string, a number or null"
     return "id: too long" if len(raw) > _MAX_ID_BYTES else None
-
-
-def _render(result: Result) -> bytes:
-    """Render a result; rows are spliced, never encoded again."""
-    if type(result) is bytes:
-        return result
-    if isinstance(result, Page):
-        following = b"" if result.next is None else b',"next":%b' % _encode(result.next)
-        if result.total is not None:
-            following = b',"total":%d' % result.total
-            if result.total > len(result.rows):
-                following += b',"truncated":true'
-        if result.oldest_rev is not None:
-            following += b',"gap":true,"oldest_rev":%d' % result.oldest_rev
-        return b'{"records":%b,"rev":%d,"epoch":%b%b}' % (
-            join_rows(result.rows),
-            result.rev,
-            _encode(result.epoch),
-            following,
-        )
-    return _encode(result)
 
 
 def _malformed(id: bytes, error: RequestError) -> Malformed:

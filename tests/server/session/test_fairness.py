@@ -15,7 +15,7 @@ from recordd.config.rules import read_rules
 from recordd.extending.backend import Purged
 from recordd.hub import changes
 from recordd.hub.hub import Hub
-from recordd_protocol import jsonrpc
+from recordd_protocol import rendering
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import PatternSet, compile_pattern
 from recordd_protocol.rows import Row, RowKind, join_rows
@@ -140,7 +140,7 @@ async def test_of_many_who_ask_for_much_at_once_one_is_answered_in_each_pass(
         await peer.call("hello", client="t")
     answers = Calls(JsonRpcEvents.encode_snapshot if method == "record.subscribe" else join_rows)
     monkeypatch.setattr(JsonRpcEvents, "encode_snapshot", lambda *a, **k: answers(*a, **k))
-    monkeypatch.setattr(jsonrpc, "join_rows", answers)
+    monkeypatch.setattr(rendering, "join_rows", answers)
     lag = watch(answers)
     for peer in peers:  # without a pass between
         os.write(peer.stream.socket.fileno(), request(method, 1, name="#") + b"\n")  # type: ignore[attr-defined]

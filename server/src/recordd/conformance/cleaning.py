@@ -16,6 +16,7 @@ from recordd.conformance.support import (
     store,
 )
 from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend
+from recordd.extending.paging import PageLimits
 from recordd_protocol.errors import Reason
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
@@ -119,6 +120,18 @@ class CleaningUp(Suite):
         for answer in (query, log):
             await whole_or_expired(answer, list(range(1, 9)))
         assert revs((await spared).rows) == [2, 4, 6, 8]
+
+    @needs(CleansUp)
+    async def test_a_page_is_whole_when_only_rows_that_it_had_are_cleaned_up(
+        self, backend: PersistenceBackend
+    ) -> None:
+        rows = [row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)]
+        await store(backend, rows)
+        await settle(backend)
+        first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=PageLimits(4, 1 << 20)))
+        await clean_up(have(backend, CleansUp), CleanupTarget("a", 60, None, keep_latest=True))
+        second = await _follow(backend, "#", first.next)
+        assert revs([*first.rows, *second]) == list(range(1, 11))
 
 
 async def _follow(backend: PersistenceBackend, pattern: str, after: str | None) -> list[Row]:

@@ -148,6 +148,43 @@ class HeldMoments(Suite):
         second = await self._follow(backend, "#", first.next)
         assert revs([*first.rows, *second]) == [2, 4, 6, 8]
 
+    async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
+        self, backend: PersistenceBackend
+    ) -> None:
+        rows = [row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)]
+        await store(backend, rows)
+        await settle(backend)
+        to_the_last_that_goes = PageLimits(4, 1 << 20)
+        params = ask(backend, as_of=10, page=to_the_last_that_goes)
+        first = await backend.query(EVERYTHING, params)
+        await delete(backend, "a", 11)
+        second = await self._follow(backend, "#", first.next)
+        assert revs([*first.rows, *second]) == list(range(1, 11))
+
+    async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
+        self, backend: PersistenceBackend
+    ) -> None:
+        await fill(backend)
+        first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
+        waiting = backend.query(EVERYTHING, ask(backend, as_of=8))
+        log = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
+        await store(backend, [row(9, "c"), row(10, "c")])
+        await delete(backend, "c", 11)
+        assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
+        second = await self._follow(backend, "#", first.next)
+        assert revs([*first.rows, *second]) == list(range(1, 9))
+
+    async def test_a_page_says_from_when_on_it_is_whole(self, backend: PersistenceBackend) -> None:
+        """What went before a page was read concerns nobody who goes on behind it."""
+        await fill(backend)
+        only_b = compile_patterns("b")
+        first = await backend.query(only_b, ask(backend, as_of=8, page=TWO_ROWS))
+        await delete(backend, "a", 9)
+        one_row = ask(backend, after=first.next, page=PageLimits(1, 1 << 20))
+        second = await backend.query(only_b, one_row)
+        third = await self._follow(backend, "#", second.next)
+        assert revs([*first.rows, *second.rows, *third]) == [2, 4, 6, 8]
+
     async def _follow(
         self, backend: PersistenceBackend, pattern: str, after: str | None
     ) -> list[Row]:

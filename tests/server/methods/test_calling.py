@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[dict[str, Any], Callable[[Any], object]]] = {
     "graph.topo_order": ({}, lambda found: json.loads(found) == ["a", "b"]),
     "profiling.reset": ({}, lambda found: found.reset),
     "buffer_metrics.reset": ({}, lambda found: found.reset),
-    "retention.confirm": ({}, lambda found: found.leap_ms > 0),
+    "retention.confirm": ({}, lambda found: found.leap_ms >= 0),
     "server.stats": ({}, lambda found: found.records == 2),
     "rpc.discover": ({}, lambda found: len(found["methods"]) == len(METHODS)),
 }

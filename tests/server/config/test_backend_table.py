@@ -76,7 +76,7 @@ def test_what_is_stated_twice_or_is_no_name_is_refused(
 @pytest.mark.parametrize(
     ("text", "environment", "complaint"),
     [
-        ("[backend]\ncolor = 1", {}, "[backend] color: no option of this backend (there is: data"),
+        ("[backend]\ncolor = 1", {}, "[backend] color: no option of this backend (there is: "),
         ("[backend]\nreaders = 0", {}, "[backend] readers: Expected `int` >= 1"),
         ("[backend]\nreaders = true", {}, "[backend] readers: Expected `int`"),
         ("[backend]\nsynchronous = 'off'", {}, "[backend] synchronous: Invalid enum value 'off' (allowed: full, normal)"),

@@ -37,3 +37,8 @@ def test_what_names_none_is_refused(tmp_path: Path, text: str, complaint: str) -
     with pytest.raises(ConfigurationError) as caught:
         load_text(tmp_path, text)
     assert complaint in str(caught.value)
+
+
+def test_a_variable_that_names_one_twice_is_told_without_a_file() -> None:
+    with pytest.raises(ConfigurationError, match=r"^extensions: one is named twice \(a, a\)$"):
+        load({}, {"RECORDD_EXTENSIONS": "a,a"}, None)

@@ -53,30 +53,36 @@ def part_backend_table(
         ValueError: an option is stated twice in the same place, or the name is none.
     """
     settings = dict(table)
-    stated = settings.pop("backend", None)
-    options: dict[str, Any] = {}
-    if isinstance(stated, dict):
-        options = dict(stated)
-        stated = options.pop("name", default)
-        if not isinstance(stated, str):
-            raise ValueError(f"{file}: [backend] name: must be a text")
-    if stated is not None:
-        settings["backend"] = stated
-    chosen = flags.get("backend", environment.get("RECORDD_BACKEND", stated))
+    name, options = _read_name(settings.pop("backend", None), file, default)
+    if name is not None:
+        settings["backend"] = name
+    if flags.get("backend", environment.get("RECORDD_BACKEND", name)) != name:
+        options = {}
     found = _Found()
-    for key, value in options.items() if chosen == stated else ():
+    for key, value in options.items():
         if key in settings and key in MOVED_OPTIONS:
             raise ValueError(f"{file}: {key}: stated in [backend] too; leave it there alone")
         found.add(key, value, source=file, place=f"{file}: [backend] {key}")
     for key in MOVED_OPTIONS:
         if key in settings:
-            value = settings.pop(key)
-            found.add(key, value, source=file, place=f"{file}: {key}", as_setting=True)
+            place = f"{file}: {key}"
+            found.add(key, settings.pop(key), source=file, place=place, as_setting=True)
     _take_variables(environment, found)
     for key in MOVED_OPTIONS:
         if key in flags:
             found.add(key, flags[key], source=f"--{key.replace('_', '-')}", as_setting=True)
     return settings, found.as_table()
+
+
+def _read_name(stated: Any, file: str, default: str) -> tuple[Any, dict[str, Any]]:
+    """Return the name of a table, or of a name alone, and the options beside it."""
+    if not isinstance(stated, dict):
+        return stated, {}
+    options = dict(stated)
+    name = options.pop("name", default)
+    if not isinstance(name, str):
+        raise ValueError(f"{file}: [backend] name: must be a text")
+    return name, options
 
 
 def is_backend_variable(name: str) -> bool:

@@ -288,18 +288,38 @@ def load(
         ConfigurationError: with the source, the key and what is wrong with it.
     """
     table = _read_file(config_file) if config_file else {}
-    rules, tables = table.pop("record", []), table.pop("extension", {})
+    rows, tables = table.pop("record", []), table.pop("extension", {})
     try:
         table, backend = part_backend_table(
             flags, environment, table, file=str(config_file), default=_DEFAULT_BACKEND
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+    values, sources = _merge(flags, environment, table, str(config_file))
+    settings = _build(values)
+    try:
+        extensions = _read_extension_tables(tables, settings.extensions)
+        rules = read_rules(
+            rows,
+            default_retention_ms=settings.retention_ms,
+            max_capacity=settings.max_ring_capacity,
+        )
+    except ValueError as error:
+        where = f"{config_file}: " if config_file else ""
+        raise ConfigurationError(f"{where}{error}") from None
+    sources["extension"] = str(config_file)
+    return Configuration(settings, rules, sources, _list_ignored(environment), backend, extensions)
+
+
+def _merge(
+    flags: Mapping[str, str], environment: Mapping[str, str], table: Mapping[str, Any], file: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the values that are stated, by attribute, and where each setting came from."""
     values: dict[str, Any] = {}
-    sources: dict[str, str] = {"extension": str(config_file)}
+    sources: dict[str, str] = {}
     infos = {info.key: info for info in describe_settings()}
     if unknown := sorted(set(table) - set(infos)):
-        raise ConfigurationError(f"{config_file}: unknown setting {unknown[0]!r}")
+        raise ConfigurationError(f"{file}: unknown setting {unknown[0]!r}")
     for key, info in infos.items():
         variable = f"RECORDD_{key.upper()}"
         if key in flags:
@@ -307,7 +327,7 @@ def load(
         elif variable in environment:
             source, raw = variable, environment[variable]
         elif key in table:
-            source, raw = str(config_file), table[key]
+            source, raw = file, table[key]
         else:
             sources[key] = "default"
             if (default := _DEFAULTS_BY_ENVIRONMENT.get(key)) is not None:
@@ -315,23 +335,18 @@ def load(
             continue
         sources[key] = source
         values[info.attribute] = _parse(info, raw, source)
-    settings = _build(values)
-    try:
-        extensions = _read_extension_tables(tables, settings.extensions)
-        table_of_rules = read_rules(
-            rules,
-            default_retention_ms=settings.retention_ms,
-            max_capacity=settings.max_ring_capacity,
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"{config_file}: {error}") from None
-    known = {f"RECORDD_{key.upper()}" for key in infos} | {"RECORDD_CONFIG", "RECORDD_CONNECT"}
-    ignored = sorted(
+    return values, sources
+
+
+def _list_ignored(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none."""
+    known = {f"RECORDD_{info.key.upper()}" for info in describe_settings()}
+    known |= {"RECORDD_CONFIG", "RECORDD_CONNECT"}
+    return sorted(
         name
         for name in environment
         if name.startswith("RECORDD_") and name not in known and not is_backend_variable(name)
     )
-    return Configuration(settings, table_of_rules, sources, ignored, backend, extensions)
 
 
 def _key_of(attribute: str) -> str:

@@ -15,10 +15,18 @@ from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
 from recordd.extending.backend import BackendError, CleanupTarget
+from recordd.following.feeder import Feeder
+from recordd.following.opening import Opening
+from recordd.following.subscription import Subscription
 from recordd.persistence.memory import MemoryBackend
+from recordd.system.turns import Turns
 from recordd.writing.requests import WriteRows
+from recordd_protocol.framing import Framing
+from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.patterns import compile_pattern
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.server.backends import make_full_backend, sqlite_options
+from tests.server.following.test_phases import Followed
 from tests.wire import request
 
 
@@ -361,6 +369,28 @@ async def test_a_resync_brings_the_values_that_it_announces() -> None:
             ("a", 4, 5, "last", "snapshot"),
             ("a", 100, 6),
         ]
+
+
+async def test_an_opening_burst_goes_to_its_end_before_others_have_their_turn() -> None:
+    followed = Followed()
+    followed.commit("a")
+    hub, outbox = followed.hub, followed.outbox
+    pattern = compile_pattern("a")
+
+    def follow(*, snapshot: bool) -> Subscription:
+        encoder = JsonRpcEvents("s1", Framing.LINE, 1 << 20)
+        opening = Opening(pattern, snapshot, None, None, every=False)
+        return Subscription(hub, outbox, encoder, opening, on_behind=feeder.add)
+
+    async with trio.open_nursery() as nursery:
+        feeder = Feeder(nursery, outbox, hub, Turns(), history=None, page_rows=16)
+        waiting, opening = follow(snapshot=False), follow(snapshot=True)
+        feeder.add(waiting)
+        feeder.add(opening)
+        assert feeder._choose() is opening
+        feeder.drop(opening)
+        assert feeder._choose() is waiting
+        nursery.cancel_scope.cancel()
 
 
 class BrokenReads(MemoryBackend):

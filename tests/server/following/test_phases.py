@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -17,6 +18,7 @@ from recordd.following.phases import (
     ConflatingPhase,
     LivePhase,
     OpeningPhase,
+    PatchingPhase,
     Phase,
     ReadingPhase,
     ReplayingPhase,
@@ -62,8 +64,30 @@ class Followed:
         self.stream = Stream(self.hub.catalogue, topic, self.outbox, encoder, every=every)
 
     def commit(self, *names: str) -> None:
+        """Commit rows together; those of `t.*` are transient."""
         first = self.hub.rev + 1
-        self.hub.publish([Row(name, b"1", 1, rev) for rev, name in enumerate(names, first)])
+        self.hub.publish(
+            [
+                Row(name, b"1", 1, None if name.startswith("t.") else rev)
+                for rev, name in enumerate(names, first)
+            ]
+        )
+
+    def told(self) -> list[tuple[str, int]]:
+        """Let the peer take what is there; return names and how many were left out before."""
+        self.sender.open(100)
+        self.outbox.flush_nowait()
+        lines = b"\n".join(self.sender.taken).splitlines()
+        events = [json.loads(line)["params"] for line in lines]
+        self.sender.taken.clear()
+        return [(event["name"], event.get("skipped", 0)) for event in events]
+
+    def feed(self, phase: Phase, *, times: int) -> Phase:
+        for _ in range(times):
+            following = phase.feed(self.stream, self.hub)
+            assert following is not None
+            phase = following
+        return phase
 
 
 def test_replaying_ends_live_when_nothing_is_left() -> None:
@@ -145,6 +169,74 @@ def test_a_value_that_found_no_room_is_put_though_those_behind_it_have_changed()
     followed.outbox.flush_nowait()
     *_, last = followed.sender.taken
     assert (b'"name":"e"' in last, b'"last":true' in last) == (True, True)
+
+
+def test_a_change_that_has_become_another_is_missed_and_told_so() -> None:
+    followed = Followed()
+    followed.commit("a")
+    followed.commit("b")
+    followed.stream.begin_account()
+    changes = followed.hub.changes.changes_after(0, followed.stream.topic) or ()
+    captured = phases.Captured(changes, followed.hub.catalogue.tick)
+    followed.commit("a")
+    assert captured.put(followed.stream, followed.hub)
+    assert followed.told() == [("b", 1)]
+
+
+def test_a_transient_update_before_a_rev_is_replayed_with_what_came_after_it() -> None:
+    followed = Followed()
+    for name in ("t.a", "a", "b"):
+        followed.commit(name)
+    followed.feed(ReplayingPhase(ByRev(1, 1)), times=2)
+    assert followed.told() == [("t.a", 0), ("b", 0)]
+
+
+def test_a_transient_update_that_was_replayed_is_not_patched() -> None:
+    followed = Followed(every=True, backlog_bytes=0)
+    followed.commit("t.a", "a")
+    replaying = followed.feed(ReplayingPhase(ByTick(0, 0)), times=1)
+    assert followed.told() == [("t.a", 0), ("a", 0)]
+    for name in ("b", "t.b", "c"):
+        followed.commit(name)
+    reading = followed.feed(replaying, times=1)
+    assert isinstance(reading, ReadingPhase)
+    rev = followed.hub.rev
+    page = Page([Row("b", b"1", 1, rev - 1), Row("c", b"1", 1, rev)], rev=rev, epoch="e")
+    patching = followed.feed(reading.take(page, followed.stream, followed.hub), times=1)
+    assert isinstance(patching, PatchingPhase)
+    assert isinstance(followed.feed(patching, times=3), LivePhase)
+    assert followed.told() == [("b", 0), ("c", 0), ("t.b", 0)]
+
+
+def test_what_was_read_from_storage_is_not_conflated_again() -> None:
+    followed = Followed(backlog_bytes=0)
+    followed.commit("a", "b")
+    followed.stream.promise_all()
+    for name in "cdef":
+        followed.commit(name)
+    page = Page([Row(name, b"1", 1, rev) for rev, name in enumerate("abcdef", 1)], rev=6, epoch="")
+    replaying = ReadingPhase(ByRev(0, 0)).take(page, followed.stream, followed.hub)
+    assert len(followed.told()) == ROOM
+    conflating = followed.feed(replaying, times=1)
+    assert isinstance(conflating, ConflatingPhase)
+    assert isinstance(followed.feed(conflating, times=3), LivePhase)
+    assert followed.told() == [("e", 0), ("f", 0)]
+
+
+def test_what_was_patched_is_not_conflated_again() -> None:
+    followed = Followed(backlog_bytes=2 * 513)
+    followed.commit("a", "b")
+    followed.stream.promise_all()
+    for name in ("t.x", "c", "t.a"):
+        followed.commit(name)
+    replaying = followed.feed(ReplayingPhase(ByRev(2, 2)), times=3)
+    assert followed.told() == [("t.x", 0), ("t.a", 0)]
+    for name in "de":
+        followed.commit(name)
+    conflating = followed.feed(replaying, times=1)
+    assert isinstance(conflating, ConflatingPhase)
+    assert isinstance(followed.feed(conflating, times=3), LivePhase)
+    assert followed.told() == [("c", 0), ("d", 0), ("e", 0)]
 
 
 def test_a_subscription_enters_no_phase_that_the_table_does_not_have() -> None:

@@ -67,6 +67,7 @@ def test_the_last_archived_row_takes_no_transient_value_with_it() -> None:
         purge.note({"t.a": Purged(1, 3, deletion_rev=4)}, now_ms=99)
     assert hub.catalogue.find("t.a") is not None
     assert ("t.a" in hub.archive, hub.rows, hub.rev) == (False, 0, 4)
+    assert hub.changes.before_commit == (hub.catalogue.tick, 3)
 
 
 def test_a_deletion_takes_the_archived_rows_and_the_transient_value() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +10,11 @@ from typing import Any
 import pytest
 import trio
 
-from recordd.config.rules import read_rules
-from recordd.extending.backend import Purged
 from recordd.hub import changes
-from recordd.hub.hub import Hub
 from recordd_protocol import rendering
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
-from recordd_protocol.patterns import PatternSet, compile_pattern
-from recordd_protocol.rows import Row, RowKind, join_rows
+from recordd_protocol.patterns import PatternSet
+from recordd_protocol.rows import join_rows
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.loop_lag import LoopLag
 from tests.wire import request
@@ -148,55 +144,3 @@ async def test_of_many_who_ask_for_much_at_once_one_is_answered_in_each_pass(
         assert "result" in await peer.receive()
     assert answers.count >= 20
     assert lag.most_counted < 10
-
-
-def make_hub() -> Hub:
-    return Hub(read_rules([], default_retention_ms=None, max_capacity=1), max_records=1000)
-
-
-def test_what_has_changed_is_the_same_whichever_way_it_is_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    chance, hub = random.Random(5), make_hub()
-    topics = [hub.topics.follow(compile_pattern(text)) for text in ("#", "r.*1", "r.7", "x.#")]
-    for rev in range(1, 400):
-        name = f"r.{chance.randrange(40)}"
-        if hub.catalogue.find(name) is not None and chance.random() < 0.1:
-            hub.remove(Row(name, b"null", rev, rev, RowKind.DELETED))
-        else:
-            hub.publish([Row(name, b"1", rev, rev)])
-        if rev % 7:
-            continue
-        for topic in topics:
-            tick = chance.randrange(hub.catalogue.tick + 1)
-            ways = []
-            for many in (1 << 30, -1):
-                monkeypatch.setattr(changes, "_MANY_CHANGES", many)
-                ways.append(hub.changes.changes_after(tick, topic))
-            assert ways[0] == ways[1]
-
-
-def test_the_gap_of_a_pattern_that_matches_all_is_that_of_the_record_with_the_newest() -> None:
-    hub = make_hub()
-    hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 21)])
-    with hub.purge() as purge:
-        purge.note({f"r.{rev}": Purged(1, rev) for rev in (5, 11, 7)}, now_ms=0)
-    assert (
-        hub.gaps.newest_gap(compile_pattern("#"), 0)
-        == hub.gaps.newest_gap(compile_pattern("r.#"), 0)
-        == 11
-    )
-    assert hub.gaps.newest_gap(compile_pattern("#"), 11) == 0
-
-
-def test_to_tell_whether_a_pattern_has_a_gap_names_are_matched_in_steps(matched: Calls) -> None:
-    hub = make_hub()
-    hub.publish([Row(f"r.{n}", b"1", n, n) for n in range(1, 1001)])
-    with hub.purge() as purge:
-        purge.note({"r.5": Purged(1, 5)}, now_ms=0)
-    pattern = compile_pattern("r*.#")
-    assert len(list(hub.gaps.prepare_gap(pattern, 5))) == 0  # what is gone is not asked for
-    assert len(list(hub.gaps.prepare_gap(pattern, 0))) > 20
-    assert matched.count == 1000
-    assert hub.gaps.newest_gap(pattern, 0) == 5
-    assert matched.count == 1000

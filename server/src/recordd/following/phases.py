@@ -135,8 +135,8 @@ class Captured:
         """Be done with the first that is left."""
         self._next += 1
 
-    def put(self, stream: Stream, hub: FollowedHub) -> tuple[Sequence[Row], bool]:
-        """Put rows as updates while there is room; return them and whether any change is done.
+    def put(self, stream: Stream, hub: FollowedHub) -> bool:
+        """Put rows as updates while there is room; return whether any change is done.
 
         Each change that has become another is missed: the newer one is counted by itself.
         """
@@ -149,7 +149,7 @@ class Captured:
                 break
             self.drop()
         stream.put(filling.rows)
-        return filling.rows, len(self) < left
+        return len(self) < left
 
 
 class _Phase:
@@ -339,8 +339,7 @@ class PatchingPhase(_Phase):
         """Put the rows, then replay."""
         if not self._captured:
             return ReplayingPhase(self._then)
-        _, has_come_further = self._captured.put(stream, hub)
-        return self if has_come_further else None
+        return self if self._captured.put(stream, hub) else None
 
 
 class ConflatingPhase(_Phase):
@@ -350,7 +349,7 @@ class ConflatingPhase(_Phase):
 
     def __init__(self, position: ByTick) -> None:
         self._tick = position.tick
-        self._rev = position.rev
+        self._rev: Final = position.rev
         self._captured = Captured((), position.tick)
 
     @property
@@ -366,10 +365,7 @@ class ConflatingPhase(_Phase):
         """Put the rows; then look for what has changed meanwhile."""
         if not self._captured:
             return self._capture(stream, hub)
-        rows, has_come_further = self._captured.put(stream, hub)
-        if rows:
-            self._rev = rows[-1].rev or self._rev
-        return self if has_come_further else None
+        return self if self._captured.put(stream, hub) else None
 
     def _capture(self, stream: Stream, hub: FollowedHub) -> Phase:
         """Note which records have changed; where none has, it has caught up."""
@@ -385,6 +381,10 @@ class ConflatingPhase(_Phase):
         return self
 
     def _was_told(self, change: Change, stream: Stream) -> bool:
+        """Tell whether an update was put before: a position by rev has no tick to begin from.
+
+        Only of the first capture: what has changed after that is newer than all of it.
+        """
         row = change.row if isinstance(change, Tombstone) else change.latest
         if row.rev is None:
             return change.changed <= stream.account.transients_until

@@ -84,13 +84,13 @@ _MODULES: Final = {
     **dict.fromkeys(("Resync", "Update"), "following"),
     **dict.fromkeys(("Page", "Row"), "rows"),
 }
-"""Where a name is from, if not from `errors`."""
+"""The module of a name that is not in `errors`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: all of it takes longer than a command of `recordctl`.
+    """Import the module of one name: all of them take longer than a command of `recordctl`.
 
-    And a command has to take its signals before it does.
+    A command has to handle its signals before that.
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAX_MESSAGE_BYTES: Final = 4 << 20
-"""Longest answer that is taken; a daemon keeps to 1 MiB unless it was told otherwise."""
+"""Longest answer that is taken; a daemon sends at most 1 MiB by default."""
 
 
 QUEUE_RETRY_S: Final = 0.01
@@ -51,7 +51,7 @@ def find_address(url: str | None) -> Address:
     """Read a URL; without one, `RECORDD_CONNECT` or the daemon's default socket.
 
     Raises:
-        ConnectionFailed: where it is no address of a daemon.
+        ConnectionFailed: the URL is no address of a daemon.
     """
     url = url or os.environ.get("RECORDD_CONNECT") or f"unix://{default_socket_path(os.environ)}"
     try:
@@ -70,10 +70,10 @@ def find_address(url: str | None) -> Address:
 
 
 def check_timeout(timeout_s: float) -> float:
-    """Return a timeout that sockets take; what is longer than they can count is as good.
+    """Return a timeout that sockets take; a longer one is cut to the longest they can count.
 
     Raises:
-        InvalidValue: where it is no positive number.
+        InvalidValue: the timeout is no positive number.
     """
     if not timeout_s > 0:  # NaN is not
         raise InvalidValue(f"timeout_s: a positive number of seconds, not {timeout_s}")
@@ -81,7 +81,7 @@ def check_timeout(timeout_s: float) -> float:
 
 
 def explain(error: Exception) -> str:
-    """Return why nobody could be reached, in a few words."""
+    """Return the cause of a failed connection, in a few words."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     is_away = isinstance(error, FileNotFoundError | ConnectionRefusedError)
     return f"{text}; is recordd running?" if is_away else text

@@ -82,7 +82,7 @@ class Client:
         self._timeout_s: Final = timeout_s
 
     def hello(self, client: str = "recordd-client", auth_token: str | None = None) -> Welcome:
-        """Introduce the client; learn what the server is and may be asked."""
+        """Introduce the client; return the server's version, limits and permissions."""
         return self._call(requests.hello(client, auth_token))
 
     def list(self, name: str = "#", *, after: int = -1, limit: int | None = None) -> _RecordInfos:
@@ -269,15 +269,16 @@ class Client:
         """Follow the records that match, from now on or from behind the rev `after`.
 
         Use it in a `with` block; it iterates over `Update`s. It has a connection of its
-        own: a program that reads slowly holds up nothing else. When that is lost, it
-        connects again, for ever, and goes on where it was. What cannot be told any more is
-        not passed over in silence: `on_resync` is called, and current values come; without
-        it a warning is logged. `delivery="every"` brings each update, however slowly it is
-        read; `"latest"` leaves out older ones of what is not read in time and counts them.
+        own: a program that reads slowly holds up nothing else. When that connection is lost,
+        the subscription connects again, for ever, and goes on where it was. Where updates are
+        gone for good by then, it calls `on_resync`, and current values come; without
+        `on_resync` it logs a warning. `delivery="every"` brings each update, however slowly
+        the program reads; `"latest"` leaves out older updates of a record that are not read
+        in time, and counts them.
 
         Raises:
             ConnectionFailed: the daemon cannot be reached at first.
-            Refused: it does not take the subscription.
+            Refused: the daemon does not take the subscription.
         """
         params = Subscribe(name, snapshot, after, epoch, delivery)
         return open_updates(self._address, self._timeout_s, Follower(params, as_type, on_resync))
@@ -325,11 +326,11 @@ class Client:
         return names
 
     def profiling_reset(self) -> None:
-        """Count from zero what records report of themselves."""
+        """Set the counters that records report to zero."""
         self._call(requests.without_params("profiling.reset"))
 
     def buffer_metrics_reset(self) -> None:
-        """Count from zero what records report of themselves."""
+        """Set the counters that records report to zero."""
         self._call(requests.without_params("buffer_metrics.reset"))
 
     def retention_confirm(self) -> int:
@@ -351,7 +352,7 @@ class Client:
         return self._connection.call(request)
 
     def _pages(self, first: Request[Records]) -> _Pages:
-        """Return all pages, of one moment: begin anew where that is kept no longer."""
+        """Return all pages, of one moment; begin anew where that moment is kept no longer."""
         for _ in range(requests.PAGING_ATTEMPTS - 1):
             with contextlib.suppress(Expired):
                 return self._pages_once(first)

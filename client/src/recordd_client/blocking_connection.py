@@ -1,6 +1,6 @@
 """Calls of the blocking client, over one connection after the other.
 
-A connection that has ended is opened anew with the next call. What was under way is not
+A connection that has ended is opened anew with the next call. A call that was under way is not
 repeated: only the program knows whether a write may come twice.
 """
 
@@ -88,7 +88,7 @@ class BlockingConnection:
             self._look_for_refusal()
             self._end(str(error))
             raise
-        except BaseException:  # Ctrl-C: whatever came behind half a request would be its end
+        except BaseException:  # Ctrl-C: the next request would read as the end of this half
             self._end("a request was interrupted")
             raise
         return deadline

@@ -140,7 +140,7 @@ class _Socket:
         self._sock.close()
 
     def _arm(self, deadline: float) -> None:
-        # Zero would mean non-blocking; what is too late may still take what is there.
+        # Zero would mean non-blocking; a step past its deadline may still take ready bytes.
         remaining_s = deadline - time.monotonic()
         self._sock.settimeout(None if remaining_s == math.inf else max(0.001, remaining_s))
 
@@ -209,14 +209,14 @@ class _WebSocketStream:
         return self._messages.pop(0)
 
     def close(self) -> None:
-        # A farewell to who may be gone already.
+        # A farewell; the peer may be gone already.
         with contextlib.suppress(OSError, ConnectionLost, self._violation):
             goodbye = self._ws.send(self._events.CloseConnection(code=1000))
             self._sock.send_all(goodbye, time.monotonic() + 1)
         self._sock.close()
 
     def _pump(self, deadline: float) -> None:
-        """Take what the socket has and handle the events in it.
+        """Receive from the socket and handle the events.
 
         Messages that came before a farewell are there to be received, also when both came
         at once: an answer may be among them.

@@ -23,7 +23,7 @@ _SUBSCRIBE_ID: Final = 1
 _PROBE_ID: Final = 2
 
 _SHORTEST_OPEN_S: Final = 0.2
-"""What an attempt to connect again may take, however short a program wants to wait."""
+"""Time for an attempt to connect again, however short a program wants to wait."""
 
 
 class Updates(Generic[T]):

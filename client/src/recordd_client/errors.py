@@ -1,4 +1,4 @@
-"""What can go wrong with a call: one exception class per reason, and the lost connection."""
+"""Failures of a call: one exception class per reason, and the lost connection."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class CallTimeout(ClientError):
 
 
 class ProtocolError(ClientError):
-    """The daemon sent what is no answer of this protocol."""
+    """The daemon sent an answer that this protocol does not have."""
 
 
 class InvalidValue(ClientError):
-    """What cannot be sent, found before anything was; or a value that does not fit its type.
+    """An argument that cannot be sent (and nothing was), or a value that does not fit its type.
 
     A value that JSON cannot hold (NaN, an infinity, bytes), a name that is no UTF-8, a row
     of another shape than (name, value, ts), a timeout that is no number of seconds.
@@ -153,7 +153,7 @@ class Overloaded(Refused):
 
 
 class NotConfigured(Refused):
-    """The daemon runs without what the method needs."""
+    """The daemon runs without a part that the method needs, such as persistence."""
 
     reason = Reason.NOT_CONFIGURED
 

@@ -1,6 +1,6 @@
-"""Following records: what a subscription was told, and where to go on when it is cut off.
+"""Following records: the position of a subscription, and its resumption when it is cut off.
 
-Pure, so both clients share it: they carry calls and events, this decides what they mean.
+Pure, so both clients share it: they carry requests and events, this decides their meaning.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Delivery = Literal["latest", "every"]
 logger: Final = logging.getLogger("recordd_client")
 
 KEEPALIVE_S: Final = 30.0
-"""After this long a silence, ask the daemon whether it is there: a lost peer tells nothing."""
+"""After so long a silence, ask the daemon whether it is there: a lost peer sends nothing."""
 
 
 class Update(msgspec.Struct, Generic[T], frozen=True):
     """One commit of a record that is followed.
 
     `value` is None where the record was `deleted`. `ts` in Unix ms; `rev` the commit number
-    (None: the record is not persisted). `snapshot`: a current value that opens the stream,
-    `last`: those are complete with this. `late`: older than the record's latest. `skipped`
+    (None: the record is transient). `snapshot`: a current value that opens the stream,
+    `last`: the final such value. `late`: older than the record's latest. `skipped`
     updates were left out just before, because they were not read in time.
     """
 
@@ -52,7 +52,7 @@ class Update(msgspec.Struct, Generic[T], frozen=True):
 class Resync(msgspec.Struct, frozen=True):
     """Updates are lost for good; the current values as of `rev` come next.
 
-    What is known of records that are not among them is out of date: they are gone.
+    Records that are not among them are gone: forget their values.
     History is whole from `oldest_rev` on.
     """
 
@@ -113,7 +113,7 @@ class Follower(Generic[T]):
     def note_subscribed(self, answer: Subscribed, now_s: float) -> None:
         """Take the answer."""
         self._reconnecting.note_subscribed(now_s)
-        # A burst that was cut off cannot be resumed: what was told of it may be out of date.
+        # A burst that was cut off cannot be resumed: its first values may be out of date.
         is_resync = answer.resync or self._is_burst_told
         oldest = 0 if answer.oldest_rev is msgspec.UNSET else answer.oldest_rev
         self._was_open = True
@@ -124,7 +124,7 @@ class Follower(Generic[T]):
             self._tell_resync(Resync(answer.rev, answer.epoch, oldest))
 
     def read(self, found: Iterable[Incoming]) -> Iterator[Update[T]]:
-        """Yield the updates in what came from the daemon."""
+        """Yield the updates among the messages from the daemon."""
         for incoming in found:
             if self.failure is not None:
                 return
@@ -158,7 +158,7 @@ class Follower(Generic[T]):
         self._is_burst_told = False
 
     def _decode(self, event: Event) -> Update[T] | None:
-        """Return the update; one that does not fit is left out, and the next says what it said."""
+        """Return the update; leave out one that does not fit, and add its flags to the next."""
         skipped = event.skipped + self._carried_skipped
         is_last = event.last or self._carried_last
         value = None

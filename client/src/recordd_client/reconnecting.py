@@ -1,6 +1,6 @@
 """When a follower connects again, and when it gives up: the one rule of both clients.
 
-Pure: the clients say what happened and when; they do the waiting.
+Pure: the clients report events with their times, and do the waiting.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ RowLike = (
 """Name, value, and optionally `ts` in Unix ms and `if_rev`; or a row as a query returns it."""
 
 ALWAYS_TAKEN_BYTES: Final = 1024
-"""No daemon takes less in one message: up to here nobody has to ask for its limit."""
+"""Every daemon takes so much in one message: its limit matters for longer ones alone."""
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1 << 20
 """The limit of a daemon that does not tell its own."""
@@ -70,7 +70,7 @@ class Request(Generic[T]):
         """Return the typed result.
 
         Raises:
-            ProtocolError: where the answer is not what the method returns.
+            ProtocolError: the answer is not of the type that the method returns.
         """
         try:
             decoded = msgspec.json.decode(result, type=self._result)
@@ -95,23 +95,23 @@ class Incoming(msgspec.Struct):
 
     @property
     def refuses_connection(self) -> bool:
-        """Whether the daemon takes nothing more and closes; what it refuses has no effect."""
+        """Whether the daemon takes no more requests and closes; a refused one has no effect."""
         codes = (Reason.TOO_LARGE.code, Reason.OVERLOADED.code)
         return self.id is None and self.error is not None and self.error.code in codes
 
     def error_or_none(self) -> ClientError | None:
-        """Return what the error means, or None where there is a result."""
+        """Return the error as an exception, or None where there is a result."""
         return None if self.error is None else refusal_of(self.error.code, self.error.message)
 
     def result_or_raise(self) -> msgspec.Raw:
-        """Return the raw result, or raise what the error means."""
+        """Return the raw result, or raise the error as an exception."""
         if (error := self.error_or_none()) is not None:
             raise error
         return self.result
 
 
 PAGING_ATTEMPTS: Final = 3
-"""How often all pages are asked for: rows may be deleted behind a page while the next comes."""
+"""Attempts at all pages: rows may be deleted behind a page while the next comes."""
 
 _ROW_SHAPE: Final = "rows are (name, value), (name, value, ts) or (name, value, ts, if_rev)"
 

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Row(msgspec.Struct, Generic[T], frozen=True):
-    """One row: `ts` in Unix ms, `rev` the commit number (None: the record is not persisted)."""
+    """One row: `ts` in Unix ms, `rev` the commit number (None: the record is transient)."""
 
     name: str
     value: T
@@ -27,10 +27,10 @@ class Row(msgspec.Struct, Generic[T], frozen=True):
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """Rows of one answer, or of all pages of a query.
 
-    `rev` within `epoch` is the newest commit that the rows reflect; `next` continues where
-    they end (None: there are no more); `skipped` counts rows whose value did not fit the
-    type that was asked for. `oldest_rev` tells of a log that rows above `after` are gone, and
-    from which commit on none is (None: none is gone).
+    `rev` within `epoch` is the newest commit that the rows reflect; `next` continues behind
+    them (None: there are no more); `skipped` counts rows whose value did not fit the type that
+    was asked for. `oldest_rev` says that rows of the log above `after` are gone: none is missing
+    from this commit on (None: none is gone).
     """
 
     rows: list[Row[T]]
@@ -45,7 +45,7 @@ def decode_row(record: Record, as_type: Any) -> Row[Any]:
     """Decode a row's value.
 
     Raises:
-        InvalidValue: where it does not fit `as_type`.
+        InvalidValue: the value does not fit `as_type`.
     """
     try:
         value = msgspec.json.decode(record.value, type=as_type)
@@ -55,7 +55,7 @@ def decode_row(record: Record, as_type: Any) -> Row[Any]:
 
 
 def decode_page(pages: Iterable[Records], as_type: Any) -> Page[Any]:
-    """Decode the rows of consecutive pages; what does not fit the type is skipped and counted."""
+    """Decode the rows of consecutive pages; skip and count rows that do not fit the type."""
     rows: list[Row[Any]] = []
     skipped = 0
     last = None

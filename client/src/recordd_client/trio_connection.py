@@ -1,8 +1,8 @@
 """Calls of the async client, over one connection after the other.
 
 Any number of calls are on the way at once. On each connection one task reads and one
-writes; a call only waits. A connection that has ended is opened anew with the next call. What
-was under way is not repeated: only the program knows whether a write may come twice.
+writes; a call only waits. A connection that has ended is opened anew with the next call. A call
+that was under way is not repeated: only the program knows whether a write may come twice.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class AsyncConnection:
     async def call(self, request: Request[T]) -> T:
         """Send a call and wait for its answer; cancelled, it may have taken effect or not."""
         request_id = next(self._ids)
-        # Before it waits among the others: what cannot be sent leaves nothing behind.
+        # Before it waits among the others: a request that cannot be sent leaves no trace.
         message = requests.encode_request(request, request_id)
         if len(message) > requests.ALWAYS_TAKEN_BYTES:
             requests.check_size(request, message, await self._learn_max_message_bytes())
@@ -86,7 +86,7 @@ class AsyncConnection:
             await self._link.stream.close()
 
     async def _connect_again(self, request: Request[Any]) -> None:
-        """Open another connection, one for all that want it.
+        """Open another connection, one for all waiting calls.
 
         Raises:
             ConnectionLost: the daemon cannot be reached, or the call needs the old one.
@@ -151,7 +151,7 @@ class _Link:
         return pending.result
 
     async def write(self) -> None:
-        """Send what has gathered; only this task sends."""
+        """Send the requests that have gathered; only this task sends."""
         while self.lost is None:
             await self._wakeup.wait()
             self._wakeup = trio.Event()
@@ -180,8 +180,8 @@ class _Link:
             self._refuse_new(str(error))
         with trio.move_on_after(_CLOSE_S):
             await self.stream.close()
-        # A request that was on its way goes no further now; only who sends it knows how far
-        # it came.
+        # A request that was on its way goes no further now; only the writer knows how far it
+        # came.
         await self._sends_no_more.wait()
         self._fail_all(refusal)
 
@@ -194,7 +194,7 @@ class _Link:
         pending.done.set()
 
     def _refuse_new(self, text: str) -> None:
-        """Take no more calls; what was sent may still be answered: the reader finds out."""
+        """Take no more calls; requests that were sent may still be answered: the reader waits."""
         self.lost = self.lost or text
         for request_id, _ in self._unsent:
             if (pending := self.pending.get(request_id)) is not None:

@@ -150,7 +150,7 @@ class _WebSocketStream:
     async def close(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                # What nobody reads keeps the peer's farewell from being seen.
+                # Unread messages would hide the peer's farewell.
                 nursery.start_soon(self._drop_messages)
                 await self._connection.aclose()
                 nursery.cancel_scope.cancel()

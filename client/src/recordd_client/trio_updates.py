@@ -66,7 +66,7 @@ async def open_updates(
     Raises:
         ConnectionFailed, Refused: it could not be opened; later ones end the iteration.
     """
-    # No room: what the program has not taken stays in the socket, and pushes back.
+    # No room: updates that the program has not taken stay in the socket, and push back.
     send, receive = trio.open_memory_channel[list[Update[T]]](0)
     updates = AsyncUpdates(follower, receive)
     keeper = _Keeper(address, timeout_s, follower, send)
@@ -86,7 +86,7 @@ async def open_updates(
 
 
 class _Keeper(Generic[T]):
-    """Keeps a connection, and another one when that is lost, and passes on what comes."""
+    """Keeps one connection after the other, and passes on the updates."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class _Keeper(Generic[T]):
             task_status.started()
 
     async def _wait_behind(self, failure: Exception) -> None:
-        """Wait until it is time for the next attempt; stop where there is to be none."""
+        """Wait until it is time for the next attempt; stop where there is none."""
         wait_s = self._follower.note_lost(failure, trio.current_time())
         if wait_s is None:
             self._is_stopped = True

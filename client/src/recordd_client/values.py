@@ -1,4 +1,4 @@
-"""Values on their way out: what is sent must be one JSON value, and the one that was meant."""
+"""Values on their way out: each is sent as exactly one JSON value, the one that was meant."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def encode_value(value: Any) -> Raw:
     """Encode a value, as one line; a `msgspec.Raw`, also inside, is JSON text already.
 
     Raises:
-        InvalidValue: for what JSON cannot hold; msgspec alone would write NaN as null. For
-            a `Raw` that is not exactly one JSON value: it could bring members of its own
-            into the request. For bytes: JSON text is meant, or base64, and nobody can tell.
+        InvalidValue: for a value that JSON cannot hold; msgspec alone would write NaN as null.
+            For a `Raw` that is not exactly one JSON value: it could bring members of its own
+            into the request. For bytes: they may mean JSON text or base64, and nobody can tell.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         raise InvalidValue("bytes are no JSON value: JSON text goes into a msgspec.Raw")
@@ -49,10 +49,10 @@ def encode_value(value: Any) -> Raw:
 
 
 def encode_json(message: Any) -> bytes:
-    """Encode what is made of checked values and a caller's own words.
+    """Encode a message of checked values and a caller's own words.
 
     Raises:
-        InvalidValue: such as a name that is no UTF-8.
+        InvalidValue: for a name that is no UTF-8, and the like.
     """
     try:
         return msgspec.json.encode(message)

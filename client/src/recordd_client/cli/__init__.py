@@ -24,7 +24,7 @@ _EX_IOERR: Final = 74
 def main() -> int:
     """Run the command line; return its exit code."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return _run()  # whoever started it has Ctrl-C ignored, or sees to it
+        return _run()  # the parent process has Ctrl-C ignored, or handles it
     signal.signal(signal.SIGINT, _leave)
     try:
         return _run()
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End at once: before the imports are done, and when all is said, nobody takes a Ctrl-C."""
+    """End at once: before the imports, and behind the last output, nothing else takes a Ctrl-C."""
     os._exit(130)
 
 
@@ -64,7 +64,7 @@ def _run() -> int:
         _print_notes(stop.__cause__ or stop)
         return 130
     except BrokenPipeError:
-        discard_output()  # whoever read it has enough of it
+        discard_output()  # the reader has enough of it
     except SystemExit:
         if sys.stdout is stdout:
             raise
@@ -82,7 +82,7 @@ def _fail(error: Exception | str, code: int) -> int:
 
 
 def _print_notes(stop: BaseException) -> None:
-    """Say how far it came, where a command has noted that."""
+    """Print how far a command came, if it has noted that."""
     if notes := _notes_of(stop):
         print("recordctl: stopped;", "; ".join(notes), file=sys.stderr)
 

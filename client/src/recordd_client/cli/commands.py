@@ -281,7 +281,7 @@ def show_future(
 
 @recordctl.group("retention")
 def retention() -> None:
-    """See what retention does, and confirm the clock after a leap."""
+    """Show retention's state, and confirm the clock after a leap."""
 
 
 @retention.command("show")
@@ -313,7 +313,7 @@ def confirm_clock(target: tuple[str | None, float]) -> None:
 )
 @click.pass_obj
 def ping(target: tuple[str | None, float], count: int) -> None:
-    """Ask the daemon who it is, and measure how long the answer takes."""
+    """Ask the daemon for its version, and measure how long the answer takes."""
     with _connect(target) as db:
         for _ in range(count):
             started = time.perf_counter()

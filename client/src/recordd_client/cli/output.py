@@ -1,4 +1,4 @@
-"""What the commands print: tables for people; JSON, NDJSON and CSV for pipes."""
+"""Output of the commands: tables for people; JSON, NDJSON and CSV for pipes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def print_updates(updates: Iterable[Update[msgspec.Raw]], format: str) -> None:
 
 
 def print_objects(objects: Iterable[dict[str, Any]], format: str) -> None:
-    """Print objects with the same keys; in CSV and tables, what is not a scalar is JSON."""
+    """Print objects with the same keys; in CSV and tables, arrays and objects are JSON."""
     write = sys.stdout.write
     if format == "json":
         write(msgspec.json.format(msgspec.json.encode(list(objects)).decode(), indent=2) + "\n")
@@ -61,7 +61,7 @@ def print_objects(objects: Iterable[dict[str, Any]], format: str) -> None:
 
 
 def print_table(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
-    """Print a table; what a value holds cannot style it or move the cursor."""
+    """Print a table; no value can style it or move the cursor."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -129,7 +129,7 @@ def _show_json(value: msgspec.Raw) -> str:
 
 
 def _printable(text: str) -> str:
-    """Escape what is no visible character: a value may hold U+009B, a terminal's escape."""
+    """Escape invisible characters: a value may hold U+009B, a terminal's escape."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

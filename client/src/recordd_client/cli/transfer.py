@@ -30,7 +30,7 @@ __all__ = ["Importer", "Source", "Survey", "export_rows", "open_source"]
 _CHUNK_BYTES: Final = 1 << 18
 _BATCH_ROWS: Final = 500
 _BATCH_BYTES: Final = 512 << 10
-"""Half of what a daemon takes in one message: values are counted, not their envelopes."""
+"""Half of a daemon's usual message: values are counted, their envelopes are not."""
 
 _MAX_LINE_BYTES: Final = 64 << 20
 """No daemon takes such a row; a file without line breaks must not fill the memory."""
@@ -50,7 +50,7 @@ NumberedLine = tuple[int, _Line]
 
 class _Readable(Protocol):
     def read1(self, size: int, /) -> bytes:
-        """Return what there is, up to `size` bytes; wait only where there is nothing."""
+        """Return the bytes that are there, up to `size`; wait only where there are none."""
 
 
 class Source:
@@ -95,7 +95,7 @@ class Source:
 
 
 class _Rejoined(io.RawIOBase):
-    """What was read already, and then the rest of the file, as it comes."""
+    """The bytes that were read already, and then the rest of the file as it comes."""
 
     def __init__(self, head: bytes, rest: Any) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def open_source(path: str) -> Iterator[Source]:
 
 
 class Survey:
-    """Counts rows, and those that the daemon's retention is going to delete."""
+    """Counts rows, and the rows among them that the daemon's retention is going to delete."""
 
     def __init__(self, retention: RetentionStats | None) -> None:
         self.rows = 0

@@ -1,6 +1,6 @@
-"""The wire protocol of recordd: what both sides agree on. Pure: no I/O, no Trio.
+"""The wire protocol of recordd, shared by daemon and client. Pure: no I/O, no Trio.
 
-`names`, `patterns`, `values` say what may be written and asked for; `methods` lists
+`names`, `patterns`, `values` have the rules of a request's words; `methods` lists
 every method with its types; `errors` every refusal; `framing` cuts a byte stream into
 messages; `dialect` is the interface of the ways to write one, `jsonrpc` the first.
 """

@@ -15,7 +15,7 @@ def default_socket_path(environment: Mapping[str, str]) -> str:
     """Return the Unix socket's path: in systemd's or the user's runtime directory.
 
     Where there is neither, in the user's state directory, never in a folder that others
-    can write: whoever gets there first would be taken for the daemon.
+    can write: the first program there would be taken for the daemon.
     """
     runtime = environment.get("RUNTIME_DIRECTORY") or environment.get("XDG_RUNTIME_DIR")
     directory = runtime.split(":")[0] if runtime else default_state_directory(environment)

@@ -1,7 +1,7 @@
 """AimX 3.0, the protocol of AimDB, as a dialect: one flat object a message, tagged `t`.
 
 AimDB's decoder borrows `t`, `method`, `topic`, `sub` and `err` from its input and drops a
-frame in which one of them has an escape, so what is written there never needs one. It
+frame in which one of them has an escape: text written there never needs one. It
 reads `"ok":null` as absent, and its caller waits for ever: null is refused instead.
 Malformed frames and unknown tags have no answer (`aimdb-core`, `session/aimx/codec.rs`).
 """
@@ -38,7 +38,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class _Tag(msgspec.Struct):
-    """What tells the dialects apart."""
+    """The members that tell the dialects apart."""
 
     t: Raw = Raw(b"")
     jsonrpc: Raw = Raw(b"")
@@ -77,17 +77,17 @@ class Aimx:
         }
 
     def claims(self, message: bytes) -> bool:
-        """Claim what has a `t` and does not say that it is JSON-RPC, in whatever order."""
+        """Claim a message with a `t` and without `jsonrpc`, in whatever order."""
         head = message[:5]
         if head == b'{"t":':
-            # The search is for what most frames do not have; it costs less than a decode.
+            # Most frames lack the text searched for; the search costs less than a decode.
             return b'"jsonrpc"' not in message or _is_tagged(message, default=True)
         if head == b'{"jso' or b'"t"' not in message:
             return False
         return _is_tagged(message, default=False)
 
     def decode(self, message: bytes) -> list[Call | Malformed | bytes]:
-        """Return what a frame asks; see `Dialect.decode`."""
+        """Return the call in a frame; see `Dialect.decode`."""
         try:
             if not message.isascii():
                 message.decode()
@@ -194,7 +194,7 @@ def _answer_ping(frame: _Frame) -> bytes:
 
 
 class _AimxCall:
-    """What all calls of the dialect have in common."""
+    """The common part of all calls of the dialect."""
 
     __slots__ = ("method", "params")
 

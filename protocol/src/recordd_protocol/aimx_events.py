@@ -40,7 +40,7 @@ class AimxEvents:
         return self._kind, self._seq
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
-        """Encode what was committed; see `EventEncoder.encode`."""
+        """Encode committed rows; see `EventEncoder.encode`."""
         first = self._seq + skipped
         return self._join([self._event(row, seq) for seq, row in enumerate(rows, first)])
 

@@ -1,6 +1,6 @@
 """Parameters as AimDB reads them: leniently.
 
-What is unknown is ignored, and so is what AimDB would not take for a number or a name.
+Unknown members are ignored, and so are values that AimDB would not take for a number or a name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Wrapped(msgspec.Struct):
 
 
 class Follow(methods.Subscribe, frozen=True):
-    """As AimDB follows: without late rows; where it is so, only what exists."""
+    """A subscription as in AimDB: without late rows; `must_exist` refuses unknown records."""
 
     must_exist: bool = False
 

@@ -7,8 +7,8 @@ be passed over, and inside a segment that it takes. The set of positions that so
 reading the name has come to is a bit mask, and a step moves all of them at once (Baeza-Yates
 and Gonnet's shift-and). Such a step costs about a microsecond, so masks that were met are
 kept, with the step for each character, as the states of a deterministic automaton that is
-built while it is used. What is kept is bounded for all patterns together: past it all is
-forgotten and built anew, and a hostile choice of names costs the microsecond a character.
+built while it is used. The kept steps of all patterns together are bounded: past the bound all
+are forgotten and built anew, and a hostile choice of names costs the microsecond a character.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Automaton:
         return state["."].positions & self._accepting != 0
 
     def step(self, state: _State, character: str) -> _State:
-        """Return where a character leads; keep it."""
+        """Return the state that a character leads to; keep it."""
         mask = self._close(self._move(state.positions, character))
         following = self._states.get(mask)
         if following is None:
@@ -103,7 +103,7 @@ class Automaton:
         self._generation = generation
 
     def _place(self, text: str) -> int:
-        """Give each part of the pattern its position; return how many there are."""
+        """Give each part of the pattern its position; return the number of positions."""
         position = 0
         for segment in text.split("."):
             if segment == "#":
@@ -121,7 +121,7 @@ class Automaton:
 
 
 class _State(dict[str, "_State"]):
-    """The positions come to, and where each character leads that was met there."""
+    """The positions reached, and the next state of each character met there."""
 
     __slots__ = ("_automaton", "positions")
 

@@ -1,9 +1,9 @@
-"""What every dialect of the line protocol offers: messages in, calls out, answers back.
+"""The interface of a dialect of the line protocol: messages in, calls out, answers back.
 
 A dialect is pure: it turns one message (a line's or a text frame's bytes) into calls,
-and a call's outcome into bytes. Which dialect a message is written in, the message says
-itself; it is answered in kind. To add one, write a module with a `Dialect` and list it
-in `recordd.core`, before the one that claims everything.
+and a call's outcome into bytes. A message itself tells its dialect, and is answered in kind. To
+add one, write a module with a `Dialect` and list it in `recordd.core`, before the one that
+claims everything.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from recordd_protocol.rows import Page, Row
 __all__ = ["ENVELOPE_BYTES", "Call", "Dialect", "EventEncoder", "Malformed", "Result"]
 
 ENVELOPE_BYTES: Final = 4096
-"""What an answer has beside its rows, at most: the caller's id, which may be long, and a page's
-`next`. Rows that take so much less than the limit of a reply fit into one."""
+"""The most that an answer has beside its rows: the caller's id, which may be long, and a page's
+`next`. Rows that leave so much of a reply's limit fit into one."""
 
 
 Result = Row | Page | msgspec.Struct | Sequence[Any] | Mapping[str, Any] | int | bytes | None
-"""What a call can be answered with; bytes are JSON text already, None is for who wants none."""
+"""The result of a call; bytes are JSON text already, None is for a caller that wants none."""
 
 
 class Malformed(NamedTuple):
-    """A message, or a member of one, that cannot be read: why, and the answer if there is one."""
+    """An unreadable message, or member of one: the cause, and the answer if there is one."""
 
     text: str
     reply: bytes | None = None
@@ -43,7 +43,7 @@ class EventEncoder(Protocol):
         """Encoders with equal keys would make the same messages of the same rows, now."""
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
-        """Encode what was committed; before the first row `skipped` updates were left out.
+        """Encode committed rows; `skipped` updates were left out before the first.
 
         Changes nothing: `advance` follows.
         """
@@ -59,7 +59,7 @@ class EventEncoder(Protocol):
 
 
 class Call(Protocol):
-    """One request: what is asked, and how its one outcome is put into bytes.
+    """One received request, and the encoding of its one outcome.
 
     Exactly one of `answer` and `refuse` is called, once. Either returns the bytes to
     send now, or None where there is nothing to send: a notification, or a batch that
@@ -93,14 +93,14 @@ class Call(Protocol):
 
     @property
     def subscription_id(self) -> str | None:
-        """What a subscription that this call opens is called; None: the daemon may choose."""
+        """The id of a subscription that this call opens; None: the daemon may choose."""
 
     def encode_events(self, subscription_id: str, pattern: Pattern) -> EventEncoder:
-        """Return what encodes the events of the subscription that this call opened."""
+        """Return an encoder for the events of the subscription that this call opened."""
 
 
 class Dialect(Protocol):
-    """A dialect: which messages are its own, and what they ask."""
+    """A dialect: it tells its own messages from others, and reads them."""
 
     @property
     def name(self) -> str:
@@ -112,7 +112,7 @@ class Dialect(Protocol):
     def decode(self, message: bytes) -> Sequence[Call | Malformed | bytes]:
         """Return the calls of a message in order; bytes among them are answers to send as is.
 
-        Never raises for what the message holds: bad input comes back as `Malformed`.
+        Never raises, whatever the message holds: bad input comes back as `Malformed`.
         """
 
     def refuse_message(self, error: RequestError) -> bytes | None:

@@ -9,7 +9,7 @@ __all__ = ["Framing", "LineBuffer"]
 
 
 class Framing(enum.Enum):
-    """What a transport makes of a message: a line of a stream, or a text frame of its own."""
+    """The form of a message on a transport: a line of a stream, or a text frame of its own."""
 
     LINE = enum.auto()
     FRAME = enum.auto()

@@ -1,6 +1,6 @@
 """The integers of the protocol: revs, times and limits fit 64 bits with a sign.
 
-So does what SQLite stores, and what most languages call a long.
+SQLite stores such integers, and most languages call them long.
 """
 
 from __future__ import annotations

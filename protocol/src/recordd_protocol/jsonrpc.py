@@ -69,7 +69,7 @@ class JsonRpc:
         self._max_batch_calls: Final = max_batch_calls
 
     def claims(self, message: bytes) -> bool:
-        """Claim every message: what no other dialect tags as its own is JSON-RPC."""
+        """Claim every message: one that no other dialect claims is JSON-RPC."""
         return True
 
     def decode(self, message: bytes) -> list[Call | Malformed]:
@@ -136,7 +136,7 @@ class _JsonRpcCall:
     def answer(self, result: Result) -> bytes | None:
         if not self._id:
             return self._deliver(None)
-        if type(result) is Row:  # spliced in one step: it is what is asked for most
+        if type(result) is Row:  # spliced in one step: the most frequent result
             reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (self._id, result.body)
         else:
             reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, render_result(result))
@@ -228,7 +228,7 @@ def _check_count(message: bytes, max_calls: int) -> None:
     """Refuse far too many members before there is an object for each: 500,000 took 0.1 s.
 
     Raises:
-        RequestError: `too_large`; what the decoder raises, for what it cannot read.
+        RequestError: `too_large`; the decoder's own errors for text that it cannot read.
     """
     is_counted = max_calls <= _MAX_COUNTED and message.count(b",") >= max_calls
     if is_counted and bytes(_decoder_of_first(max_calls + 1)(message).last):
@@ -237,7 +237,7 @@ def _check_count(message: bytes, max_calls: int) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _decoder_of_first(count: int) -> Callable[[bytes], Any]:
-    """Return a decoder that passes over what comes behind so many members of an array."""
+    """Return a decoder that passes over the members of an array behind the first so many."""
     names = [*(f"member_{n}" for n in range(count - 1)), "last"]
     fields = [(name, msgspec.Raw, msgspec.Raw(b"")) for name in names]
     return msgspec.json.Decoder(msgspec.defstruct("First", fields, array_like=True)).decode
@@ -277,7 +277,7 @@ def _read_request(message: bytes) -> _RequestObject | Malformed:
 
 
 def _read_odd_params(request: _RequestObject, params: bytes) -> _RequestObject | Malformed:
-    """Take null for no parameters; refuse what is no object."""
+    """Take null for no parameters; refuse anything but an object."""
     if params == b"null":
         request.params = msgspec.Raw(b"")
         return request
@@ -348,7 +348,7 @@ def _encode_error(id: bytes, error: RequestError) -> bytes:
 
 
 def _shorten(text: str) -> str:
-    """Bound a text in bytes as encoded: it may quote what a client sent."""
+    """Bound a text in bytes as encoded: it may quote a client's own text."""
     if len(_encode(text)) <= _MAX_TEXT_BYTES:
         return text
     return text.encode("ascii", "backslashreplace").decode()[: _MAX_TEXT_BYTES // 6] + "…"

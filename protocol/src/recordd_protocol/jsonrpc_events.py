@@ -43,7 +43,7 @@ class JsonRpcEvents:
         self.share_key: Final[object] = f"{framing.name} {subscription_id}"
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
-        """Encode what was committed; see `EventEncoder.encode`."""
+        """Encode committed rows; see `EventEncoder.encode`."""
         bodies = [
             row.body if row.kind is RowKind.LATEST else row.body + _FLAGS[row.kind] for row in rows
         ]
@@ -64,7 +64,7 @@ class JsonRpcEvents:
         return self._join([body % (values, rev, msgspec.json.encode(epoch), oldest_rev)])
 
     def advance(self, updates: int) -> None:
-        """Count nothing: revs tell what came when, and `skipped` what did not."""
+        """Count nothing: revs tell the order, and `skipped` the losses."""
 
     def _join(self, bodies: list[bytes]) -> list[bytes]:
         """Return the events as one message, or as several where one would be too long."""

@@ -66,7 +66,7 @@ class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """Results may gain fields; readers ignore what they do not know."""
+    """Results may gain fields; readers ignore fields that they do not know."""
 
 
 class NoParams(_Params, frozen=True):
@@ -74,7 +74,7 @@ class NoParams(_Params, frozen=True):
 
 
 class Hello(_Params, frozen=True):
-    """Who is calling, and for which protocol version (`"3"` or `"3.7"`; none: any)."""
+    """The caller's name, and its protocol version (`"3"` or `"3.7"`; none: any)."""
 
     client: str
     version: str | None = None
@@ -82,9 +82,9 @@ class Hello(_Params, frozen=True):
 
 
 class Welcome(_Result, frozen=True):
-    """What the server is, what this connection may do, and where the database stands.
+    """The server's versions, this connection's permissions, and the database's position.
 
-    `max_message_bytes`: what is larger is refused, and ends the connection.
+    `max_message_bytes`: a larger message is refused, and ends the connection.
     """
 
     version: str
@@ -138,7 +138,7 @@ class Get(_Params, frozen=True):
 
 
 class Record(_Result, frozen=True):
-    """One row: `value` is raw JSON text, `rev` None for a record that is not persisted."""
+    """One row: `value` is raw JSON text, `rev` None for a transient record."""
 
     name: str
     value: msgspec.Raw
@@ -150,7 +150,7 @@ class Set(_Params, frozen=True):
     """Write one value; `ts` defaults to now.
 
     `if_rev` makes it conditional: only if the latest row has this rev, 0 for no record. A
-    record that is not persisted has no rev: 0 is all that it can be asked for.
+    transient record has no rev: 0 is the one condition for it.
     """
 
     name: str
@@ -184,7 +184,7 @@ class SetMany(_Params, frozen=True):
 
 
 class WrittenMany(_Result, frozen=True):
-    """The consecutive commit numbers of the rows; None where no row was persisted.
+    """The consecutive commit numbers of the rows; None where every record is transient.
 
     `rows` are there where they were asked for, in the order of the request.
     """
@@ -213,8 +213,8 @@ class Query(_Params, frozen=True):
 class Records(_Result, frozen=True):
     """Rows and where the next page starts; `rev` is the newest commit that they reflect.
 
-    Without pages `total` says how many rows there are, and `truncated` that not all are here.
-    `gap` tells of a log that rows above `after` are gone, from before `oldest_rev`.
+    Without pages `total` is the number of rows there are, and `truncated` says that not all are
+    here. `gap` says that rows of a log above `after` are gone, from before `oldest_rev`.
     """
 
     records: list[Record]
@@ -271,11 +271,11 @@ class Drained(_Result, frozen=True):
 
 
 class Subscribe(_Params, frozen=True):
-    """Which records: a pattern; where to start, and what a slow reader is to get.
+    """Which records: a pattern; the start of the stream, and the treatment of a slow reader.
 
-    `after` (a rev, of `epoch`) resumes: what was committed after it comes first. Without
-    it the current values come first, unless `snapshot` is false. `delivery` says what
-    becomes of updates that the reader is too slow for: `latest` leaves out all but the
+    `after` (a rev, of `epoch`) resumes: commits after it come first. Without it the current
+    values come first, unless `snapshot` is false. `delivery` is the treatment of updates
+    that the reader is too slow for: `latest` leaves out all but the
     newest of each record and says how many, `every` leaves out none.
     """
 
@@ -303,7 +303,7 @@ class Subscribed(_Result, frozen=True, omit_defaults=True):
 
 
 class Event(_Result, frozen=True):
-    """What a `record.event` notification holds: one commit of a record that is followed.
+    """The parameters of a `record.event` notification: one commit of a record that is followed.
 
     `snapshot`: it is a current value of the opening burst, `last`: the final one. `late`:
     it is older than the record's latest. `deleted`: the record is gone. `skipped` updates
@@ -344,7 +344,7 @@ class Delete(_Params, frozen=True):
 
 
 class Deleted(_Result, frozen=True):
-    """How many persisted rows went with the record."""
+    """The number of persisted rows deleted with the record."""
 
     deleted: int
 
@@ -357,7 +357,7 @@ class Trim(_Params, frozen=True):
 
 
 class Trimmed(_Result, frozen=True):
-    """How many persisted rows went; with `more` there are others yet: ask again."""
+    """The number of persisted rows deleted; with `more` there are others yet: ask again."""
 
     deleted: int
     more: bool
@@ -392,7 +392,7 @@ class RuleInfo(_Result, frozen=True):
 
 
 class RetentionStats(_Result, frozen=True):
-    """Retention's rules and what its last run did. Times are None before the first run.
+    """Retention's rules and the outcome of its last run. Times are None before the first run.
 
     `clock_leap_ms`: how far the clock is ahead in a leap that retention does not believe.
     """
@@ -414,7 +414,7 @@ class ClockConfirmed(_Result, frozen=True):
 
 
 class BackupStats(_Result, frozen=True):
-    """Scheduled backups: where they go, and what came of the last run. None: not yet."""
+    """Scheduled backups: their folder, and the outcome of the last run. None: not yet."""
 
     folder: str
     interval_ms: int
@@ -473,12 +473,12 @@ class Stats(_Result, frozen=True):
 
 
 Access = Literal["read", "write", "admin"]
-"""What a method does: tell, change records, or change the daemon's own state."""
+"""The effect of a method: none, a change of records, or of the daemon's own state."""
 
 
 class RecordParameter(msgspec.Struct, frozen=True):
-    """The parameter that says which records a call is about, and what it holds: one name, one
-    pattern, one or several patterns, or rows with a `name` each.
+    """The parameter that names the records of a call. Its form: one name, one pattern, one or
+    several patterns, or rows with a `name` each.
     """
 
     name: str
@@ -486,10 +486,9 @@ class RecordParameter(msgspec.Struct, frozen=True):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """One method: `result` is what a client decodes; `access` and `records` say what it touches,
-    `is_query` that it may take long and counts as pending meanwhile.
-
-    Without `records` it is about none, about all, or about those that its answer names.
+    """One method. `result` is the type that a client decodes; `access` and `records` state its
+    effect and the records that it touches. A method with `is_query` may take long and counts as
+    pending meanwhile. A method without `records` touches none, all, or those that its answer names.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Record names: what may name a record, and why nothing else may."""
+"""Record names: the rules that a name keeps, with their reasons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
     """Return `name` unchanged if it may name a record.
 
     Raises:
-        RequestError: `invalid_params`, saying what is wrong with the name.
+        RequestError: `invalid_params`, naming the rule that the name breaks.
     """
     if not name:
         raise RequestError(Reason.INVALID_PARAMS, "name: a record name must not be empty")

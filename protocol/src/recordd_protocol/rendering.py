@@ -1,6 +1,6 @@
 """Results as JSON text: rows are spliced as they were rendered once, never encoded again.
 
-Dialects put it into their envelopes; who answers in none, as over HTTP, sends it as it is.
+Dialects put it into their envelopes; a transport without one, such as HTTP, sends it as it is.
 """
 
 from __future__ import annotations

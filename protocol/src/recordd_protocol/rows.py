@@ -10,7 +10,7 @@ __all__ = ["ROW_SEPARATOR", "Page", "Row", "RowKind", "join_rows", "order_of"]
 
 
 ROW_SEPARATOR: Final = b"},{"
-"""What stands between two rows of an answer."""
+"""The bytes between two rows of an answer."""
 
 
 def order_of(ts: int, rev: int) -> int:
@@ -19,7 +19,7 @@ def order_of(ts: int, rev: int) -> int:
 
 
 class RowKind(enum.Enum):
-    """What a commit did to its record: a new latest value, a late one, or its end."""
+    """The effect of a commit on its record: a new latest value, a late one, or its end."""
 
     LATEST = enum.auto()
     LATE = enum.auto()
@@ -30,11 +30,11 @@ class Row:
     """One commit of a record.
 
     `value` is JSON text without line breaks, `ts` Unix milliseconds, `rev` the commit
-    number (None for a record that is not persisted). `body` is the row as JSON-RPC
-    messages show it, less its braces. `order` sorts rows by (`ts`, `rev`), as one integer
+    number (None for a transient record). `body` is the row as JSON-RPC messages show it,
+    less its braces. `order` sorts rows by (`ts`, `rev`), as one integer
     because tuples compare three times slower; the latest row is the one with the
-    greatest. `kind` is what the commit did when it happened. Immutable by agreement: rows
-    are shared between all that read.
+    greatest. `kind` is the effect of the commit when it happened. Immutable by agreement: all
+    readers share a row.
     """
 
     __slots__ = ("body", "kind", "name", "order", "rev", "ts", "value")
@@ -53,19 +53,19 @@ class Row:
             ts,
             b"null" if rev is None else b"%d" % rev,
         )
-        self.order: Final = ts << 64 | (rev or 0)  # order_of, without the call: there are many
+        self.order: Final = ts << 64 | (rev or 0)  # order_of, without a call for each row
 
     def __repr__(self) -> str:
         return f"Row({self.name!r}, ts={self.ts}, rev={self.rev}, {self.kind.name})"
 
 
 class Page:
-    """One answer's worth of rows, and where the next one starts.
+    """One answer's worth of rows, and the start of the next page.
 
     `rev` is the newest commit that the rows reflect, within `epoch`. `next` is an
-    opaque string to pass back as `after`, or None on the last page. `total`, where there
-    are to be no pages, is how many rows there are; if it is more, the oldest are left out.
-    `oldest_rev`, where rows of a log are gone, is the commit from which on none is.
+    opaque string to pass back as `after`, or None on the last page. `total`, of an answer
+    without pages, is the number of rows there are; the oldest are left out where it is more.
+    `oldest_rev`, where rows of a log are gone, is the commit from which on none is missing.
     """
 
     __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "total")

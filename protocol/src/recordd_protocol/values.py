@@ -1,4 +1,4 @@
-"""Values at the door: what is let in must be readable by every client, for good.
+"""Values at the door: every client must be able to read a value that is let in, for good.
 
 `msgspec.Raw` vouches for the grammar of JSON alone. A value is therefore parsed once
 when it is written, and never again: from then on its bytes are spliced.

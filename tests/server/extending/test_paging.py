@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordd.extending.paging import (
+    Filling,
     NewestRows,
     PageLimits,
-    RowRoom,
     count_fitting,
     end_of_page,
     fill_page,
@@ -91,15 +91,15 @@ def test_a_first_row_that_is_too_large_is_taken_only_where_one_may_stand_alone(
     one_fits: bool,
 ) -> None:
     (row,) = rows_of([100])
-    room = RowRoom(PageLimits(10, 5), one_fits=one_fits)
-    assert [room.take(row), room.take(row)] == [one_fits, False]
+    filling = Filling(PageLimits(10, 5), one_fits=one_fits)
+    assert [filling.take(row), filling.take(row)] == [one_fits, False]
 
 
 def test_bytes_beside_each_row_count() -> None:
     (row,) = rows_of([10])
     taken = 3 * (len(row.body) + 50)
-    room = RowRoom(PageLimits(10, taken), beside_bytes=50)
-    assert [room.take(row) for _ in range(4)] == [True, True, True, False]
+    filling = Filling(PageLimits(10, taken), beside_bytes=50)
+    assert [filling.take(row) for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(("wanted", "rows"), [(None, 10), (3, 3), (10, 10), (99, 10), (0, 0)])

@@ -17,9 +17,9 @@ import msgspec
 from recordd_protocol.rows import ROW_SEPARATOR, Row
 
 __all__ = [
+    "Filling",
     "NewestRows",
     "PageLimits",
-    "RowRoom",
     "count_fitting",
     "end_of_page",
     "fill_page",
@@ -59,47 +59,49 @@ def count_fitting(
     return max(fitting, 1) if one_fits else fitting
 
 
-class RowRoom:
-    """The same rule for rows that come one by one: what is left while they are taken."""
+class Filling:
+    """The same rule for rows that come one by one: those taken, while there is room."""
 
-    __slots__ = ("_beside_bytes", "_bytes", "_limits", "_one_fits", "_rows")
+    __slots__ = ("_beside_bytes", "_max_bytes", "_max_rows", "_one_fits", "_size", "rows")
 
     def __init__(
         self,
         limits: PageLimits,
+        rows: list[Row] | None = None,
         *,
         beside_bytes: int = _SEPARATOR_BYTES,
         one_fits: bool = True,
     ) -> None:
-        """Begin with nothing taken; each row has so many bytes beside its body."""
-        self._limits: Final = limits
+        """Begin empty, in a list of the caller's if he needs what is taken before the end.
+
+        Each row has so many bytes beside its body.
+        """
+        self.rows: Final[list[Row]] = [] if rows is None else rows
+        self._max_rows: Final = limits.rows
+        self._max_bytes: Final = limits.bytes
         self._beside_bytes: Final = beside_bytes
         self._one_fits: Final = one_fits
-        self._rows = 0
-        self._bytes = 0
+        self._size = 0
 
     def take(self, row: Row) -> bool:
-        """Tell whether the row still fits; if it does, it counts as taken.
-
-        Behind the first that does not fit none is to be offered.
-        """
-        rows, size = self._rows + 1, self._bytes + len(row.body) + self._beside_bytes
-        is_over = rows > self._limits.rows or size > self._limits.bytes
-        if is_over and (self._rows or not self._one_fits):
+        """Take a row if there is room; behind the first that has none no other is offered."""
+        rows = self.rows
+        self._size += len(row.body) + self._beside_bytes
+        if (self._size > self._max_bytes or len(rows) >= self._max_rows) and (
+            rows or not self._one_fits
+        ):
             return False
-        self._rows, self._bytes = rows, size
+        rows.append(row)
         return True
 
 
 def fill_page(rows: Iterable[Row], limits: PageLimits) -> tuple[list[Row], bool]:
     """Return as many rows as a page holds, and whether there are more; looks at one more."""
-    room = RowRoom(limits)
-    page: list[Row] = []
+    page = Filling(limits)
     for row in rows:
-        if not room.take(row):
-            return page, True
-        page.append(row)
-    return page, False
+        if not page.take(row):
+            return page.rows, True
+    return page.rows, False
 
 
 def end_of_page(rows: Sequence[Row], start: int, limits: PageLimits) -> int:

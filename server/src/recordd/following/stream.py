@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from recordd.extending import paging
 from recordd.following.accounting import Account, Standing
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.topic import Topic
@@ -21,30 +22,18 @@ _EVENT_BYTES: Final = 128
 """What an event has beside its row, about: it decides how many are put at once."""
 
 
-class Filling:
+class Filling(paging.Filling):
     """Rows gathered for one step, no more than the outbox had room for at its begin.
 
     The room is asked for once: to ask before each row would cost as much as to put it.
     """
 
-    __slots__ = ("_is_empty", "_room", "_size", "rows")
+    __slots__ = ()
 
     def __init__(self, room: Room, *, is_empty: bool) -> None:
         """Begin with no row; an outbox that is empty takes one of any size."""
-        self.rows: Final[list[Row]] = []
-        self._room: Final = room
-        self._is_empty: Final = is_empty
-        self._size = 0
-
-    def take(self, row: Row) -> bool:
-        """Take a row if there is room for it; after the first refusal no other is offered."""
-        self._size += len(row.body) + _EVENT_BYTES
-        updates = len(self.rows) + 1
-        fits = updates <= self._room.updates and self._size <= self._room.bytes
-        if fits or (updates == 1 and self._is_empty):
-            self.rows.append(row)
-            return True
-        return False
+        limits = paging.PageLimits(room.updates, room.bytes)
+        super().__init__(limits, beside_bytes=_EVENT_BYTES, one_fits=is_empty)
 
 
 class Stream:

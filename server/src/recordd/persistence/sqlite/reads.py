@@ -19,7 +19,7 @@ import apsw
 import msgspec
 
 from recordd.extending.backend import DamagedStorage
-from recordd.extending.paging import PageLimits, RowRoom
+from recordd.extending.paging import Filling, PageLimits
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
 from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan
@@ -155,10 +155,14 @@ class _Stretch:
     """Rows of the log, as far as they are read."""
 
     def __init__(self, plan: ReplayPlan) -> None:
-        self.rows: Final[list[Row]] = []
         self.seen = plan.after
         self._plan: Final = plan
-        self._room: Final = RowRoom(plan.page)
+        self._page: Final = Filling(plan.page)
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those that are meant, in commit order."""
+        return self._page.rows
 
     def read(self, db: apsw.Connection, pace: Pace) -> int | None:
         """Read a page; return the rev to go on after, None at the end."""
@@ -175,9 +179,8 @@ class _Stretch:
             if name is not None:
                 kind = RowKind.LATE if late else RowKind.LATEST
                 row = Row(name, check_text(value, f"rev {rev}"), ts, rev, kind)
-                if not self._room.take(row):
+                if not self._page.take(row):
                     return self.seen
-                self.rows.append(row)
             self.seen = rev
             if scanned >= plan.max_scanned:
                 return self.seen
@@ -218,13 +221,12 @@ def _merge_records(
 
 def _fill_page(page: list[Row], rows: Iterator[Row], limits: PageLimits, pace: Pace) -> bool:
     """Take as many rows as a page holds, or as its time allows; return whether there are more."""
-    take, is_timed = RowRoom(limits).take, pace.is_timed
+    take, is_timed = Filling(limits, page).take, pace.is_timed
     for row in rows:
-        if not take(row) or (is_timed and page and pace.is_over()):
+        if (is_timed and page and pace.is_over()) or not take(row):
             return True
-        if not page:
+        if len(page) == 1:
             pace.found_row()
-        page.append(row)
     assert page or not pace.was_cut, "what was found is there: all is one transaction"
     return pace.was_cut
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import trio
 import trio.testing
 
+from recordd.methods.peer import Peer
 from recordd.session.idleness import wait_idle
+from recordd.session.session import open_session
+from recordd_protocol.framing import Framing
+from tests.core_in_memory import CoreInMemory
+from tests.server.session.test_grants import Idle, Kept
+from tests.wire import request
 
 
 class Worker:
@@ -45,3 +51,15 @@ async def test_who_is_busy_is_not_idle(autojump_clock: trio.testing.MockClock) -
     started_at = trio.current_time()
     await wait_idle(Worker(busy_until=25), 10)
     assert trio.current_time() - started_at == 30  # looked at every 10 s
+
+
+async def test_a_peer_that_follows_is_busy_until_it_follows_no_more(core: CoreInMemory) -> None:
+    async with open_session(core.core, Peer("test"), Kept(), Framing.LINE, Idle()) as session:
+        seen = [session.is_busy]
+        for method, params in (
+            ("record.subscribe", {"name": "a"}),
+            ("record.unsubscribe", {"subscription": "s1"}),
+        ):
+            await session.receive([request(method, 1, **params)])
+            seen.append(session.is_busy)
+    assert seen == [False, True, False]

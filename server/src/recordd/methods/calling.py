@@ -74,7 +74,6 @@ async def _await_query(caller: Caller, query: Later) -> Result:
     try:
         return await query.result
     finally:
-        query.close()
         caller.queries.end()
 
 

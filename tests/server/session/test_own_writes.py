@@ -1,0 +1,50 @@
+"""A connection's writes, from the queue to their answers."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from recordd.session.own_writes import OwnWrites
+from recordd.writing.queue import WriteQueue
+from recordd.writing.requests import DeleteRecord
+from tests.server.session.test_replies import WRITE, Box, call
+
+
+def deletion() -> DeleteRecord:
+    return DeleteRecord("a", lambda rows: rows)
+
+
+async def test_a_write_that_finds_the_queue_full_counts_from_when_there_is_room() -> None:
+    queue = WriteQueue(max_requests=1, max_bytes=1 << 20)
+    settled = trio.lowlevel.ParkingLot()
+    writes = OwnWrites(queue, Box().replies, settled)
+    assert writes.begin(call(WRITE), deletion()) is None
+    waiting = writes.begin(call(WRITE), deletion())
+    assert waiting is not None
+    assert writes.pending == 1
+
+    async def put() -> None:
+        await waiting
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(put)
+        nursery.start_soon(writes.wait)
+        for pending in (2, 1):
+            await trio.testing.wait_all_tasks_blocked()
+            (request,) = queue.take_nowait(1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert writes.pending == pending
+            request.settle(1)
+    assert writes.pending == 0
+
+
+async def test_a_write_that_waits_for_room_is_refused_when_the_queue_closes() -> None:
+    queue, box = WriteQueue(max_requests=1, max_bytes=1 << 20), Box()
+    writes = OwnWrites(queue, box.replies, trio.lowlevel.ParkingLot())
+    writes.begin(call(WRITE), deletion())
+    waiting = writes.begin(call(WRITE), deletion())
+    assert waiting is not None
+    queue.close()
+    await waiting
+    assert (writes.pending, box.counts.unanswered_writes_refused) == (1, 1)

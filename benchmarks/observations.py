@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from recordd.extending.backend import BackendOptions
+from recordd.extending.commit import NewRecord, NewRows
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.rows import Row
 
@@ -60,9 +61,15 @@ def preload(folder: Path, records: int, rows_each: int) -> None:
 async def _preload(database: str, source: Iterator[tuple[str, bytes, int]]) -> None:
     backend = SqliteBackend(BackendOptions({"database": database, "reserve_bytes": 0}))
     rev = (await backend.initialize()).rev
+    ids: dict[str, int] = {}
     while made := list(islice(source, _BATCH_ROWS)):
         rows = [Row(name, value, ts, rev + n) for n, (name, value, ts) in enumerate(made, 1)]
-        await backend.store(rows)
+        new = dict.fromkeys(row.name for row in rows if row.name not in ids)
+        created = [NewRecord(len(ids) + n, name, is_stored=True) for n, name in enumerate(new)]
+        ids |= {name: record_id for record_id, name, _ in created}
+        await backend.apply(
+            [NewRows(rows, [ids[row.name] for row in rows], created)], rev + len(rows)
+        )
         await backend.maintain(0)
         rev += len(rows)
     while await backend.maintain(rev):

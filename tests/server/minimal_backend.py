@@ -13,6 +13,7 @@ from recordd.extending.backend import (
     QueryParams,
     ReplayParams,
 )
+from recordd.extending.commit import Commit, Deletions, NewRows
 from recordd.extending.moments import Gone, Moment, Moments
 from recordd.extending.paging import PageLimits, fill_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
@@ -34,12 +35,17 @@ class MinimalBackend:
     async def initialize(self) -> Loaded:
         return Loaded(epoch=self._epoch, rev=0, records=[])
 
-    async def store(self, rows: Sequence[Row]) -> None:
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
         self._check_open()
-        self._rows += rows
+        for commit in commits:
+            if isinstance(commit, NewRows):
+                self._rows += [row for row in commit.rows if row.rev is not None]
+            elif isinstance(commit, Deletions):
+                for deletion in commit.deletions:
+                    if deletion.rev is not None:
+                        self._delete(deletion.name)
 
-    async def delete(self, name: str, rev: int) -> None:
-        self._check_open()
+    def _delete(self, name: str) -> None:
         gone = [row for row in self._rows if row.name == name]
         self._rows = [row for row in self._rows if row.name != name]
         revs = [row.rev or 0 for row in gone]

@@ -18,6 +18,7 @@ from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.backends import sqlite_options
+from tests.server.commits import store
 from tests.server.rows import row
 
 PAGE_BYTES = 4096
@@ -50,7 +51,7 @@ async def fill(path: Path, count: int = 2000) -> None:
     """Make a database that was stopped in order, its index merged."""
     backend = make(path)
     await backend.initialize()
-    await backend.store(rows_of(count))
+    await store(backend, rows_of(count))
     while await backend.maintain(1 << 40):
         pass
     await backend.close()
@@ -62,7 +63,7 @@ async def fill_and_kill(path: Path, count: int = 2000) -> None:
     await fill(open_path, count - 100)
     backend = make(open_path)
     await backend.initialize()
-    await backend.store(rows_of(count)[-100:])
+    await store(backend, rows_of(count)[-100:])
     for suffix in ("", "-wal", "-mark"):
         if Path(f"{open_path}{suffix}").exists():
             shutil.copyfile(f"{open_path}{suffix}", f"{path}{suffix}")

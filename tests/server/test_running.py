@@ -11,12 +11,12 @@ import trio.testing
 
 from recordd.core import Core, CoreBuilder, build_core
 from recordd.extending.backend import BackendError, FatalBackendError, Loaded
+from recordd.extending.commit import Commit, NewRows
 from recordd.persistence import with_persistence
 from recordd.persistence.memory import MemoryBackend
 from recordd.running import running
 from recordd.writing.requests import WriteRows
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row
 from tests.core_in_memory import configure
 
 
@@ -34,12 +34,14 @@ class Storage(MemoryBackend):
             raise BackendError("the file is somebody else's")
         return await super().initialize()
 
-    async def store(self, rows: Sequence[Row]) -> None:
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
         await trio.lowlevel.checkpoint()
         if self.fault is not None:
             raise self.fault
-        await super().store(rows)
-        self.noted += [f"stored {row.name}" for row in rows]
+        await super().apply(commits, position)
+        for commit in commits:
+            assert isinstance(commit, NewRows)
+            self.noted += [f"stored {row.name}" for row in commit.rows]
 
     async def close(self) -> None:
         self.noted.append("closed")
@@ -78,7 +80,7 @@ async def run(storage: Storage) -> AsyncIterator[Core]:
 def put(core: Core, name: str) -> list[object]:
     """Put a write into the queue; return what will be its outcome."""
     outcome: list[object] = []
-    write = WriteRows([(name, b"1", None)], lambda rows: [row.rev for row in rows])
+    write = WriteRows([(name, b"1", None, None)], lambda rows: [row.rev for row in rows])
     write.deliver = outcome.append
     core.queue.put_nowait(write)
     return outcome

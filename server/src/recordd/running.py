@@ -20,6 +20,9 @@ import trio
 
 from recordd.core import Core
 from recordd.extending.backend import FatalBackendError, PersistenceBackend
+from recordd.extending.journal import BackendJournal
+from recordd.writing.applier import Applier
+from recordd.writing.committer import Committer
 from recordd.writing.queue import WriteQueue
 from recordd.writing.writer import Writer
 
@@ -46,7 +49,10 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
         FatalBackendError: storage cannot be trusted any more.
     """
     backend = core.extensions.get(PersistenceBackend)
-    writer = Writer(core.hub, backend, core.queue, core.turns)
+    committer = core.extensions.get(Committer) or Committer(
+        BackendJournal(), Applier(core.hub, None, core.turns)
+    )
+    writer = Writer(core.hub, backend, core.queue, core.turns, committer)
     for housekeeper in core.housekeepers:
         writer.add_housekeeper(housekeeper)
     core.writer_statistics = writer.statistics
@@ -61,7 +67,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
             faults.append(fault)
             on_fault()
 
-    async with _opened(core, backend), trio.open_nursery() as hooks:
+    async with _opened(backend, committer.applier), trio.open_nursery() as hooks:
         for hook in core.start_hooks:
             hooks.start_soon(hook)
         hooks.start_soon(core.connections.cut_stuck)
@@ -75,13 +81,13 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def _opened(core: Core, backend: PersistenceBackend | None) -> AsyncIterator[None]:
+async def _opened(backend: PersistenceBackend | None, applier: Applier) -> AsyncIterator[None]:
     """Load storage into the hub, and close it at the end, also where it cannot be loaded."""
     if backend is None:
         yield
         return
     try:
-        core.hub.restore(await backend.initialize())
+        applier.restore(await backend.initialize())
         yield
     finally:
         with trio.CancelScope(shield=True):

@@ -21,6 +21,7 @@ from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page
 from tests.server.backends import FullBackend, sqlite_options
+from tests.server.commits import delete, store
 from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -29,13 +30,13 @@ TWO_ROWS = PageLimits(2, 1 << 20)
 
 async def fill(backend: FullBackend) -> None:
     """Rows 1 to 8 of `a` and `b` in turn, `ts` ten times the rev, on disk and indexed."""
-    await backend.store([row(n, "ba"[n % 2]) for n in range(1, 9)])
+    await store(backend, [row(n, "ba"[n % 2]) for n in range(1, 9)])
     await settle(backend)
 
 
 async def clean_up(backend: FullBackend, name: str, older_than_ms: int) -> None:
     await settle(backend)
-    await backend.cleanup([CleanupTarget(name, older_than_ms, None, True)], 100, next_rev=1000)
+    await backend.cleanup([CleanupTarget(name, older_than_ms, None, True)], 100)
 
 
 async def reason_of(answer: Awaitable[Any]) -> Reason | None:
@@ -57,8 +58,8 @@ async def test_readers_from_before_a_deletion_see_every_row_and_those_after_it_n
     replay = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
     wild = backend.replay(compile_patterns("a*"), ask_log(backend, as_of=8))
     at = backend.at(3, moment)
-    await backend.delete("a", 9)
-    await backend.store([row(10, "a"), row(11, "c")])
+    await delete(backend, "a", 9)
+    await store(backend, [row(10, "a"), row(11, "c")])
     await settle(backend)
     assert revs((await query).rows) == list(range(1, 9))
     assert revs((await named).rows) == [1, 3, 5, 7]
@@ -78,8 +79,8 @@ async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
     await fill(backend)
     params = ask(backend, as_of=8, page=TWO_ROWS)
     first = await backend.query(EVERYTHING, params)
-    await backend.delete("a", 9)
-    await backend.store([row(10, "a")])
+    await delete(backend, "a", 9)
+    await store(backend, [row(10, "a")])
     await settle(backend)
     rows, page = list(first.rows), first
     while page.next is not None:
@@ -90,7 +91,7 @@ async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
 
 Loss = Callable[[FullBackend], Awaitable[None]]
 LOSSES: dict[str, Loss] = {
-    "a deletion": lambda backend: backend.delete("a", 9),
+    "a deletion": lambda backend: delete(backend, "a", 9),
     "retention": lambda backend: clean_up(backend, "a", 60),
 }
 
@@ -118,7 +119,7 @@ async def test_a_page_is_refused_when_rows_that_were_to_come_are_gone(
 async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
     backend: FullBackend, loss: str
 ) -> None:
-    await backend.store([row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
+    await store(backend, [row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
     await settle(backend)
     limits = PageLimits(4, 1 << 20)  # to the very last that goes
     first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=limits))
@@ -134,9 +135,9 @@ async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
     waiting = backend.query(EVERYTHING, ask(backend, as_of=8))
     log = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
-    await backend.store([row(9, "c"), row(10, "c")])
+    await store(backend, [row(9, "c"), row(10, "c")])
     await clean_up(backend, "c", 95)
-    await backend.delete("c", 11)
+    await delete(backend, "c", 11)
     assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
     second = await backend.query(EVERYTHING, ask(backend, after=first.next))
     assert revs(first.rows + second.rows) == list(range(1, 9))
@@ -146,8 +147,8 @@ async def test_what_went_before_the_first_page_refuses_none(backend: FullBackend
     await fill(backend)
     await clean_up(backend, "a", 60)
     first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
-    await backend.store([row(9, "c")])
-    await backend.delete("c", 10)
+    await store(backend, [row(9, "c")])
+    await delete(backend, "c", 10)
     second = await backend.query(EVERYTHING, ask(backend, after=first.next))
     assert revs(first.rows + second.rows) == [2, 4, 6, 7, 8]
 
@@ -200,9 +201,9 @@ async def test_rows_of_a_deleted_record_go_when_the_last_reader_from_before_has_
 ) -> None:
     await fill(backend)
     first = backend.take_moment(8)
-    await backend.delete("a", 9)
+    await delete(backend, "a", 9)
     second = backend.take_moment(9)
-    await backend.delete("b", 10)
+    await delete(backend, "b", 10)
     await settle(backend)
     both = await backend.replay(EVERYTHING, ask_log_at(first))
     only_b = await backend.replay(EVERYTHING, ask_log_at(second))
@@ -271,7 +272,7 @@ async def test_a_cursor_survives_a_restart_only_if_nothing_went_since(tmp_path: 
     backend = SqliteBackend(options)
     await backend.initialize()
     await fill(backend)
-    await backend.delete("a", 9)
+    await delete(backend, "a", 9)
     first = await backend.query(EVERYTHING, ask(backend, as_of=9, page=TWO_ROWS))
     await backend.close()
     backend = SqliteBackend(options)

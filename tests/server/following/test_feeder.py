@@ -350,9 +350,9 @@ class PurgedWhileRead(MemoryBackend):
             self.core = None
             with core.hub.purge() as purge:
                 target = CleanupTarget("a", None, 1, True)
-                purged, _ = await self.cleanup([target], 100, next_rev=1000)
-                purge.note(purged, now_ms=0)
-            core.queue.put_nowait(WriteRows([("a", b"100", None)], lambda rows: rows))
+                purged, _ = await self.cleanup([target], 100)
+                purge.note(purged)
+            core.queue.put_nowait(WriteRows([("a", b"100", None, None)], lambda rows: rows))
         return page
 
 

@@ -31,6 +31,7 @@ from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Page, Row
+from tests.server.commits import publish
 from tests.server.following.peers import TapSender
 
 ROOM = 4
@@ -66,11 +67,12 @@ class Followed:
     def commit(self, *names: str) -> None:
         """Commit rows together; those of `t.*` are transient."""
         first = self.hub.rev + 1
-        self.hub.publish(
+        publish(
+            self.hub,
             [
                 Row(name, b"1", 1, None if name.startswith("t.") else rev)
                 for rev, name in enumerate(names, first)
-            ]
+            ],
         )
 
     def told(self) -> list[tuple[str, int]]:

@@ -26,7 +26,7 @@ from recordd.following.opening import Opening
 from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
 from recordd.session.session import make_subscriptions
-from recordd.writing.requests import DeleteRecord, WriteRows
+from recordd.writing.requests import DeleteRecord, NewRow, WriteRows
 from recordd_protocol.dialect import Call
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
@@ -353,10 +353,8 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
             return
         assert isinstance(backend, CleansUp)
         with core.hub.purge() as purge:
-            purged, _ = await backend.cleanup(
-                [CleanupTarget(argument, None, 1, True)], 100, next_rev=1000
-            )
-            purge.note(purged, now_ms=0)
+            purged, _ = await backend.cleanup([CleanupTarget(argument, None, 1, True)], 100)
+            purge.note(purged)
     elif step == "read":
         reader.sender.open(argument)
     elif step == "settle":
@@ -370,7 +368,9 @@ async def _do(step: str, argument: Any, core: Core, model: Model, reader: Reader
 def _write(core: Core, model: Model, *names: str, ts: int | None = None) -> None:
     first = model.written + 1
     model.written += len(names)
-    items = [(name, b"%d" % value, ts) for value, name in enumerate(names, first)]
+    items: list[NewRow] = [
+        (name, b"%d" % value, ts, None) for value, name in enumerate(names, first)
+    ]
     write = WriteRows(items, lambda rows: rows)
 
     def note(rows: Any) -> None:

@@ -42,7 +42,7 @@ async def reading(pattern: str, *, stores: bool) -> AsyncIterator[tuple[Core, Re
 async def write(core: Core, *items: tuple[str, int], ts: int | None = None) -> None:
     """Commit each row by itself."""
     for name, value in items:
-        core.queue.put_nowait(WriteRows([(name, b"%d" % value, ts)], lambda rows: rows))
+        core.queue.put_nowait(WriteRows([(name, b"%d" % value, ts, None)], lambda rows: rows))
         await trio.testing.wait_all_tasks_blocked()
 
 

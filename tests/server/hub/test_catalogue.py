@@ -6,10 +6,13 @@ import pytest
 
 from recordd.config.rules import read_rules
 from recordd.extending.backend import DamagedStorage, Loaded, LoadedRecord
+from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.hub import Hub
+from recordd.hub.topic_index import Delivery
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 
 def make_hub() -> Hub:
@@ -22,10 +25,10 @@ def latest(hub: Hub, *patterns: str) -> list[tuple[str, bytes]]:
 
 def test_a_late_row_never_moves_the_latest_back() -> None:
     hub = make_hub()
-    hub.publish([Row("a", b"1", 50, 1)])
-    hub.publish([Row("a", b"2", 40, 2, RowKind.LATE)])
+    publish(hub, [Row("a", b"1", 50, 1)])
+    publish(hub, [Row("a", b"2", 40, 2, RowKind.LATE)])
     assert latest(hub, "a") == [("a", b"1")]
-    hub.publish([Row("a", b"3", 50, 3)])
+    publish(hub, [Row("a", b"3", 50, 3)])
     assert latest(hub, "a") == [("a", b"3")]
     assert hub.rev == 3
 
@@ -33,9 +36,9 @@ def test_a_late_row_never_moves_the_latest_back() -> None:
 def test_latest_rows_come_by_time_whatever_was_asked_before() -> None:
     hub = make_hub()
     for rev, (name, ts) in enumerate([("x.a", 30), ("x.b", 10), ("y", 20), ("x.c", 20)], 1):
-        hub.publish([Row(name, b"1", ts, rev)])
+        publish(hub, [Row(name, b"1", ts, rev)])
     assert [name for name, _ in latest(hub, "#")] == ["x.b", "y", "x.c", "x.a"]
-    hub.publish([Row("x.b", b"2", 99, 5)])
+    publish(hub, [Row("x.b", b"2", 99, 5)])
     assert [name for name, _ in latest(hub, "#")] == ["y", "x.c", "x.a", "x.b"]
     assert [name for name, _ in latest(hub, "x.*")] == ["x.c", "x.a", "x.b"]
     assert [name for name, _ in latest(hub, "y", "x.a")] == ["y", "x.a"]
@@ -43,17 +46,17 @@ def test_latest_rows_come_by_time_whatever_was_asked_before() -> None:
 
 def test_a_list_given_out_does_not_change_afterwards() -> None:
     hub = make_hub()
-    hub.publish([Row("a", b"1", 1, 1)])
+    publish(hub, [Row("a", b"1", 1, 1)])
     rows = hub.catalogue.latest(compile_patterns("#"))
-    hub.publish([Row("a", b"2", 2, 2)])
-    hub.publish([Row("b", b"1", 3, 3)])
+    publish(hub, [Row("a", b"2", 2, 2)])
+    publish(hub, [Row("b", b"1", 3, 3)])
     assert [row.value for row in rows] == [b"1"]
 
 
 def test_new_and_removed_records_are_noticed() -> None:
     hub = make_hub()
     assert latest(hub, "*") == []
-    hub.publish([Row("a", b"1", 1, 1)])
+    publish(hub, [Row("a", b"1", 1, 1)])
     assert latest(hub, "*") == [("a", b"1")]
     hub.remove(Row("a", b"null", 2, 2, RowKind.DELETED))
     assert latest(hub, "*") == []
@@ -62,19 +65,19 @@ def test_new_and_removed_records_are_noticed() -> None:
 
 def test_ids_of_records_that_are_gone_are_not_given_again() -> None:
     hub = make_hub()
-    hub.publish([Row("a", b"1", 1, 1), Row("b", b"1", 1, 2)])
+    publish(hub, [Row("a", b"1", 1, 1), Row("b", b"1", 1, 2)])
     (first,) = hub.catalogue.match_after(compile_patterns("b"), -1)
     hub.remove(Row("b", b"null", 2, 3, RowKind.DELETED))
-    hub.publish([Row("b", b"1", 3, 4)])
+    publish(hub, [Row("b", b"1", 3, 4)])
     (second,) = hub.catalogue.match_after(compile_patterns("b"), -1)
     assert second.record_id > first.record_id
 
 
 def test_memory_is_counted_until_the_last_record_is_gone() -> None:
     hub = make_hub()
-    hub.publish([Row("a", b"1" * 100, 1, 1), Row("t", b"2", 1, None)])
+    publish(hub, [Row("a", b"1" * 100, 1, 1), Row("t", b"2", 1, None)])
     taken = hub.catalogue.latest_bytes
-    hub.publish([Row("a", b"1" * 200, 2, 2)])
+    publish(hub, [Row("a", b"1" * 200, 2, 2)])
     assert hub.catalogue.latest_bytes == taken + 200  # in the value, and in the row as it is shown
     assert hub.catalogue.transients == 1
     hub.remove(Row("a", b"null", 3, 3, RowKind.DELETED))
@@ -85,23 +88,26 @@ def test_memory_is_counted_until_the_last_record_is_gone() -> None:
 def test_a_record_that_a_commit_makes_knows_which_topics_were_found_for_it() -> None:
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("a.*"))
-    rows = [Row("a.b", b"1", 1, 1)]
-    delivery = hub.prepare(rows)
+    commit = NewRows([Row("a.b", b"1", 1, 1)], [5], [NewRecord(5, "a.b", is_stored=True)])
+    records = hub.catalogue.find_records(commit)
+    delivery = Delivery(hub.topics, commit.rows, records)
     assert len(list(delivery.sort())) > 0
-    hub.publish(rows, delivery)
+    hub.publish(commit.rows, records, delivery)
     state = hub.catalogue.find("a.b")
     assert state is not None
-    assert state.topics == (topic,)
+    assert (state.topics, state.record_id) == ((topic,), 5)
 
 
 def test_a_value_that_cannot_be_read_is_refused_until_it_is_written_anew_or_gone() -> None:
     hub = make_hub()
     damage = DamagedStorage("page 7")
-    records = [LoadedRecord(Row(name, b"", 1, 1), 1, damage=damage) for name in "ab"]
+    records = [
+        LoadedRecord(Row(name, b"", 1, 1), 1, n, damage=damage) for n, name in enumerate("ab")
+    ]
     hub.restore(Loaded(epoch="e", rev=1, records=records))
     for name in "ab":
         with pytest.raises(RequestError, match="page 7"):
             hub.catalogue.check_readable(name.__eq__)
-    hub.publish([Row("a", b"1", 2, 2)])
+    publish(hub, [Row("a", b"1", 2, 2)])
     hub.remove(Row("b", b"null", 2, 3, RowKind.DELETED))
     hub.catalogue.check_readable(lambda name: True)

@@ -13,6 +13,7 @@ from recordd.hub.hub import Hub
 from recordd.hub.topic import Topic
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 
 def make_hub() -> Hub:
@@ -31,9 +32,9 @@ def test_records_and_deletions_come_in_the_order_of_their_latest_change() -> Non
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("#"))
     for rev, name in enumerate("abca", 1):
-        hub.publish([Row(name, b"1", rev, rev)])
+        publish(hub, [Row(name, b"1", rev, rev)])
     hub.remove(Row("b", b"null", 5, 5, RowKind.DELETED))
-    hub.publish([Row("c", b"1", 6, 6)])
+    publish(hub, [Row("c", b"1", 6, 6)])
     assert told(hub, 0, topic) == [
         ("a", RowKind.LATEST),
         ("b", RowKind.DELETED),
@@ -45,29 +46,29 @@ def test_records_and_deletions_come_in_the_order_of_their_latest_change() -> Non
 def test_a_record_that_came_again_is_told_of_and_its_deletion_is_not() -> None:
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("a"))
-    hub.publish([Row("a", b"1", 1, 1)])
+    publish(hub, [Row("a", b"1", 1, 1)])
     hub.remove(Row("a", b"null", 2, 2, RowKind.DELETED))
-    hub.publish([Row("a", b"2", 3, 3)])
+    publish(hub, [Row("a", b"2", 3, 3)])
     assert told(hub, 0, topic) == [("a", RowKind.LATEST)]
 
 
 def test_a_change_that_was_captured_and_has_become_another_has_no_row() -> None:
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("#"))
-    hub.publish([Row("a", b"1", 1, 1), Row("b", b"1", 1, 2), Row("c", b"1", 1, 3)])
+    publish(hub, [Row("a", b"1", 1, 1), Row("b", b"1", 1, 2), Row("c", b"1", 1, 3)])
     hub.remove(Row("c", b"null", 2, 4, RowKind.DELETED))
     captured, as_of = hub.changes.changes_after(0, topic) or (), hub.catalogue.tick
     assert all(hub.changes.row_of(change, as_of) for change in captured)
-    hub.publish([Row("a", b"2", 3, 5)])
+    publish(hub, [Row("a", b"2", 3, 5)])
     hub.remove(Row("b", b"null", 4, 6, RowKind.DELETED))
-    hub.publish([Row("c", b"1", 5, 7)])
+    publish(hub, [Row("c", b"1", 5, 7)])
     assert [hub.changes.row_of(change, as_of) for change in captured] == [None] * 3
 
 
 def test_of_transient_records_those_alone_come() -> None:
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("#"))
-    hub.publish([Row("a", b"1", 1, 1), Row("t", b"1", 1, None), Row("u", b"1", 1, None)])
+    publish(hub, [Row("a", b"1", 1, 1), Row("t", b"1", 1, None), Row("u", b"1", 1, None)])
     hub.remove(Row("a", b"null", 2, 2, RowKind.DELETED))
     hub.remove(Row("t", b"null", 2, None, RowKind.DELETED))
     names = [change.name for change in hub.changes.transients_after(-1, topic) or ()]
@@ -85,7 +86,7 @@ def test_what_has_changed_is_the_same_whichever_way_it_is_found(
         if hub.catalogue.find(name) is not None and chance.random() < 0.1:
             hub.remove(Row(name, b"null", rev, rev, RowKind.DELETED))
         else:
-            hub.publish([Row(name, b"1", rev, rev)])
+            publish(hub, [Row(name, b"1", rev, rev)])
         if rev % 7:
             continue
         for topic in topics:
@@ -104,7 +105,7 @@ def test_further_back_than_deletions_are_remembered_nothing_is_known(
     hub = make_hub()
     topic = hub.topics.follow(compile_pattern("a"))
     for name in ("x", "y"):
-        hub.publish([Row(name, b"1", 1, None)])
+        publish(hub, [Row(name, b"1", 1, None)])
         hub.remove(Row(name, b"null", 2, None, RowKind.DELETED))
     assert hub.changes.changes_after(1, topic) is None
     assert hub.changes.transients_after(1, topic) is None
@@ -115,7 +116,7 @@ def test_further_back_than_deletions_are_remembered_nothing_is_known(
 
 def test_what_was_changed_before_the_start_is_not_known() -> None:
     hub = make_hub()
-    records = [LoadedRecord(Row("a", b"1", 1, 8), 3)]
+    records = [LoadedRecord(Row("a", b"1", 1, 8), 3, 0)]
     hub.restore(Loaded(epoch="e", rev=9, records=records))
     topic = hub.topics.follow(compile_pattern("#"))
     assert hub.changes.changes_after(0, topic) is None

@@ -6,6 +6,7 @@ from recordd.config.rules import read_rules
 from recordd.extending.backend import Loaded, LoadedRecord
 from recordd.hub.hub import Hub
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 
 def make_hub() -> Hub:
@@ -17,7 +18,7 @@ def make_hub() -> Hub:
 
 def test_each_commit_is_one_step_of_rev_and_a_tick_a_row() -> None:
     hub = make_hub()
-    hub.publish([Row("a", b"1", 1, 1), Row("t.a", b"1", 1, None), Row("b", b"1", 1, 2)])
+    publish(hub, [Row("a", b"1", 1, 1), Row("t.a", b"1", 1, None), Row("b", b"1", 1, 2)])
     assert (hub.rev, hub.catalogue.tick, hub.rows) == (2, 3, 2)
     assert hub.changes.before_commit == (0, 0)
     hub.remove(Row("a", b"null", 2, 3, RowKind.DELETED))
@@ -32,7 +33,7 @@ def test_each_commit_is_one_step_of_rev_and_a_tick_a_row() -> None:
 
 def test_a_restart_takes_current_records_and_archived_rows_apart() -> None:
     hub = make_hub()
-    records = [LoadedRecord(Row("a", b"1", 1, 8), 3), LoadedRecord(Row("t.a", b"1", 1, 7), 2)]
+    records = [LoadedRecord(Row("a", b"1", 1, 8), 3, 0), LoadedRecord(Row("t.a", b"1", 1, 7), 2, 1)]
     hub.restore(Loaded(epoch="e", rev=9, records=records, deletions=[("x", 9)]))
     assert (hub.rev, hub.epoch, hub.rows) == (9, "e", 5)
     assert (list(hub.catalogue.names()), list(hub.archive)) == (["a"], ["t.a"])
@@ -41,7 +42,7 @@ def test_a_restart_takes_current_records_and_archived_rows_apart() -> None:
 
 def test_the_deletion_of_a_transient_value_leaves_the_archived_rows() -> None:
     hub = make_hub()
-    hub.restore(Loaded(epoch="e", rev=7, records=[LoadedRecord(Row("t.a", b"1", 1, 7), 2)]))
-    hub.publish([Row("t.a", b"2", 2, None)])
+    hub.restore(Loaded(epoch="e", rev=7, records=[LoadedRecord(Row("t.a", b"1", 1, 7), 2, 0)]))
+    publish(hub, [Row("t.a", b"2", 2, None)])
     hub.remove(Row("t.a", b"null", 3, None, RowKind.DELETED))
     assert (hub.rev, hub.rows, hub.catalogue.find("t.a")) == (7, 2, None)

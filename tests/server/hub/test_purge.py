@@ -10,10 +10,12 @@ import trio.testing
 
 from recordd.config.rules import read_rules
 from recordd.extending.backend import Loaded, LoadedRecord, Purged
+from recordd.extending.commit import Deletion
 from recordd.hub.hub import Hub
-from recordd.hub.purge import Purges, deletion_row
+from recordd.hub.purge import Purges
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 
 def make_hub(*stored: LoadedRecord) -> Hub:
@@ -51,9 +53,10 @@ async def test_a_purge_that_storage_refuses_is_waited_for_no_longer() -> None:
 
 
 def test_a_record_that_lost_its_last_row_ends_as_the_commit_says() -> None:
-    hub = make_hub(LoadedRecord(Row("a", b"1", 10, 3), 2))
+    hub = make_hub(LoadedRecord(Row("a", b"1", 10, 3), 2, 0))
     with hub.purge() as purge:
-        purge.note({"a": Purged(2, 3, deletion_rev=4)}, now_ms=99)
+        purge.note({"a": Purged(1, 2)})
+        purge.note_deletion(Deletion("a", 0, 99, 4))
     assert (hub.catalogue.find("a"), hub.rev, hub.rows) == (None, 4, 0)
     assert hub.gaps.newest_gap(compile_pattern("a"), 3) == 4
     (told,) = list(hub.changes.backlog.rows_after(hub.changes.before_commit[0]) or ())
@@ -61,19 +64,19 @@ def test_a_record_that_lost_its_last_row_ends_as_the_commit_says() -> None:
 
 
 def test_the_last_archived_row_takes_no_transient_value_with_it() -> None:
-    hub = make_hub(LoadedRecord(Row("t.a", b"1", 10, 3), 1))
-    hub.publish([Row("t.a", b"2", 20, None)])
+    hub = make_hub(LoadedRecord(Row("t.a", b"1", 10, 3), 1, 0))
+    publish(hub, [Row("t.a", b"2", 20, None)])
     with hub.purge() as purge:
-        purge.note({"t.a": Purged(1, 3, deletion_rev=4)}, now_ms=99)
+        purge.note_deletion(Deletion("t.a", 0, 99, 4, is_of_history=True))
     assert hub.catalogue.find("t.a") is not None
     assert ("t.a" in hub.archive, hub.rows, hub.rev) == (False, 0, 4)
     assert hub.changes.before_commit == (hub.catalogue.tick, 3)
 
 
 def test_a_deletion_takes_the_archived_rows_and_the_transient_value() -> None:
-    hub = make_hub(LoadedRecord(Row("t.a", b"1", 10, 3), 1))
-    hub.publish([Row("t.a", b"2", 20, None)])
+    hub = make_hub(LoadedRecord(Row("t.a", b"1", 10, 3), 1, 0))
+    publish(hub, [Row("t.a", b"2", 20, None)])
     with hub.purge() as purge:
-        purge.note_deletion(deletion_row("t.a", 4, 99))
+        purge.note_deletion(Deletion("t.a", 0, 99, 4))
     assert hub.catalogue.find("t.a") is None
     assert ("t.a" in hub.archive, hub.rows) == (False, 0)

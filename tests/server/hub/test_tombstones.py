@@ -9,6 +9,7 @@ from recordd.hub.hub import Hub
 from recordd.hub.tombstones import Tombstone, Tombstones
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 
 def make_hub() -> Hub:
@@ -23,7 +24,7 @@ def test_who_missed_more_deletions_than_can_be_matched_starts_afresh_but_by_name
     topic = hub.topics.follow(compile_pattern("x.*"))
     tick = hub.catalogue.tick
     for n in range(4):
-        hub.publish([Row(f"gone.{n}", b"1", 1, 2 * n + 1)])
+        publish(hub, [Row(f"gone.{n}", b"1", 1, 2 * n + 1)])
         hub.remove(Row(f"gone.{n}", b"null", 2, 2 * n + 2, RowKind.DELETED))
         assert (hub.changes.changes_after(tick, topic) is None) == (n == 3)
     assert [hub.gaps.newest_gap(compile_pattern(p), 0) for p in ("x.*", "x.a", "gone.1")] == [

@@ -7,11 +7,18 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recordd.config.rules import read_rules
 from recordd.hub.records import Unborn
 from recordd.hub.topic import Topic
 from recordd.hub.topic_index import Delivery, TopicIndex
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row
+
+RULES = read_rules([], default_retention_ms=None, max_capacity=1)
+
+
+def unborn(name: str) -> Unborn:
+    return Unborn(0, name, RULES.rule_for(name))
 
 
 class CountedPattern(Pattern):
@@ -36,7 +43,7 @@ def texts_of(topics: tuple[Topic, ...]) -> list[str]:
 
 
 def test_a_topic_that_comes_is_the_only_one_matched() -> None:
-    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), unborn("r.x")
     for n in range(100):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     assert count_matches(lambda: topics.topics_of(record)) == 100
@@ -47,7 +54,7 @@ def test_a_topic_that_comes_is_the_only_one_matched() -> None:
 
 
 def test_a_topic_that_goes_has_nothing_matched_and_is_dropped() -> None:
-    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), unborn("r.x")
     gone, stays = topics.follow(CountedPattern("r.*")), topics.follow(CountedPattern("*.x"))
     assert topics.topics_of(record) == (gone, stays)
     topics.leave(gone)
@@ -57,17 +64,17 @@ def test_a_topic_that_goes_has_nothing_matched_and_is_dropped() -> None:
 
 
 def test_topics_with_another_first_segment_are_not_matched() -> None:
-    topics, record = TopicIndex(lambda name: False), Unborn("device7.temp")
+    topics, record = TopicIndex(lambda name: False), unborn("device7.temp")
     for n in range(100):
         topics.follow(CountedPattern(f"device{n}.#"))
     topics.follow(CountedPattern("d*.temp"))
     assert count_matches(lambda: topics.topics_of(record)) == 2
     assert texts_of(topics.topics_of(record)) == ["device7.#", "d*.temp"]
-    assert texts_of(topics.topics_of(Unborn("device8"))) == ["device8.#"]
+    assert texts_of(topics.topics_of(unborn("device8"))) == ["device8.#"]
 
 
 def test_whether_one_topic_matches_is_told_without_matching_the_others() -> None:
-    topics, record = TopicIndex(lambda name: False), Unborn("r.x")
+    topics, record = TopicIndex(lambda name: False), unborn("r.x")
     for n in range(100):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     wanted, exact = topics.follow(CountedPattern("r.*")), topics.follow(CountedPattern("r.x"))
@@ -84,7 +91,7 @@ def test_a_commit_is_sorted_in_short_steps() -> None:
     for n in range(200):
         topics.follow(CountedPattern(f"*.x{'*' * n}"))
     rows = [Row(f"r{n}.x", b"1", 1, n) for n in range(20)]
-    delivery = Delivery(topics, rows, [Unborn(row.name) for row in rows])
+    delivery = Delivery(topics, rows, [unborn(row.name) for row in rows])
     most, before = 0, CountedPattern.matched
     for _ in delivery.sort():
         most = max(most, CountedPattern.matched - before)
@@ -104,7 +111,7 @@ def test_whoever_comes_and_goes_meanwhile_each_topic_has_its_rows(
 ) -> None:
     topics = TopicIndex(lambda name: False)
     open_topics: dict[str, Topic] = {}
-    records = {name: Unborn(name) for name in named}
+    records = {name: unborn(name) for name in named}
     rows = [Row(name, b"1", 1, n) for n, name in enumerate(named)]
     delivery = Delivery(topics, rows, [records[name] for name in named])
     steps = delivery.sort()

@@ -13,6 +13,7 @@ from recordd.hub import views
 from recordd.hub.hub import Hub
 from recordd_protocol.patterns import Pattern, PatternSet, compile_patterns
 from recordd_protocol.rows import Row, RowKind
+from tests.server.commits import publish
 
 NAMES = ["a", "a.b", "b.b", "b", "a.b.c", "c.b", "c"]
 PATTERNS: list[str | list[str]] = ["#", "a.#", "*.b", "a", ["a", "c"], ["b", "*.b"], "a.*.c"]
@@ -35,8 +36,8 @@ class Doer:
         self.rev += 1
         state = self.hub.catalogue.find(name)
         is_late = state is not None and ts < state.latest.ts
-        self.hub.publish(
-            [Row(name, b"1", ts, self.rev, RowKind.LATE if is_late else RowKind.LATEST)]
+        publish(
+            self.hub, [Row(name, b"1", ts, self.rev, RowKind.LATE if is_late else RowKind.LATEST)]
         )
 
     def delete(self, name: str, ts: int) -> None:

@@ -11,13 +11,14 @@ from recordd.hub.hub import Hub
 from recordd.methods.writable import list_writable
 from recordd_protocol.patterns import compile_pattern
 from recordd_protocol.rows import Row
+from tests.server.commits import publish
 
 NAMES = ["a", "a.x", "a.y", "b", "b.x", "ab", "c.x.y"]
 
 
 def make_hub(*rules: dict[str, Any]) -> Hub:
     hub = Hub(read_rules(list(rules), default_retention_ms=None, max_capacity=1), max_records=5000)
-    hub.publish([Row(name, b"1", 1, rev) for rev, name in enumerate(NAMES, 1)])
+    publish(hub, [Row(name, b"1", 1, rev) for rev, name in enumerate(NAMES, 1)])
     return hub
 
 
@@ -51,5 +52,5 @@ def test_patterns_where_they_say_it_all_and_names_where_not(
 
 def test_names_are_bounded() -> None:
     hub = make_hub(read_only("a.x"))
-    hub.publish([Row(f"n{n}", b"1", 1, 100 + n) for n in range(2000)])
+    publish(hub, [Row(f"n{n}", b"1", 1, 100 + n) for n in range(2000)])
     assert len(list_writable(hub)) == 1000

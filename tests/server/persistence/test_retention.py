@@ -17,6 +17,7 @@ from recordd.writing.queue import WriteQueue
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.backends import FullBackend, make_full_backend, sqlite_options
+from tests.server.commits import make_committer, publish, store
 from tests.server.persistence.test_retention_clock import FakeClock
 from tests.server.rows import ask_log
 
@@ -33,10 +34,12 @@ async def make(
     hub = Hub(read_rules(list(rules), default_retention_ms=age_ms, max_capacity=1), max_records=10)
     await backend.initialize()
     rows = [Row("ab"[n % 2], b"%d" % n, 1000 + n, n) for n in range(1, 9)]
-    await backend.store(rows)
-    hub.publish(rows)
+    await store(backend, rows)
+    publish(hub, rows)
     policy = RetentionPolicy(DAY_MS, keep_latest, max_clock_leap_ms=10**15)
-    retention = Retention(hub, backend, WriteQueue(max_requests=1, max_bytes=1), policy)
+    retention = Retention(
+        hub, backend, make_committer(hub, backend), WriteQueue(max_requests=1, max_bytes=1), policy
+    )
     retention.request_run()
     return hub, retention
 
@@ -86,7 +89,7 @@ async def test_each_record_goes_by_the_first_rule_that_matches(backend: FullBack
 
 async def test_a_failed_run_is_counted_and_says_why() -> None:
     class Broken(MemoryBackend):
-        async def cleanup(self, targets: Any, limit: int, *, next_rev: int) -> Any:
+        async def cleanup(self, targets: Any, limit: int) -> Any:
             raise BackendError("the disk is full")
 
     _, retention = await make(Broken())
@@ -113,9 +116,9 @@ async def test_many_rows_go_in_slices() -> None:
     limits: list[int] = []
 
     class Counting(MemoryBackend):
-        async def cleanup(self, targets: Any, limit: int, *, next_rev: int) -> Any:
+        async def cleanup(self, targets: Any, limit: int) -> Any:
             limits.append(limit)
-            return await super().cleanup(targets, min(limit, 2), next_rev=next_rev)
+            return await super().cleanup(targets, min(limit, 2))
 
     hub, retention = await make(Counting())
     await run(retention)
@@ -132,7 +135,7 @@ async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
     assert counts(hub) == {}
     assert hub.rev == 10
     assert hub.gaps.newest_gap(compile_pattern("a"), 8) > 8
-    await backend.store([Row("a", b"1", 1, 11)])
+    await store(backend, [Row("a", b"1", 1, 11)])
     page = await backend.replay(compile_patterns("#"), ask_log(backend))
     assert [row.rev for row in page.rows] == [11]
     await backend.close()
@@ -150,10 +153,17 @@ async def make_hourly(
     if not hub.rev:
         first = clock.wall_ms() - days * DAY_MS
         rows = [Row("a", b"1", first + n * DAY_MS // 24, n) for n in range(1, days * 24 + 1)]
-        await backend.store(rows)
-        hub.publish(rows)
+        await store(backend, rows)
+        publish(hub, rows)
     queue = WriteQueue(max_requests=1, max_bytes=1)
-    retention = Retention(hub, backend, queue, RetentionPolicy(DAY_MS, True), clock=clock)
+    retention = Retention(
+        hub,
+        backend,
+        make_committer(hub, backend),
+        queue,
+        RetentionPolicy(DAY_MS, True),
+        clock=clock,
+    )
     return hub, retention
 
 
@@ -234,10 +244,17 @@ async def test_without_a_remembered_time_the_newest_row_tells(tmp_path: Path) ->
     backend = Forgetful()
     clock = FakeClock(NOON)
     hub, _ = await make_hourly(backend, clock)
-    hub.publish([Row("ahead", b"1", NOON + 400 * DAY_MS, 481)])
+    publish(hub, [Row("ahead", b"1", NOON + 400 * DAY_MS, 481)])
     clock.set(NOON + 365 * DAY_MS)
     policy = RetentionPolicy(DAY_MS, True)
-    later = Retention(hub, backend, WriteQueue(max_requests=1, max_bytes=1), policy, clock=clock)
+    later = Retention(
+        hub,
+        backend,
+        make_committer(hub, backend),
+        WriteQueue(max_requests=1, max_bytes=1),
+        policy,
+        clock=clock,
+    )
     await look(later)
     assert later.statistics().clock_leap_ms == 365 * DAY_MS
     assert counts(hub) == {"a": 480, "ahead": 1}

@@ -13,6 +13,7 @@ from recordd.config.settings import Configuration
 from recordd.persistence.memory import MemoryBackend
 from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, configure, running_core
+from tests.server.commits import publish
 from tests.wire import request
 
 
@@ -241,14 +242,14 @@ async def test_hello_agrees_on_the_major_version(core: CoreInMemory) -> None:
 async def test_an_answer_over_the_reply_limit_is_refused(core: CoreInMemory) -> None:
     peer = core.connect()
     for n in range(4000):
-        core.core.hub.publish([Row(f"r.{n:04}", b"1", 1, n + 1)])
+        publish(core.core.hub, [Row(f"r.{n:04}", b"1", 1, n + 1)])
     assert reason_of(await peer.call("record.list")) == "too_large"
     assert len(await peer.call("record.list", limit=2000)) == 2000
 
 
 async def test_latest_values_are_paged_within_the_reply_limit(core: CoreInMemory) -> None:
     for n in range(50):
-        core.core.hub.publish([Row(f"r.{n}", b'"' + b"x" * 60_000 + b'"', n, n + 1)])
+        publish(core.core.hub, [Row(f"r.{n}", b'"' + b"x" * 60_000 + b'"', n, n + 1)])
     peer = core.connect()
     names: list[str] = []
     after: dict[str, str] = {}

@@ -74,7 +74,9 @@ async def _send(connection: trio_websocket.WebSocketConnection, method: str, **p
 async def write_all(core: Core, chance: random.Random) -> None:
     for _ in range(ROWS):
         name = chance.choice("abc")
-        await core.queue.put(WriteRows([(name, b'"%b"' % (b"x" * 3000), None)], lambda rows: rows))
+        await core.queue.put(
+            WriteRows([(name, b'"%b"' % (b"x" * 3000), None, None)], lambda rows: rows)
+        )
         await pause(chance)
 
 

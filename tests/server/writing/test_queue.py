@@ -13,8 +13,8 @@ from recordd.writing.statistics import QueueStatistics
 
 def write(size_bytes: int) -> WriteRows:
     """A request whose rows take so many bytes."""
-    empty = WriteRows([("a", b"", None)], lambda rows: None).size_bytes
-    return WriteRows([("a", b"1" * (size_bytes - empty), None)], lambda rows: None)
+    empty = WriteRows([("a", b"", None, None)], lambda rows: None).size_bytes
+    return WriteRows([("a", b"1" * (size_bytes - empty), None, None)], lambda rows: None)
 
 
 async def test_bytes_that_were_taken_make_room_again() -> None:

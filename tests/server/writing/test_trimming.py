@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from recordd.extending.backend import CleanupTarget, Purged
+from recordd.extending.commit import Commit
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
-from recordd.writing import trimming
+from recordd.writing import purging
 from recordd_protocol.patterns import compile_pattern
-from recordd_protocol.rows import Row
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.wire import request
@@ -92,7 +91,7 @@ async def test_followers_are_told_and_those_who_were_away_find_it(
 async def test_the_latest_row_stays_until_the_last_slice(
     backend: FullBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trimming, "_SLICE_ROWS", 2)
+    monkeypatch.setattr(purging, "_SLICE_ROWS", 2)
     async with running_core(backend, AHEAD) as core:
         peer = core.connect()
         await poison(peer)
@@ -108,7 +107,7 @@ async def test_the_latest_row_stays_until_the_last_slice(
 async def test_a_slice_that_ends_with_the_last_row_ahead_is_the_last(
     backend: FullBackend, monkeypatch: pytest.MonkeyPatch, slice_rows: int
 ) -> None:
-    monkeypatch.setattr(trimming, "_SLICE_ROWS", slice_rows)
+    monkeypatch.setattr(purging, "_SLICE_ROWS", slice_rows)
     async with running_core(backend, AHEAD) as core:
         peer = core.connect()
         await poison(peer)
@@ -122,15 +121,9 @@ async def test_rows_go_and_the_newest_left_comes_in_one_commit(tmp_path: Path) -
     commits: list[str] = []
 
     class Counting(SqliteBackend):
-        async def store(self, rows: Sequence[Row]) -> None:
-            commits.append("store")
-            await super().store(rows)
-
-        async def cleanup(
-            self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
-        ) -> tuple[dict[str, Purged], int]:
-            commits.append("cleanup")
-            return await super().cleanup(targets, limit, next_rev=next_rev)
+        async def apply(self, commits_: Sequence[Commit], position: int) -> None:
+            commits.extend(type(commit).__name__ for commit in commits_)
+            await super().apply(commits_, position)
 
     options = sqlite_options(tmp_path / "r.db")
     async with running_core(Counting(options), AHEAD) as core:
@@ -138,7 +131,7 @@ async def test_rows_go_and_the_newest_left_comes_in_one_commit(tmp_path: Path) -
         await poison(peer)
         commits.clear()
         await peer.call("record.trim", name="a", newer_than=NOW + 100)
-        assert commits == ["cleanup"]
+        assert commits == ["Renewal"]
         mark = read_mark(options.table["database"])
         assert mark is not None
         assert mark.rev == 8, "the mark knows of the commit before the answer"

@@ -11,6 +11,7 @@ import trio.testing
 
 from recordd.config.rules import read_rules
 from recordd.extending.backend import BackendError, FatalBackendError, SerializationError
+from recordd.extending.commit import Commit, NewRows
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.system.turns import Turns
@@ -18,7 +19,7 @@ from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import Condition, DeleteRecord, NewRow, WriteRequest, WriteRows
 from recordd.writing.writer import Writer
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row
+from tests.server.commits import make_committer
 
 
 class FakeBackend(MemoryBackend):
@@ -30,14 +31,16 @@ class FakeBackend(MemoryBackend):
         self.poison: bytes | None = None
         self.fault: BackendError | None = None
 
-    async def store(self, rows: Sequence[Row]) -> None:
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
         await trio.lowlevel.checkpoint()
+        rows = [row for commit in commits if isinstance(commit, NewRows) for row in commit.rows]
         if self.fault is not None:
             raise self.fault
         if any(row.value == self.poison for row in rows):
             raise SerializationError("value: cannot be stored")
-        self.batches.append(len(rows))
-        await super().store(rows)
+        if rows:
+            self.batches.append(len(rows))
+        await super().apply(commits, position)
 
 
 class Bench:
@@ -48,7 +51,9 @@ class Bench:
         rules = read_rules([], default_retention_ms=None, max_capacity=1)
         self.hub = Hub(rules, max_records=100)
         self.queue = WriteQueue(max_requests=max_requests, max_bytes=max_bytes)
-        self.writer = Writer(self.hub, self.backend, self.queue, Turns())
+        self.writer = Writer(
+            self.hub, self.backend, self.queue, Turns(), make_committer(self.hub, self.backend)
+        )
         self.outcomes: list[object] = []
 
     def put(self, request: WriteRequest) -> None:
@@ -56,7 +61,7 @@ class Bench:
         self.queue.put_nowait(request)
 
     def write(self, *values: bytes, name: str = "a") -> None:
-        items: list[NewRow] = [(name, value, None) for value in values]
+        items: list[NewRow] = [(name, value, None, None) for value in values]
         self.put(WriteRows(items, lambda rows: [row.rev for row in rows]))
 
     async def drain(self) -> None:
@@ -159,7 +164,7 @@ async def test_a_full_queue_makes_who_puts_wait_and_loses_nothing(limits: tuple[
     bench = Bench(*limits)
 
     async def put_one(n: int) -> None:
-        request = WriteRows([("a", b"0123456789", n)], lambda rows: n)
+        request = WriteRows([("a", b"0123456789", n, None)], lambda rows: n)
         request.deliver = bench.outcomes.append
         await bench.queue.put(request)
 
@@ -232,7 +237,9 @@ async def test_a_fatal_fault_settles_every_request_of_the_batch() -> None:
     bench = Bench()
     bench.backend.fault = FatalBackendError("fsync failed")
     bench.write(b"1")
-    bench.put(WriteRows([("a", b"2", None)], lambda rows: rows, conditions=[Condition("a", 99)]))
+    bench.put(
+        WriteRows([("a", b"2", None, None)], lambda rows: rows, conditions=[Condition("a", 99)])
+    )
     bench.put(DeleteRecord("a", lambda rows: rows))
     bench.write(b"3")
     with pytest.raises(FatalBackendError):
@@ -269,7 +276,7 @@ async def test_a_stop_waits_for_the_index_but_not_long_and_its_errors_are_no_rea
 ) -> None:
     bench = Bench()
     backend = LaggingBackend()
-    writer = Writer(bench.hub, backend, bench.queue, Turns())
+    writer = Writer(bench.hub, backend, bench.queue, Turns(), make_committer(bench.hub, backend))
     bench.write(b"1")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from recordd.extending.backend import (
     QueryParams,
     ReplayParams,
 )
+from recordd.extending.commit import Deletion, Deletions, NewRecord, NewRows
 from recordd.extending.paging import PageLimits
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
@@ -95,14 +97,40 @@ async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row
         params = msgspec.structs.replace(params, moment=moment, after=page.next)
 
 
+class _Ids:
+    """The records of an empty backend by name, as the suite gives them ids."""
+
+    def __init__(self) -> None:
+        self.known: Final[dict[str, int]] = {}
+        self._next = 0
+
+    def commit(self, rows: Sequence[Row]) -> NewRows:
+        """Return rows as a commit, with the records that are new."""
+        created = []
+        for row in rows:
+            if row.name not in self.known:
+                created.append(NewRecord(self._next, row.name, is_stored=True))
+                self.known[row.name] = self._next
+                self._next += 1
+        return NewRows(rows, [self.known[row.name] for row in rows], created)
+
+
+_ids: Final[weakref.WeakKeyDictionary[PersistenceBackend, _Ids]] = weakref.WeakKeyDictionary()
+
+
+def _ids_of(backend: PersistenceBackend) -> _Ids:
+    return _ids.setdefault(backend, _Ids())
+
+
 async def store(backend: PersistenceBackend, rows: Sequence[Row]) -> None:
-    """Commit rows."""
-    await backend.store(rows)
+    """Commit rows, and the records that are new with them."""
+    await backend.apply([_ids_of(backend).commit(rows)], rows[-1].rev or 0)
 
 
 async def delete(backend: PersistenceBackend, name: str, rev: int) -> None:
     """Commit the end of a record."""
-    await backend.delete(name, rev)
+    deletion = Deletion(name, _ids_of(backend).known.pop(name), ts=0, rev=rev)
+    await backend.apply([Deletions([deletion])], rev)
 
 
 async def settle(backend: PersistenceBackend) -> None:
@@ -116,7 +144,7 @@ async def clean_up(
     backend: CleansUp, *targets: CleanupTarget, limit: int = 100
 ) -> tuple[dict[str, tuple[int, int]], int]:
     """Clean up; return of each record how many rows went and the newest of them, and the end."""
-    purged, done = await backend.cleanup(targets, limit, next_rev=1000)
+    purged, done = await backend.cleanup(targets, limit)
     return {name: (what.rows, what.newest_rev) for name, what in purged.items()}, done
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from recordd.extending.commit import Commit
 from recordd.extending.moments import Moment
 from recordd.extending.paging import PageLimits
 from recordd.system.passing import NO_ROOM, PassingError, is_passing
@@ -138,7 +139,7 @@ class SerializationError(PersistenceError):
 
 
 class LoadedRecord(msgspec.Struct, frozen=True):
-    """A record as found at start: its latest row, how many it has, and what it lost.
+    """A record as found at start: its latest row, how many it has, its id, and what it lost.
 
     `purged_rev` is the newest rev among its rows that retention has deleted, 0 for none.
     `damage` is why the value of `latest` cannot be read, and is none then; all else is true.
@@ -146,6 +147,7 @@ class LoadedRecord(msgspec.Struct, frozen=True):
 
     latest: Row
     rows: int
+    record_id: int
     purged_rev: int = 0
     damage: DamagedStorage | None = None
 
@@ -156,6 +158,8 @@ class Loaded(msgspec.Struct, frozen=True):
     `rev` is the highest ever given, deleted ones too. `deletions` are the names and revs
     of deleted records, oldest first, of each name the newest, and of `MAX_DELETIONS` names
     at most. Up to `deleted_rev` there may have been others, whose names are forgotten.
+    `records` come by id; `next_record_id` is behind every id that was given. `position` is that
+    of the newest commit that was applied.
     """
 
     epoch: str
@@ -163,19 +167,20 @@ class Loaded(msgspec.Struct, frozen=True):
     records: list[LoadedRecord]
     deleted_rev: int = 0
     deletions: list[tuple[str, int]] = []
+    next_record_id: int = 0
+    position: int = 0
 
 
 class Purged(msgspec.Struct, frozen=True):
     """What a cleanup deleted of one record: how many rows, and the newest rev among them.
 
-    `deletion_rev` is the commit by which a record was deleted with its last row,
-    `renewed_rev` that of the target's `renewed`.
+    `is_spent` tells that the one row which is left is due too: the record is to be deleted, which
+    is a commit.
     """
 
     rows: int
     newest_rev: int
-    deletion_rev: int | None = None
-    renewed_rev: int | None = None
+    is_spent: bool = False
 
 
 class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,9 +211,7 @@ class CleanupTarget(msgspec.Struct, frozen=True):
     """What to delete of one record: rows older than a time, the oldest past a number.
 
     None is no bound. With `keep_latest` the latest row stays in any case. With
-    `newer_than_ms` it is the rows newer than that, oldest first, and none for age or number;
-    with the last of them, in the same transaction, `renewed` is committed again, under a rev
-    of its own: the newest row that is left.
+    `newer_than_ms` it is the rows newer than that, oldest first, and none for age or number.
     """
 
     name: str
@@ -216,7 +219,6 @@ class CleanupTarget(msgspec.Struct, frozen=True):
     max_rows: int | None
     keep_latest: bool
     newer_than_ms: int | None = None
-    renewed: Row | None = None
 
 
 class BackendOptions(msgspec.Struct, frozen=True):
@@ -241,8 +243,8 @@ class PersistenceBackend(Protocol):
     What it may do beside are the other protocols of this module: a backend has one by having
     its methods. What nobody can do for lack of one is refused, and by name.
 
-    `initialize` comes first, once; `close` last. `store`, `delete` and the writing methods of
-    the other protocols are called by one task, one at a time, and are never cancelled; the
+    `initialize` comes first, once; `close` last. `apply` and the writing methods of the other
+    protocols are called by one task, one at a time, and are never cancelled; the
     reading methods by many tasks at once, and may be cancelled with no effect.
 
     Once a writing method has returned, its effect survives a crash (as far as the
@@ -265,12 +267,17 @@ class PersistenceBackend(Protocol):
             BackendError: when it cannot be opened, or was made by a newer version.
         """
 
-    async def store(self, rows: Sequence[Row]) -> None:
-        """Store rows with ascending `rev`, and their kinds: all of them or none.
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
+        """Apply commits in their order, all of them or none; `position` is that of the last.
+
+        Of rows those that have a rev are stored, with their kinds. A record that is deleted
+        goes with all its rows, and a later one of the name is a new one. The position is kept
+        with them, as `Loaded` says; it needs no place of its own while it is the newest rev, nor
+        does a commit of which nothing is stored. A renewal comes to a backend that `CleansUp`.
 
         Raises:
-            SerializationError: one of the rows cannot be stored; none was.
-            BackendError: the storage refuses; none was stored.
+            SerializationError: one of the rows cannot be stored; nothing was.
+            BackendError: the storage refuses; nothing was applied.
         """
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
@@ -300,12 +307,6 @@ class PersistenceBackend(Protocol):
         Raises as `query` does.
         """
 
-    async def delete(self, name: str, rev: int) -> None:
-        """Delete a record and all its rows, as commit `rev`.
-
-        A later record of the name is a new one.
-        """
-
     async def close(self) -> None:
         """Release everything. Idempotent; later calls raise `BackendShutdown`."""
 
@@ -320,12 +321,9 @@ class CleansUp(Protocol):
     """Delete rows that have outlived their rules: retention and `record.trim` need it."""
 
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
+        self, targets: Sequence[CleanupTarget], limit: int
     ) -> tuple[dict[str, Purged], int]:
-        """Delete up to `limit` rows, target by target.
-
-        A record that loses its last row is deleted with it, in the same transaction, as
-        commit `next_rev`, the one after it as the next, and so on. So are rows renewed.
+        """Delete up to `limit` rows, target by target; the last row of a record stays.
 
         Returns:
             What went, by record, and how many targets, from the first, are done.

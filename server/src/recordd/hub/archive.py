@@ -21,9 +21,10 @@ _NAMES_A_STEP: Final = 32
 
 
 class _Archived:
-    __slots__ = ("purged_rev", "rows")
+    __slots__ = ("purged_rev", "record_id", "rows")
 
-    def __init__(self, rows: int, purged_rev: int) -> None:
+    def __init__(self, record_id: int, rows: int, purged_rev: int) -> None:
+        self.record_id: Final = record_id
         self.rows = rows
         self.purged_rev = purged_rev
 
@@ -49,13 +50,18 @@ class Archive:
 
     def add(self, record: LoadedRecord) -> None:
         """Take up a record as it was found at start."""
-        self._by_name[record.latest.name] = _Archived(record.rows, record.purged_rev)
+        archived = _Archived(record.record_id, record.rows, record.purged_rev)
+        self._by_name[record.latest.name] = archived
         self.rows += record.rows
 
     def rows_of(self, name: str) -> int:
         """Return how many rows a record has here, 0 where it is not here."""
         archived = self._by_name.get(name)
         return 0 if archived is None else archived.rows
+
+    def id_of(self, name: str) -> int:
+        """Return the id of a record that is here."""
+        return self._by_name[name].record_id
 
     def remove(self, name: str) -> int:
         """Forget a record; return how many rows it had."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from recordd.config.rules import RuleTable
 from recordd.extending.backend import DamagedStorage, LoadedRecord
+from recordd.extending.commit import NewRows
 from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.hub.topic import Topic
 from recordd.hub.views import Views
@@ -44,6 +45,8 @@ class Catalogue:
         self.tick = 0
         self.rev = 0
         self.epoch = secrets.token_hex(8)  # storage, where there is one, brings its own
+        self.next_record_id = 0
+        """Greater than the id of every record that there ever was."""
         self.rows = 0
         """Persisted rows of all records."""
         self.transients = 0
@@ -61,9 +64,7 @@ class Catalogue:
         self.damaged: Final[dict[str, DamagedStorage]] = {}
         """Records whose latest value cannot be read: it is refused until there is another."""
         self._states: Final[dict[str, RecordState]] = {}
-        self._unborn: Final[dict[str, Unborn]] = {}
         self._views: Final = Views(self._states)
-        self._next_id = 0
         self._reset_tick = -1
 
     def __len__(self) -> int:
@@ -72,6 +73,10 @@ class Catalogue:
     def find(self, name: str) -> RecordState | None:
         """Return the record's state, or None where it does not exist."""
         return self._states.get(name)
+
+    def get(self, name: str) -> RecordState:
+        """Return the state of a record that exists."""
+        return self._states[name]
 
     def names(self) -> KeysView[str]:
         """Return the names of all records, oldest first."""
@@ -185,42 +190,34 @@ class Catalogue:
         """Count a reader that was told to begin anew with the current values."""
         self.resyncs += 1
 
-    def expect(self, rows: Sequence[Row]) -> list[RecordState | Unborn]:
-        """Return the record of each row that is about to be taken.
+    def find_records(self, commit: NewRows) -> list[RecordState | Unborn]:
+        """Return the record of each row of a commit, those that are new with it too."""
+        states, rule_for = self._states, self.rules.rule_for
+        unborn = {
+            name: Unborn(record_id, name, rule_for(name)) for record_id, name, _ in commit.created
+        }
+        return [unborn.get(row.name) or states[row.name] for row in commit.rows]
 
-        A record that its row will make is stood in for, and inherits what is found out of it.
-        """
-        self._unborn.clear()
-        states, unborn = self._states, self._unborn
-        records: list[RecordState | Unborn] = []
-        for row in rows:
-            name = row.name
-            record = states.get(name) or unborn.get(name)
-            if record is None:
-                record = unborn[name] = Unborn(name)
-            records.append(record)
-        return records
-
-    def take(self, row: Row) -> None:
+    def take(self, row: Row, record: RecordState | Unborn) -> None:
         """Make a committed row visible; a record comes to exist with its first row."""
         self.tick += 1
         if row.rev is not None:
             self.rev = row.rev
             self.rows += 1
-        state = self._states.get(row.name)
+        state = record.state if isinstance(record, Unborn) else record
         if state is None:
-            state = self._add(row, 0 if row.rev is None else 1)
+            assert isinstance(record, Unborn), "any other has a state"
+            record.state = self._bear(record, row)
+            return
+        previous, memory = state.latest, state.memory
+        state.take(row)
+        self.latest_bytes += state.memory - memory
+        if state.latest is row:
+            if self.damaged:
+                self.damaged.pop(row.name, None)
+            self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
             state.changed = self.tick
-        else:
-            previous, memory = state.latest, state.memory
-            state.take(row)
-            self.latest_bytes += state.memory - memory
-            if state.latest is row:
-                if self.damaged:
-                    self.damaged.pop(row.name, None)
-                self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
-                state.changed = self.tick
-                self.by_change.move_to_end(row.name)
+            self.by_change.move_to_end(row.name)
 
     def remove(self, state: RecordState, rev: int | None) -> None:
         """Forget a record, which commit `rev` has deleted; None where storage does not know it."""
@@ -246,7 +243,10 @@ class Catalogue:
     def restore(self, records: Sequence[LoadedRecord]) -> None:
         """Take the records as they were found at start; each is one change, in order of rev."""
         for record in records:
-            state = self._add(record.latest, record.rows)
+            name = record.latest.name
+            rule = self.rules.rule_for(name)
+            state = RecordState(record.record_id, name, rule, record.latest, record.rows)
+            self._add(state)
             self.rows += record.rows
             state.purged_rev = record.purged_rev
             if record.damage is not None:
@@ -258,13 +258,17 @@ class Catalogue:
             state.changed = self.tick
             self.by_change.move_to_end(state.name)
 
-    def _add(self, latest: Row, rows: int) -> RecordState:
-        rule = self.rules.rule_for(latest.name)
-        state = RecordState(self._next_id, latest.name, rule, latest, rows)
-        if (unborn := self._unborn.pop(latest.name, None)) is not None:
-            state.topics, state.topics_version = unborn.topics, unborn.topics_version
-        self._states[latest.name] = self.by_change[latest.name] = state
-        self.latest_bytes += state.memory
-        self._next_id += 1
-        self.transients += latest.rev is None
+    def _bear(self, unborn: Unborn, row: Row) -> RecordState:
+        """Make a record with its first row."""
+        rows = 0 if row.rev is None else 1
+        state = RecordState(unborn.record_id, unborn.name, unborn.rule, row, rows)
+        state.topics, state.topics_version = unborn.topics, unborn.topics_version
+        state.changed = self.tick
+        self._add(state)
+        self.next_record_id = max(self.next_record_id, unborn.record_id + 1)
         return state
+
+    def _add(self, state: RecordState) -> None:
+        self._states[state.name] = self.by_change[state.name] = state
+        self.latest_bytes += state.memory
+        self.transients += state.latest.rev is None

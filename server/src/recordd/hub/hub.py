@@ -19,6 +19,7 @@ from recordd.hub.catalogue import Catalogue
 from recordd.hub.changes import ChangeLog
 from recordd.hub.gaps import Gaps
 from recordd.hub.purge import Purge
+from recordd.hub.records import RecordState, Unborn
 from recordd.hub.statistics import HubStatistics
 from recordd.hub.tombstones import Tombstone, Tombstones
 from recordd.hub.topic_index import Delivery, TopicIndex
@@ -82,6 +83,14 @@ class Hub:
             resyncs=self.catalogue.resyncs,
         )
 
+    def id_of(self, name: str) -> int:
+        """Return the id of a record, that of its stored rows where it has such.
+
+        Archived rows have another id than a value that is set anew.
+        """
+        is_archived = name in self.archive
+        return self.archive.id_of(name) if is_archived else self.catalogue.get(name).record_id
+
     def restore(self, loaded: Loaded) -> None:
         """Take over what storage has at start.
 
@@ -89,6 +98,7 @@ class Hub:
         """
         catalogue, tombstones = self.catalogue, self._tombstones
         catalogue.rev, catalogue.epoch = loaded.rev, loaded.epoch
+        catalogue.next_record_id = loaded.next_record_id
         tombstones.forgotten_rev = loaded.deleted_rev
         for name, rev in loaded.deletions:
             tombstones.bury(Tombstone(name, 0, rev, catalogue.tick))
@@ -103,21 +113,23 @@ class Hub:
         tombstones.forgotten_tick = catalogue.tick
         self.changes.before_commit = (catalogue.tick, catalogue.rev)
 
-    def prepare(self, rows: Sequence[Row]) -> Delivery:
-        """Return what `publish` will deliver of these rows, to be sorted in steps before."""
-        return Delivery(self.topics, rows, self.catalogue.expect(rows))
-
-    def publish(self, rows: Sequence[Row], delivery: Delivery | None = None) -> None:
+    def publish(
+        self,
+        rows: Sequence[Row],
+        records: Sequence[RecordState | Unborn],
+        delivery: Delivery | None = None,
+    ) -> None:
         """Make the rows of one commit visible, and tell who follows their records.
 
-        A record comes to exist with its first row. `delivery` is what was prepared of them.
+        `records` has the record of each row: one that is new comes to exist with its first.
+        `delivery` is what was sorted of them before.
         """
         self.changes.begin_commit(rows)
         if delivery is None and self.topics:
-            delivery = self.prepare(rows)
+            delivery = Delivery(self.topics, rows, records)
         take = self.catalogue.take
-        for row in rows:
-            take(row)
+        for row, record in zip(rows, records, strict=True):
+            take(row, record)
         if delivery is not None:
             self.topics.publish(delivery)
             for topic, delivered in delivery.by_topic.items():

@@ -19,9 +19,10 @@ from typing import Final, Protocol
 import trio
 
 from recordd.extending.backend import Purged
-from recordd_protocol.rows import Row, RowKind
+from recordd.extending.commit import Deletion
+from recordd_protocol.rows import Row
 
-__all__ = ["Purge", "Purges", "deletion_row"]
+__all__ = ["Purge", "Purges"]
 
 
 class Purgeable(Protocol):
@@ -43,16 +44,17 @@ class Purge:
     def __init__(self, hub: Purgeable) -> None:
         self._hub: Final = hub
 
-    def note(self, purged: Mapping[str, Purged], *, now_ms: int) -> None:
-        """Tell what a cleanup deleted, by record; a record may have gone with its last row."""
+    def note(self, purged: Mapping[str, Purged]) -> None:
+        """Tell what a cleanup deleted, by record."""
         for name, what in purged.items():
             self._hub.forget_rows(name, what)
-            if what.deletion_rev is not None:
-                self._hub.end_history(deletion_row(name, what.deletion_rev, now_ms))
 
-    def note_deletion(self, deletion: Row) -> None:
-        """Tell that a record was deleted with all its rows, as the commit of this row."""
-        self._hub.remove(deletion)
+    def note_deletion(self, deletion: Deletion) -> None:
+        """Tell that a record was deleted with all its rows."""
+        if deletion.is_of_history:
+            self._hub.end_history(deletion.row)
+        else:
+            self._hub.remove(deletion.row)
 
 
 class Purges:
@@ -78,8 +80,3 @@ class Purges:
         begun = self._begun
         while self._ended < begun:
             await self._one_ended.park()
-
-
-def deletion_row(name: str, rev: int | None, ts: int) -> Row:
-    """Return the end of a record as a row; without a `rev` where storage knows nothing of it."""
-    return Row(name, b"null", ts, rev, RowKind.DELETED)

@@ -26,12 +26,16 @@ def memory_of(row: Row) -> int:
 
 
 class Unborn:
-    """A record that a commit will make, as topics see it: see `Hub.prepare`."""
+    """A record that a commit will make; `state` is the record when the commit has made it."""
 
-    __slots__ = ("name", "topics", "topics_version")
+    __slots__ = ("latest", "name", "record_id", "rule", "state", "topics", "topics_version")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, record_id: int, name: str, rule: Rule) -> None:
+        self.record_id: Final = record_id
         self.name: Final = name
+        self.rule: Final = rule
+        self.state: RecordState | None = None
+        self.latest: None = None
         self.topics: tuple[Topic, ...] = ()
         self.topics_version = -1
 

@@ -42,7 +42,7 @@ def set_record(caller: Caller, params: Set) -> WriteRows:
     item = _check_item(caller.core, params.name, params.value, params.ts)
     if params.if_rev is None:
         return WriteRows([item], _to_written)
-    return WriteRows([item], _to_written, conditions=[_check_condition(params)])
+    return WriteRows([item], _to_written, conditions=[_check_condition(params, item)])
 
 
 def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
@@ -56,9 +56,10 @@ def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
     conditions = []
     for index, item in enumerate(params.records):
         try:
-            items.append(_check_item(caller.core, item.name, item.value, item.ts))
+            row = _check_item(caller.core, item.name, item.value, item.ts)
+            items.append(row)
             if item.if_rev is not None:
-                conditions.append(_check_condition(item, f"records[{index}]."))
+                conditions.append(_check_condition(item, row, f"records[{index}]."))
         except RequestError as error:
             raise RequestError(error.reason, f"records[{index}].{error.message}") from None
         if index % _ROWS_A_STEP == _ROWS_A_STEP - 1:
@@ -99,15 +100,15 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Ne
             min_ts=settings.min_ts,
             max_future_ms=settings.max_future_ms,
         )
-    return name, checked, ts
+    return name, checked, ts, state
 
 
-def _check_condition(item: Set | WriteItem, where: str = "") -> Condition:
+def _check_condition(item: Set | WriteItem, row: NewRow, where: str = "") -> Condition:
     assert item.if_rev is not None, "asked for what has one"
     if not 0 <= item.if_rev <= MAX_INTEGER:
         text = f"if_rev: {item.if_rev} is not between 0 and 2^63 - 1"
         raise RequestError(Reason.INVALID_PARAMS, text)
-    return Condition(item.name, item.if_rev, where)
+    return Condition(item.name, item.if_rev, where, row[3])
 
 
 def _check_writable(core: Core, name: str, state: RecordState | None) -> None:

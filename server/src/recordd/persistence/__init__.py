@@ -12,10 +12,13 @@ from recordd.extending.backend import (
     PersistenceBackend,
     find_capability,
 )
+from recordd.extending.journal import BackendJournal, Journal
 from recordd.extending.points import BackupReporter, QueryHandler, RetentionReporter
 from recordd.persistence.query_handler import StoredQueryHandler
 from recordd.persistence.retention import Retention, RetentionPolicy
 from recordd.persistence.scheduled_backup import BackupPolicy, ScheduledBackup
+from recordd.writing.applier import Applier
+from recordd.writing.committer import Committer
 
 if TYPE_CHECKING:
     from recordd.core import CoreBuilder
@@ -27,10 +30,13 @@ def with_persistence(
     backend: PersistenceBackend,
     retention: RetentionPolicy | None,
     backups: BackupPolicy | None = None,
+    *,
+    journal: Journal | None = None,
 ) -> Callable[[CoreBuilder], None]:
     """Return an extension that stores what is written through `backend`.
 
-    Without `retention` nothing is ever deleted unasked, without `backups` none is made.
+    Without `retention` nothing is ever deleted unasked, without `backups` none is made, and
+    without a `journal` the backend's own transaction is the journal.
 
     Raises:
         ConfigurationError: by the extension, where a rule of records bounds their rows, and the
@@ -39,13 +45,18 @@ def with_persistence(
 
     def install(builder: CoreBuilder) -> None:
         timeout_s = builder.settings.query_timeout_ms / 1000
+        applier = Applier(builder.hub, backend, builder.turns)
+        committer = Committer(journal or BackendJournal(), applier)
         builder.extensions.insert(PersistenceBackend, backend)
+        builder.extensions.insert(Committer, committer)
         builder.extensions.insert(
             QueryHandler,
             StoredQueryHandler(builder.hub, backend, builder.page, timeout_s=timeout_s),
         )
         if retention is not None and _can_clean_up(backend, builder):
-            job = Retention(builder.hub, backend, builder.queue, retention, turns=builder.turns)
+            job = Retention(
+                builder.hub, backend, committer, builder.queue, retention, turns=builder.turns
+            )
             builder.extensions.insert(RetentionReporter, job)
             builder.housekeepers.append(job.housekeep)
             builder.extensions.on_start(job.run)

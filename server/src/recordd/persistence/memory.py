@@ -21,6 +21,7 @@ from recordd.extending.backend import (
     QueryParams,
     ReplayParams,
 )
+from recordd.extending.commit import Commit, Deletion, NewRows, Renewal
 from recordd.extending.moments import Gone, Moment, Moments
 from recordd.extending.options import read_options
 from recordd.extending.paging import fill_page
@@ -55,13 +56,17 @@ class MemoryBackend:
         """Return that there is nothing yet."""
         return Loaded(epoch=self._epoch, rev=0, records=[])
 
-    async def store(self, rows: Sequence[Row]) -> None:
-        """Keep the rows."""
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
+        """Keep rows, and drop those that a commit says are gone; no position outlives it."""
         self._check_open()
-        for row in rows:
-            assert row.rev is not None, "only rows with a rev are stored"
-            self._log[row.rev] = row
-            self._rev = row.rev
+        for commit in commits:
+            if isinstance(commit, NewRows):
+                self._keep(commit.rows)
+            elif isinstance(commit, Renewal):
+                self._renew(commit)
+            else:
+                for deletion in commit.deletions:
+                    self._delete(deletion)
 
     def take_moment(self, as_of: int) -> Moment:
         """Return the present moment."""
@@ -123,32 +128,23 @@ class MemoryBackend:
         self._check_open()
         return next((row for row in self._rows_at(moment, moment.as_of) if row.rev == rev), None)
 
-    async def delete(self, name: str, rev: int) -> None:
-        """Drop the rows of a record."""
-        self._check_open()
-        self._rev = rev
-        rows = [row for row in self._log.values() if row.name == name]
-        self._moments.note_deletion(_gone_of(name, rows))
-        self._drop(rows)
-
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
+        self, targets: Sequence[CleanupTarget], limit: int
     ) -> tuple[dict[str, Purged], int]:
         """Drop rows that their rules have outlived."""
         self._check_open()
         deleted: dict[str, Purged] = {}
         for done, target in enumerate(targets):
             doomed = self._find_outlived(target)[:limit]
+            is_spent = bool(doomed) and len(doomed) == self._count(target.name)
+            doomed = doomed[:-1] if is_spent else doomed
+            newest_rev = 0
             if doomed:
                 self._moments.note_purge([gone := _gone_of(target.name, doomed)])
                 self._drop(doomed)
-                is_empty = not any(row.name == target.name for row in self._log.values())
-                deletion_rev = next_rev if is_empty else None
-                renewed_rev = self._renew(target, next_rev)
-                deleted[target.name] = Purged(
-                    len(doomed), gone.newest_rev, deletion_rev, renewed_rev
-                )
-                next_rev += is_empty or renewed_rev is not None
+                newest_rev = gone.newest_rev
+            if doomed or is_spent:
+                deleted[target.name] = Purged(len(doomed), newest_rev, is_spent)
             limit -= len(doomed)
             if limit <= 0:
                 return deleted, done
@@ -188,11 +184,11 @@ class MemoryBackend:
             (row for row in self._log.values() if row.name == target.name),
             key=lambda row: row.order,
         )
-        if target.newer_than_ms is not None:
-            return [row for row in rows if row.ts > target.newer_than_ms]
         excess = 0 if target.max_rows is None else len(rows) - target.max_rows
         if target.keep_latest:
             rows = rows[:-1]
+        if target.newer_than_ms is not None:
+            return [row for row in rows if row.ts > target.newer_than_ms]
         return [
             row
             for index, row in enumerate(rows)
@@ -200,13 +196,28 @@ class MemoryBackend:
             or (target.older_than_ms is not None and row.ts < target.older_than_ms)
         ]
 
-    def _renew(self, target: CleanupTarget, rev: int) -> int | None:
-        """Commit the target's row again, if it has one and the last before it went."""
-        if target.renewed is None or self._find_outlived(target):
-            return None
-        self._log[rev] = Row(target.name, target.renewed.value, target.renewed.ts, rev)
-        self._rev = rev
-        return rev
+    def _keep(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.rev is not None:
+                self._log[row.rev] = row
+                self._rev = row.rev
+
+    def _delete(self, deletion: Deletion) -> None:
+        if deletion.rev is None:
+            return
+        self._rev = deletion.rev
+        rows = [row for row in self._log.values() if row.name == deletion.name]
+        self._moments.note_deletion(_gone_of(deletion.name, rows))
+        self._drop(rows)
+
+    def _renew(self, renewal: Renewal) -> None:
+        replaced = [self._log[renewal.replaced_rev]]
+        self._moments.note_purge([_gone_of(renewal.row.name, replaced)])
+        self._drop(replaced)
+        self._keep([renewal.row])
+
+    def _count(self, name: str) -> int:
+        return sum(row.name == name for row in self._log.values())
 
     def _drop(self, rows: list[Row]) -> None:
         """Take rows away, of which note was taken, but for those who hold a moment."""

@@ -17,17 +17,20 @@ from recordd.config.rules import Rule
 from recordd.extending.backend import (
     CleansUp,
     CleanupTarget,
+    DiskFull,
     KeepsHouse,
     PassingBackendError,
     PersistenceError,
     RemembersTime,
     find_capability,
 )
+from recordd.extending.commit import Deletion, Deletions
 from recordd.extending.points import RetentionReporter
 from recordd.hub.hub import Hub
 from recordd.persistence.retention_clock import RetentionClock
 from recordd.system.clock import SYSTEM_CLOCK, Clock
 from recordd.system.turns import Turns
+from recordd.writing.committer import Committer
 from recordd.writing.queue import WriteQueue
 from recordd_protocol.methods import RetentionStats
 from recordd_protocol.patterns import compile_patterns
@@ -64,6 +67,7 @@ class Retention(RetentionReporter):
         self,
         hub: Hub,
         backend: CleansUp,
+        committer: Committer,
         queue: WriteQueue,
         policy: RetentionPolicy,
         *,
@@ -73,6 +77,7 @@ class Retention(RetentionReporter):
         """Wait for `turns` with the others who have them; alone without."""
         self._hub: Final = hub
         self._backend: Final = backend
+        self._committer: Final = committer
         self._kept: Final = find_capability(backend, KeepsHouse)
         self._memory: Final = find_capability(backend, RemembersTime)
         self._queue: Final = queue
@@ -202,14 +207,35 @@ class Retention(RetentionReporter):
             await self._turns.run(self._start())
         targets = self._targets or []
         with self._hub.purge() as purge:
-            purged, done = await self._backend.cleanup(
-                targets[:_SLICE_RECORDS], _SLICE_ROWS, next_rev=self._hub.rev + 1
-            )
-            purge.note(purged, now_ms=self._wall.wall_ms())
+            purged, done = await self._backend.cleanup(targets[:_SLICE_RECORDS], _SLICE_ROWS)
+            purge.note(purged)
         self._deleted += sum([what.rows for what in purged.values()])
+        await self._end_records([name for name, what in purged.items() if what.is_spent])
         del targets[:done]
         if not targets:
             self._finish(None)
+
+    async def _end_records(self, names: list[str]) -> None:
+        """Delete records whose last row is due too; fewer at a time where the disk is full."""
+        at_once = len(names)
+        while names:
+            some = names[:at_once]
+            try:
+                await self._committer.commit(Deletions(self._plan_deletions(some)))
+            except DiskFull:
+                if len(some) == 1:
+                    raise
+                at_once = max(1, len(some) // 4)
+            else:
+                del names[: len(some)]
+                self._deleted += len(some)
+
+    def _plan_deletions(self, names: list[str]) -> list[Deletion]:
+        hub, now_ms = self._hub, self._wall.wall_ms()
+        return [
+            Deletion(name, hub.id_of(name), now_ms, rev, is_of_history=True)
+            for rev, name in enumerate(names, hub.rev + 1)
+        ]
 
     async def _catch_up(self) -> bool:
         """Have the backend do a slice of the work that a run has to wait for, if there is any."""

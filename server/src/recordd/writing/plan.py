@@ -1,8 +1,11 @@
 """The plan that turns a batch of write requests into rows.
 
-Planning is pure: it decides times, commit numbers, lateness and conditions against the
-hub and against the batch's own earlier rows, and changes nothing. The writer commits the
-plan and then applies it.
+Planning is pure: it decides times, commit numbers, record ids, lateness and conditions
+against the hub and against the batch's own earlier rows, and changes nothing. What it
+decides is a commit, to which nothing is left to decide when it is applied.
+
+A request brings its records as they were found when it was checked. One that was deleted
+while the request waited, and one that was not there, is looked up here, once.
 """
 
 from __future__ import annotations
@@ -10,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.catalogue import Catalogue
-from recordd.hub.records import ROW_BYTES, RecordState, memory_of
+from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.system.turns import Steps
 from recordd.writing.requests import Condition, NewRow, WriteRows
 from recordd_protocol.errors import Reason, RequestError
@@ -43,13 +47,16 @@ class Plan:
         self, writes: Iterable[WriteRows], catalogue: Catalogue, *, now_ms: int, storing: bool
     ) -> None:
         self.planned: Final[list[Planned]] = []
+        self.rows: Final[list[Row]] = []
+        self.records: Final[list[RecordState | Unborn]] = []
+        """Of each row."""
         self.refused: Final[list[tuple[WriteRows, RequestError]]] = []
         self._catalogue: Final = catalogue
         self._now_ms: Final = now_ms
         self._storing: Final = storing
-        self._rev = catalogue.rev
+        self._rev = self._rev_before = catalogue.rev
         self._latest: dict[str, Row] = {}
-        self._created = 0
+        self._unborn: Final[dict[str, Unborn]] = {}
         self._grown = 0
         self._writes: Final = list(writes)
         # Twice: a row's value is kept as it is, and in the row as answers show it.
@@ -69,13 +76,23 @@ class Plan:
                     rows = [self._plan_row(*write.items[0])]
                 else:
                     rows = yield from self._plan_rows(write.items)
+                self.rows.extend(rows)
                 self.planned.append(Planned(write, rows))
             if number % _ROWS_A_STEP == 0:
                 yield
 
-    def rows_to_store(self) -> list[Row]:
-        """Return the rows that are persisted, in `rev` order."""
-        return [row for planned in self.planned for row in planned.rows if row.rev is not None]
+    @property
+    def stored_rows(self) -> int:
+        """How many rows are persisted."""
+        return self._rev - self._rev_before
+
+    def commit(self) -> NewRows:
+        """Return what was planned as a commit."""
+        created = [
+            NewRecord(unborn.record_id, unborn.name, self._is_stored(unborn))
+            for unborn in self._unborn.values()
+        ]
+        return NewRows(self.rows, [record.record_id for record in self.records], created)
 
     def _check(self, write: WriteRows) -> None:
         for condition in write.conditions:
@@ -91,58 +108,62 @@ class Plan:
             yield
         return rows
 
-    def _plan_row(self, name: str, value: bytes, ts: int | None) -> Row:
-        state = self._catalogue.find(name)
-        latest = self._latest.get(name) or (None if state is None else state.latest)
+    def _plan_row(self, name: str, value: bytes, ts: int | None, found: RecordState | None) -> Row:
+        record = self._find(name, found) or self._create(name)
+        self.records.append(record)
+        latest = self._latest.get(name) or record.latest
         if ts is None:
             # The record's own clock never runs backwards: a write without ts must become
             # the latest, also when our clock was set back or a client's runs ahead.
             ts = self._now_ms if latest is None else max(self._now_ms, latest.ts)
         rev = None
-        if self._is_stored(name, state):
+        if self._storing and record.rule.persist:
             rev = self._rev = self._rev + 1
         # Later commits have greater revs: at the same ts the newer row is the latest.
         if latest is not None and ts < latest.ts:
             return Row(name, value, ts, rev, RowKind.LATE)
-        if latest is None:
-            self._created += 1
         row = self._latest[name] = Row(name, value, ts, rev)
         return row
 
-    def _is_stored(self, name: str, state: RecordState | None) -> bool:
-        if not self._storing:
-            return False
-        rule = self._catalogue.rules.rule_for(name) if state is None else state.rule
-        return rule.persist
+    def _find(self, name: str, found: RecordState | None) -> RecordState | Unborn | None:
+        """Return a record that there is or will be; `found` is what there was."""
+        if found is not None and not found.is_deleted:
+            return found
+        return self._unborn.get(name) or self._catalogue.find(name)
 
-    def _find_latest(self, name: str) -> Row | None:
-        if row := self._latest.get(name):
-            return row
-        state = self._catalogue.find(name)
-        return None if state is None else state.latest
+    def _create(self, name: str) -> Unborn:
+        """Return a record that this batch makes."""
+        record_id = self._catalogue.next_record_id + len(self._unborn)
+        unborn = self._unborn[name] = Unborn(record_id, name, self._catalogue.rules.rule_for(name))
+        return unborn
+
+    def _is_stored(self, record: RecordState | Unborn) -> bool:
+        return self._storing and record.rule.persist
 
     def _check_condition(self, condition: Condition) -> None:
-        name, if_rev, where = condition
-        if if_rev and not self._is_stored(name, self._catalogue.find(name)):
+        name, if_rev, where, found = condition
+        record = self._find(name, found)
+        rule = self._catalogue.rules.rule_for(name) if record is None else record.rule
+        if if_rev and not (self._storing and rule.persist):
             refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
             raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
-        latest = self._find_latest(name)
+        latest = self._latest.get(name) or (None if record is None else record.latest)
         if latest is None:
-            found, holds = "does not exist", if_rev == 0
+            state, holds = "does not exist", if_rev == 0
         else:
-            found = "exists" if latest.rev is None else f"is at rev {latest.rev}"
+            state = "exists" if latest.rev is None else f"is at rev {latest.rev}"
             holds = if_rev == latest.rev
         if not holds:
-            refusal = f"{where}if_rev: record {name!r} {found}, not {if_rev}"
+            refusal = f"{where}if_rev: record {name!r} {state}, not {if_rev}"
             raise RequestError(Reason.CONFLICT, refusal)
 
     def _check_room(self, items: list[NewRow]) -> None:
-        room = self._catalogue.max_records - len(self._catalogue) - self._created
+        room = self._catalogue.max_records - len(self._catalogue) - len(self._unborn)
         if room >= len(items):
             return
         new: set[str] = set()
-        for index, (name, _, _) in enumerate(items):
-            if self._find_latest(name) is None:
+        for index, (name, _, _, found) in enumerate(items):
+            if self._find(name, found) is None:
                 new.add(name)
             if len(new) > room:
                 where = f"records[{index}]: " if len(items) > 1 else ""
@@ -156,7 +177,7 @@ class Plan:
 
         So the same values have room when they are loaded at the next start.
         """
-        growth = sum([self._growth_of(name, value, ts) for name, value, ts in items])
+        growth = sum([self._growth_of(*item) for item in items])
         catalogue = self._catalogue
         taken, most = catalogue.latest_bytes + self._grown, catalogue.max_latest_bytes
         if growth > 0 and taken + growth > most:
@@ -164,10 +185,10 @@ class Plan:
             raise RequestError(Reason.OVERLOADED, text)
         self._grown += growth
 
-    def _growth_of(self, name: str, value: bytes, ts: int | None) -> int:
+    def _growth_of(self, name: str, value: bytes, ts: int | None, found: RecordState | None) -> int:
         size = ROW_BYTES + 2 * len(value) + len(name.encode()) + _BODY_BYTES
-        state, planned = self._catalogue.find(name), self._latest.get(name)
-        if state is None:
+        state, planned = self._find(name, found), self._latest.get(name)
+        if state is None or isinstance(state, Unborn):
             is_single = self._catalogue.rules.rule_for(name).capacity == 1
             return size - memory_of(planned) if planned is not None and is_single else size
         if len(state.buffer) != state.buffer.maxlen:

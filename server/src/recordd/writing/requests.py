@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from recordd.hub.records import ROW_BYTES
+from recordd.hub.records import ROW_BYTES, RecordState
 from recordd_protocol.dialect import Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.rows import Row
@@ -21,19 +21,24 @@ __all__ = [
     "WriteRows",
 ]
 
-NewRow = tuple[str, bytes, int | None]
-"""Name, value, and `ts` in ms or None for the time of the commit."""
+NewRow = tuple[str, bytes, int | None, RecordState | None]
+"""Name, value, `ts` in ms or None for the time of the commit, and the record as it was found.
+
+A tuple, since there are many. The record may be deleted before the row is planned, and one
+that was not there (None) may be made: see `Plan`.
+"""
 
 
 class Condition(NamedTuple):
     """Only if the latest row of the record has this rev, 0 for no record.
 
-    `where` names the parameter in a refusal.
+    `where` names the parameter in a refusal; `record` is the record as it was found.
     """
 
     name: str
     if_rev: int
     where: str = ""
+    record: RecordState | None = None
 
 
 Outcome = Callable[[Result | RequestError], None]
@@ -76,7 +81,7 @@ class WriteRows(QueuedRequest):
         self.items: Final = items
         self.to_result: Final = to_result
         self.conditions: Final = conditions
-        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _ in items])
+        self.size_bytes: Final = sum([len(value) + ROW_BYTES for _, value, _, _ in items])
 
 
 class DeleteRecord(QueuedRequest):

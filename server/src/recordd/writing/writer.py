@@ -1,4 +1,4 @@
-"""The writer actor: the one task that changes anything.
+"""The writer actor: the one task that commits anything.
 
 It drains what has queued up into one transaction (group commit), publishes after COMMIT,
 and only then answers. Batches form by themselves: what arrived while the last one was
@@ -30,20 +30,19 @@ from recordd.extending.backend import (
     WatchesStorage,
     find_capability,
 )
+from recordd.extending.commit import Deletion, Deletions
 from recordd.extending.extensions import Housekeeper
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
-from recordd.hub.topic_index import Delivery
 from recordd.system.turns import Turns
-from recordd.writing.deletion import delete_record, forget_record
+from recordd.writing.committer import Committer
 from recordd.writing.plan import Plan
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
 from recordd.writing.statistics import WriterStatistics
-from recordd.writing.trimming import trim_record
+from recordd.writing.trimming import Trimmer
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Trimmed
-from recordd_protocol.rows import Row
 
 __all__ = ["Writer"]
 
@@ -66,11 +65,17 @@ _RETRY_AFTER_S: Final = 5.0
 
 
 class Writer:
-    """Owns the hub's changes and the backend's writing side."""
+    """Plans what the queue brings, and has it committed."""
 
     def __init__(
-        self, hub: Hub, backend: PersistenceBackend | None, queue: WriteQueue, turns: Turns
+        self,
+        hub: Hub,
+        backend: PersistenceBackend | None,
+        queue: WriteQueue,
+        turns: Turns,
+        committer: Committer,
     ) -> None:
+        """Commit by `committer`, which applies to this hub and backend."""
         self.queue: Final = queue
         self._commits = 0
         self._rows_committed = 0
@@ -78,6 +83,8 @@ class Writer:
         self._hub: Final = hub
         self._backend: Final = backend
         self._turns: Final = turns
+        self._committer: Final = committer
+        self._trimmer: Final = None if backend is None else Trimmer(hub, backend, committer)
         self._housekeepers: Final[list[Housekeeper]] = []
         self._housekeep_not_before = 0.0
         self._watched: Final = find_capability(backend, WatchesStorage)
@@ -203,10 +210,10 @@ class Writer:
         await self._turns.run(plan.make())
         for write, refusal in plan.refused:
             write.settle(refusal)
-        rows = [row for planned in plan.planned for row in planned.rows]
-        delivery = await self._sort(self._hub.prepare(rows)) if self._hub.topics else None
+        if not plan.planned:
+            return
         try:
-            await self._store(plan)
+            await self._committer.commit(plan.commit(), plan.records)
         except FatalBackendError:
             raise
         except SerializationError as error:
@@ -220,26 +227,14 @@ class Writer:
             for planned in plan.planned:
                 planned.write.settle(error)
         else:
-            # Only what came to be followed meanwhile.
-            self._publish(plan, rows, delivery and await self._sort(delivery))
+            self._count(plan.stored_rows)
+            for planned in plan.planned:
+                planned.write.settle(planned.write.to_result(planned.rows))
 
-    async def _store(self, plan: Plan) -> None:
-        rows = plan.rows_to_store()
-        if rows and self._backend is not None:
-            await self._backend.store(rows)
+    def _count(self, stored_rows: int) -> None:
+        if stored_rows:
             self._commits += 1
-            self._rows_committed += len(rows)
-
-    async def _sort(self, delivery: Delivery) -> Delivery:
-        """Find out who is to be told, in turns: publishing, which lets nobody run, is quick."""
-        await self._turns.run(delivery.sort())
-        return delivery
-
-    def _publish(self, plan: Plan, rows: list[Row], delivery: Delivery | None) -> None:
-        if rows:
-            self._hub.publish(rows, delivery)
-        for planned in plan.planned:
-            planned.write.settle(planned.write.to_result(planned.rows))
+            self._rows_committed += stored_rows
 
     async def _commit_removal(self, item: WriteRequest) -> None:
         assert not isinstance(item, WriteRows), "those are committed together"
@@ -250,21 +245,18 @@ class Writer:
 
     async def _commit_trim(self, trim: TrimRecord) -> None:
         state = self._hub.catalogue.find(trim.name)
-        is_stored = trim.name in self._hub.archive
-        if state is not None:
-            is_stored = is_stored or (state.rule.persist and self._backend is not None)
-            await self._turns.run(self._hub.topics.match(state))
-        elif not is_stored:
+        is_stored = self._is_stored(trim.name, state)
+        if state is None and not is_stored:
             refusal = f"record {trim.name!r} does not exist"
             trim.settle(RequestError(Reason.NOT_FOUND, refusal))
             return
         trimmed = Trimmed(deleted=0, more=False)
         try:
-            if is_stored and self._backend is not None:
-                trimmed = await trim_record(self._hub, self._backend, trim.name, trim.newer_than_ms)
+            if is_stored and self._trimmer is not None:
+                trimmed = await self._trimmer.trim(trim.name, trim.newer_than_ms, now_ms=_now_ms())
             # A value that is not stored has no other behind it.
             if state is not None and state.latest.rev is None and not trimmed.more:
-                self._forget_if_newer(state, trim.newer_than_ms)
+                await self._forget_if_newer(state, trim.newer_than_ms)
         except FatalBackendError:
             raise
         except RequestError as error:
@@ -272,33 +264,36 @@ class Writer:
         else:
             trim.settle(trimmed)
 
-    def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
+    async def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
         if state.latest.ts > than_ms:
-            forget_record(self._hub, state.name)
+            deletion = Deletion(state.name, state.record_id, _now_ms(), None)
+            await self._committer.commit(Deletions([deletion]))
 
-    async def _commit_deletion(self, deletion: DeleteRecord) -> None:
-        state = self._hub.catalogue.find(deletion.name)
-        rows = self._hub.archive.rows_of(deletion.name)
-        is_stored = rows > 0
-        if state is not None:
-            rows += state.rows
-            is_stored = is_stored or (state.rule.persist and self._backend is not None)
-            await self._turns.run(self._hub.topics.match(state))
-        elif not is_stored:
-            refusal = f"record {deletion.name!r} does not exist"
-            deletion.settle(RequestError(Reason.NOT_FOUND, refusal))
+    async def _commit_deletion(self, request: DeleteRecord) -> None:
+        name = request.name
+        state = self._hub.catalogue.find(name)
+        is_stored = self._is_stored(name, state)
+        if state is None and not is_stored:
+            refusal = f"record {name!r} does not exist"
+            request.settle(RequestError(Reason.NOT_FOUND, refusal))
             return
+        rows = self._hub.archive.rows_of(name) + (0 if state is None else state.rows)
+        rev = self._hub.rev + 1 if is_stored else None
+        deletion = Deletion(name, self._hub.id_of(name), _now_ms(), rev)
         try:
-            if is_stored and self._backend is not None:
-                await delete_record(self._hub, self._backend, deletion.name)
-            else:
-                forget_record(self._hub, deletion.name)
+            await self._committer.commit(Deletions([deletion]))
         except FatalBackendError:
             raise
         except PersistenceError as error:
-            deletion.settle(error)
+            request.settle(error)
         else:
-            deletion.settle(deletion.to_result(rows))
+            request.settle(request.to_result(rows))
+
+    def _is_stored(self, name: str, state: RecordState | None) -> bool:
+        """Tell whether storage has rows of a record; `state` is its live value, if it has one."""
+        if name in self._hub.archive:
+            return True
+        return state is not None and state.rule.persist and self._backend is not None
 
 
 def _now_ms() -> int:

@@ -22,6 +22,7 @@ from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from tests.server.backends import sqlite_options
+from tests.server.commits import delete, store
 from tests.server.rows import ask, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -34,7 +35,7 @@ def make(path: Path, **options: int | float) -> SqliteBackend:
 async def fill(path: Path, rows: int = 10) -> None:
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(n) for n in range(1, rows + 1)])
+    await store(backend, [row(n) for n in range(1, rows + 1)])
     await backend.close()
 
 
@@ -69,9 +70,9 @@ async def test_what_was_deleted_is_known_after_a_restart(tmp_path: Path) -> None
     await backend.initialize()
     while await backend.maintain(1 << 40):
         pass
-    await backend.cleanup([CleanupTarget("a", None, 4, True)], 100, next_rev=1000)
-    await backend.store([row(11, "b")])
-    await backend.delete("b", 12)
+    await backend.cleanup([CleanupTarget("a", None, 4, True)], 100)
+    await store(backend, [row(11, "b")])
+    await delete(backend, "b", 12)
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
@@ -89,8 +90,8 @@ async def test_the_names_of_the_newest_deletions_are_kept_and_of_older_ones_the_
     backend = make(tmp_path / "a.db")
     await backend.initialize()
     for n, name in enumerate("abcdefaa"):
-        await backend.store([row(2 * n + 1, name)])
-        await backend.delete(name, 2 * n + 2)
+        await store(backend, [row(2 * n + 1, name)])
+        await delete(backend, name, 2 * n + 2)
         while await backend.maintain(1 << 40):
             pass
     await backend.close()
@@ -104,15 +105,22 @@ async def test_the_names_of_the_newest_deletions_are_kept_and_of_older_ones_the_
 
 
 async def test_a_record_deleted_by_retention_is_known_after_a_crash(tmp_path: Path) -> None:
-    """The last row and the record go in one transaction: no moment is between them."""
+    """A crash between the rows that went and the deletion leaves a record with a row, due still."""
     path = tmp_path / "a.db"
     await fill(path, rows=3)
     backend = make(path)
     await backend.initialize()
     while await backend.maintain(1 << 40):
         pass
-    purged, _ = await backend.cleanup([CleanupTarget("a", 1000, None, False)], 100, next_rev=4)
-    assert purged == {"a": Purged(3, 3, 4)}
+    target = CleanupTarget("a", 1000, None, False)
+    purged, _ = await backend.cleanup([target], 100)
+    assert purged == {"a": Purged(2, 2, is_spent=True)}
+    await backend.close()
+    backend = make(path)
+    (left,) = (await backend.initialize()).records
+    assert (left.latest.rev, left.rows) == (3, 1)
+    assert await backend.cleanup([target], 100) == ({"a": Purged(0, 0, is_spent=True)}, 1)
+    await delete(backend, "a", 4)
     await backend.close()
     backend = make(path)
     loaded = await backend.initialize()
@@ -150,7 +158,7 @@ async def test_a_damaged_page_is_an_error_or_mended_and_never_a_wrong_row(tmp_pa
     path = tmp_path / "a.db"
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(n, value=b'"' + b"x" * 3000 + b'"') for n in range(1, 50)])
+    await store(backend, [row(n, value=b'"' + b"x" * 3000 + b'"') for n in range(1, 50)])
     await backend.close()
     image = bytearray(path.read_bytes())
     where = image.index(b"xxxxxxxx", len(image) // 2)
@@ -195,8 +203,8 @@ async def test_a_rev_is_never_given_twice(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(1), row(2, "b"), row(3, "b")])
-    await backend.delete("b", 4)
+    await store(backend, [row(1), row(2, "b"), row(3, "b")])
+    await delete(backend, "b", 4)
     while await backend.maintain(1 << 40):
         pass
     await backend.close()
@@ -213,7 +221,7 @@ async def test_a_reader_waits_until_what_it_saw_go_is_known(tmp_path: Path) -> N
     """The file is ahead of the loop for a moment: rows are gone, and nobody was told yet."""
     backend = make(tmp_path / "a.db")
     await backend.initialize()
-    await backend.store([row(n) for n in range(1, 9)])
+    await store(backend, [row(n) for n in range(1, 9)])
     await settle(backend)
     params = ask(backend, as_of=8)
     assert backend._writer is not None
@@ -221,9 +229,7 @@ async def test_a_reader_waits_until_what_it_saw_go_is_known(tmp_path: Path) -> N
 
     def clean_up(db: apsw.Connection) -> statements.CleanedUp:
         with db:
-            cleaned = statements.clean_up(
-                db, [(1, target)], merged_rev=8, unmerged=set(), limit=10, next_rev=9
-            )
+            cleaned = statements.clean_up(db, [(1, target)], merged_rev=8, unmerged=set(), limit=10)
         return cleaned  # noqa: RET504 - mypy takes a transaction for one that swallows
 
     cleaned = await backend._writer.run(clean_up)
@@ -252,7 +258,7 @@ async def test_deleted_rows_are_purged_also_when_the_daemon_stopped_before(tmp_p
     await fill(path, rows=50)
     backend = make(path)
     await backend.initialize()
-    await backend.delete("a", 51)
+    await delete(backend, "a", 51)
     await backend.close()
     backend = make(path)
     await backend.initialize()
@@ -270,14 +276,14 @@ async def test_deleted_rows_are_purged_although_no_row_follows_them(tmp_path: Pa
     path = tmp_path / "a.db"
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(1), row(2, "b")])
+    await store(backend, [row(1), row(2, "b")])
     while await backend.maintain(1 << 40):
         pass
-    await backend.delete("b", 3)
+    await delete(backend, "b", 3)
     await backend.close()
     backend = make(path)
     await backend.initialize()
-    await backend.delete("a", 4)
+    await delete(backend, "a", 4)
     while await backend.maintain(1 << 40):
         pass
     await backend.close()
@@ -300,25 +306,25 @@ async def test_a_file_that_is_gone_takes_no_more_writes(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(1)])
+    await store(backend, [row(1)])
     path.rename(tmp_path / "moved.db")
     with pytest.raises(FatalBackendError):
-        await backend.store([row(2)])
+        await store(backend, [row(2)])
     await backend.close()
 
 
 async def test_a_full_disk_refuses_writes_serves_reads_and_recovers(tmp_path: Path) -> None:
     backend = make(tmp_path / "a.db")
     await backend.initialize()
-    await backend.store([row(1)])
+    await store(backend, [row(1)])
     assert backend._writer is not None
     await backend._writer.run(lambda db: db.pragma("max_page_count", 12))
     large = [row(n, value=b'"' + b"x" * 3000 + b'"') for n in range(2, 60)]
     with pytest.raises(BackendError, match="disk is full"):
-        await backend.store(large)
+        await store(backend, large)
     assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [1]
     await backend._writer.run(lambda db: db.pragma("max_page_count", 1 << 20))
-    await backend.store(large)
+    await store(backend, large)
     assert len((await backend.query(EVERYTHING, ask(backend))).rows) == 59
     await backend.close()
 
@@ -345,9 +351,9 @@ async def test_an_unreadable_folder_is_a_clear_error(tmp_path: Path) -> None:
 async def test_many_deleted_records_are_purged_in_few_slices(tmp_path: Path) -> None:
     backend = make(tmp_path / "a.db")
     await backend.initialize()
-    await backend.store([row(n, f"r.{n}") for n in range(1, 501)])
+    await store(backend, [row(n, f"r.{n}") for n in range(1, 501)])
     for n in range(1, 501):
-        await backend.delete(f"r.{n}", 500 + n)
+        await delete(backend, f"r.{n}", 500 + n)
     slices = 0
     while await backend.maintain(1 << 40):
         slices += 1
@@ -365,7 +371,7 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
     await backend.initialize()
     waiting = backend.query(EVERYTHING, ask(backend))
     given_up = backend.query(EVERYTHING, ask(backend))
-    await backend.delete("a", 3001)
+    await delete(backend, "a", 3001)
     while await backend.maintain(1 << 40):
         pass
     assert len((await waiting).rows) == 3000
@@ -382,8 +388,8 @@ async def test_a_query_from_before_a_deletion_still_shows_every_row(tmp_path: Pa
 async def test_all_is_indexed_when_the_last_commits_are_deletions(tmp_path: Path) -> None:
     backend = SqliteBackend(sqlite_options(tmp_path / "d.db"))
     await backend.initialize()
-    await backend.store([row(1, "a"), row(2, "b")])
-    await backend.delete("a", 3)
+    await store(backend, [row(1, "a"), row(2, "b")])
+    await delete(backend, "a", 3)
     assert backend.indexed_rev == 0
     while backend.indexed_rev < 3:
         assert await backend.maintain(3)

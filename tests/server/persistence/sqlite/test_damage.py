@@ -25,6 +25,7 @@ from recordd.persistence.sqlite.damage import find_cause
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
 from tests.server.backends import sqlite_options
+from tests.server.commits import store
 from tests.server.rows import revs, row, settle
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, closing_all, make
 
@@ -53,7 +54,7 @@ async def path(tmp_path: Path) -> Path:
     path = tmp_path / "a.db"
     backend = SqliteBackend(sqlite_options(path))
     await backend.initialize()
-    await backend.store([row(n, "ab"[n % 2], value=value_of(n)) for n in range(1, ROWS + 1)])
+    await store(backend, [row(n, "ab"[n % 2], value=value_of(n)) for n in range(1, ROWS + 1)])
     while await backend.maintain(1 << 40):
         pass
     await backend.close()
@@ -80,7 +81,7 @@ async def test_a_damaged_page_is_named_told_once_and_counted_and_the_rest_is_ser
     assert len([r for r in caplog.records if "fails its checksum" in r.message]) == 1
     statistics = backend.statistics()
     assert (statistics["damaged_pages"], statistics["damage_errors"]) == (1, 3)
-    await backend.store([row(ROWS + 1)])
+    await store(backend, [row(ROWS + 1)])
     await backend.close()
 
 
@@ -105,7 +106,7 @@ async def test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(
     path, value = tmp_path / "a.db", b'"%s"' % (b"x" * 9000)
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(1, value=value), row(2, value=b"2"), row(3, "other", value=value)])
+    await store(backend, [row(1, value=value), row(2, value=b"2"), row(3, "other", value=value)])
     await settle(backend)
     await backend.close()
     image = path.read_bytes()

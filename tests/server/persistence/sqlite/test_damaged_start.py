@@ -22,6 +22,7 @@ from recordd.persistence.sqlite.mark import Mark, write_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.repair import repair
 from tests.core_in_memory import configure, running_core
+from tests.server.commits import delete, store
 from tests.server.rows import row, settle
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, epoch_of, log_of, make, quiet
 
@@ -45,7 +46,7 @@ async def path(tmp_path: Path) -> Path:
         row(n, names.get(n, f"b.{n % 4}"), FIRST_TS + n, b'"%s"' % value_of(n).encode())
         for n in range(1, ROWS + 1)
     ]
-    await backend.store(rows)
+    await store(backend, rows)
     while await backend.maintain(ROWS):
         pass
     await backend.close()
@@ -221,9 +222,9 @@ async def test_a_large_file_is_mended_where_a_latest_value_is_met(path: Path) ->
 async def test_rows_that_may_not_be_indexed_are_not_taken_for_none(path: Path, stop: str) -> None:
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(ROWS + 1, "b.0", FIRST_TS * 2, b'"%s"' % value_of(777).encode())])
+    await store(backend, [row(ROWS + 1, "b.0", FIRST_TS * 2, b'"%s"' % value_of(777).encode())])
     if stop == "deleted":
-        await backend.delete("sole", ROWS + 2)
+        await delete(backend, "sole", ROWS + 2)
     await backend.close()
     damage(path, value_of(777))
     needed = f"the start needs all rows of the log behind rev {ROWS}: page .* fails its checksum"
@@ -252,10 +253,10 @@ async def test_a_damaged_index_is_made_anew_from_the_log(
     loaded = await backend.initialize()
     more = range(ROWS + 1, ROWS + 1 + rows)
     if rows:
-        await backend.store([row(n, "c", FIRST_TS + n) for n in more[:-9]])
+        await store(backend, [row(n, "c", FIRST_TS + n) for n in more[:-9]])
         await settle(backend)
-        await backend.store([row(n, "c", FIRST_TS + n) for n in more[-9:]])  # not indexed
-    await backend.delete("sole", ROWS + rows + 1)
+        await store(backend, [row(n, "c", FIRST_TS + n) for n in more[-9:]])  # not indexed
+    await delete(backend, "sole", ROWS + rows + 1)
     await backend.close()
     before, epoch = log_of(path), loaded.epoch
     for page in pages_of(path, "history"):

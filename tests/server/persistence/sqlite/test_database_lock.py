@@ -15,6 +15,7 @@ from recordd.persistence.sqlite.files import FileError, set_aside
 from recordd.persistence.sqlite.mark import mark_path
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
+from tests.server.commits import store
 from tests.server.rows import row
 from tests.server.sqlite_files import fill, log_of, make, quiet
 
@@ -97,7 +98,7 @@ async def test_a_killed_daemons_file_does_not_start_under_another_name(tmp_path:
     path, other = tmp_path / "a.db", tmp_path / "b.db"
     backend = make(tmp_path / "open.db")
     await backend.initialize()
-    await backend.store([row(1)])
+    await store(backend, [row(1)])
     for suffix in ("", "-wal", "-mark"):
         shutil.copy(f"{tmp_path}/open.db{suffix}", f"{path}{suffix}")
     await backend.close()

@@ -13,6 +13,7 @@ from recordd.persistence.sqlite.diagnosis import diagnose_pages
 from recordd.persistence.sqlite.page_image import is_plausible
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.wal import pages_in_wal
+from tests.server.commits import delete, store
 from tests.server.rows import row
 from tests.server.sqlite_files import PAGE_BYTES, fill, fill_and_kill, flip, make, overwrite, quiet
 
@@ -66,9 +67,9 @@ async def test_every_page_that_was_written_is_plausible(tmp_path: Path) -> None:
     backend = make(path)
     await backend.initialize()
     long = [row(2001 + n, f"straße.{n}", value=b'"%s"' % (b"y" * n * 700)) for n in range(40)]
-    await backend.store(long)
-    await backend.delete("r.3", 2041)
-    await backend.delete("straße.39", 2042)
+    await store(backend, long)
+    await delete(backend, "r.3", 2041)
+    await delete(backend, "straße.39", 2042)
     while await backend.maintain(1 << 40):
         pass
     await backend.close()

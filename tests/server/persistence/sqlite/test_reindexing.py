@@ -25,6 +25,7 @@ from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd_protocol.patterns import compile_patterns
 from tests.server.backends import sqlite_options
+from tests.server.commits import delete, store
 from tests.server.rows import row, settle
 from tests.server.sqlite_files import (
     FLAGGED,
@@ -66,11 +67,12 @@ async def path(tmp_path: Path) -> Path:
     path = tmp_path / "a.db"
     backend = make(path)
     await backend.initialize()
-    await backend.store(
-        [row(n, name_of(n % RECORDS), value=b'"%s"' % (b"%d" % n * 9)) for n in range(1, ROWS + 1)]
+    await store(
+        backend,
+        [row(n, name_of(n % RECORDS), value=b'"%s"' % (b"%d" % n * 9)) for n in range(1, ROWS + 1)],
     )
     for number in range(100):
-        await backend.delete(name_of(number), ROWS + 1 + number)
+        await delete(backend, name_of(number), ROWS + 1 + number)
     await settle(backend)
     await backend.close()
     return path
@@ -93,8 +95,8 @@ async def test_a_start_makes_a_damaged_index_anew_and_leaves_a_sound_file(
     assert (loaded.epoch, loaded.rev) == (epoch, ROWS + 100)
     assert await ask(backend, "record.*") == rows_left()
     new = ROWS + 101
-    await backend.store([row(new, name_of(5)), row(new + 1, "new")])
-    await backend.delete(name_of(200), new + 2)
+    await store(backend, [row(new, name_of(5)), row(new + 1, "new")])
+    await delete(backend, name_of(200), new + 2)
     await settle(backend)
     await backend.close()
     assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
@@ -124,7 +126,7 @@ async def test_a_damaged_table_of_names_is_made_anew_and_followers_start_afresh(
     backend = make(path)
     before = await backend.initialize()
     rev = before.rev + 1
-    await backend.delete(name_of(399), rev)  # its rows are there still
+    await delete(backend, name_of(399), rev)  # its rows are there still
     await backend.close()
     leaves, epoch = leaves_of(path, table), epoch_of(path)
     spoil(path, leaves[len(leaves) // 2])
@@ -139,7 +141,7 @@ async def test_a_damaged_table_of_names_is_made_anew_and_followers_start_afresh(
     left = [record for record in before.records if record.latest.name != name_of(399)]
     assert list(map(show, loaded.records)) == list(map(show, left))
     assert await ask(backend, "record.*") == [n for n in rows_left() if n % RECORDS != 399]
-    await backend.store([row(rev + 1, name_of(5)), row(rev + 2, "new")])
+    await store(backend, [row(rev + 1, name_of(5)), row(rev + 2, "new")])
     await settle(backend)
     await backend.close()
     assert check_file(str(path), quiet, is_full=True).verdict is Verdict.SOUND
@@ -179,7 +181,7 @@ async def fill_tail(backend: SqliteBackend, taken: list[int]) -> None:
         with contextlib.suppress(DamagedStorage):
             await backend.maintain(0)
         revs = range(first, first + 5)
-        await backend.store([row(rev, name_of(100 + rev % 300)) for rev in revs])
+        await store(backend, [row(rev, name_of(100 + rev % 300)) for rev in revs])
         taken += revs
     raise AssertionError("the tail grows without bound")
 
@@ -215,7 +217,7 @@ async def test_where_a_restart_would_not_help_writes_are_refused_and_reads_go_on
     with pytest.raises(PassingBackendError, match="writes wait"):
         await fill_tail(backend, [])
     with pytest.raises(PassingBackendError, match="writes wait"):
-        await backend.store([row(ROWS + 400)])
+        await store(backend, [row(ROWS + 400)])
     replay = ReplayParams(moment=backend.take_moment(1 << 40), after=ROWS - 9, page=PAGE)
     assert len((await backend.replay(compile_patterns("#"), replay)).rows) > 9
     await backend.close()

@@ -13,6 +13,7 @@ import pytest
 from recordd.persistence.sqlite.check import Verdict, check_file
 from recordd.persistence.sqlite.files import FileError
 from recordd.persistence.sqlite.repair import compact, repair
+from tests.server.commits import delete
 from tests.server.sqlite_files import (
     DAMAGE,
     PAGE_BYTES,
@@ -94,7 +95,7 @@ async def test_compacting_gives_free_space_back_and_keeps_all_else(tmp_path: Pat
     await fill(path)
     backend = make(path)
     await backend.initialize()
-    await backend.delete("r.1", 2001)
+    await delete(backend, "r.1", 2001)
     while await backend.maintain(1 << 40):
         pass
     await backend.close()

@@ -11,6 +11,7 @@ from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Verdict
 from recordd.persistence.sqlite.files import FileError
 from recordd.persistence.sqlite.restore import restore
+from tests.server.commits import delete
 from tests.server.sqlite_files import (
     DAMAGE,
     epoch_of,
@@ -32,7 +33,7 @@ async def test_a_restore_takes_a_new_epoch_and_keeps_what_was_there(tmp_path: Pa
     back_up(str(path), str(copy), quiet, replaces=False)
     backend = make(path)
     epoch = (await backend.initialize()).epoch
-    await backend.delete("r.1", 2001)
+    await delete(backend, "r.1", 2001)
     await backend.close()
     made = restore(str(path), str(copy), quiet)
     assert made.set_aside is not None

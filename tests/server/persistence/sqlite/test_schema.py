@@ -20,6 +20,7 @@ from recordd.persistence.sqlite.worker import VFS, open_vfs
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row, RowKind
 from tests.server.backends import sqlite_options
+from tests.server.commits import delete, store
 from tests.server.rows import ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
@@ -42,9 +43,9 @@ async def make_old(path: Path, version: int) -> None:
     """A file as that version left it: rows 1 to 10 of `a`; `b` was deleted as commit 12."""
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(n) for n in range(1, 11)])
-    await backend.store([row(11, "b")])
-    await backend.delete("b", 12)
+    await store(backend, [row(n) for n in range(1, 11)])
+    await store(backend, [row(11, "b")])
+    await delete(backend, "b", 12)
     await settle(backend)
     await backend.close()
     db = apsw.Connection(str(path), vfs=VFS)
@@ -61,8 +62,8 @@ async def check_migrated(path: Path) -> None:
     loaded = await backend.initialize()
     assert (loaded.rev, loaded.deleted_rev, loaded.deletions) == (12, 12, [])
     assert [(r.latest.name, r.rows, r.purged_rev) for r in loaded.records] == [("a", 10, 0)]
-    await backend.store([Row("a", b"13", 5, 13, RowKind.LATE), row(14, "c")])
-    await backend.delete("c", 15)
+    await store(backend, [Row("a", b"13", 5, 13, RowKind.LATE), row(14, "c")])
+    await delete(backend, "c", 15)
     page = await backend.replay(EVERYTHING, ask_log(backend, 9))
     assert [(r.rev, r.kind) for r in page.rows] == [(10, RowKind.LATEST), (13, RowKind.LATE)]
     assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [13, *range(1, 11)]

@@ -28,6 +28,7 @@ from recordd.persistence.sqlite.mark import (
 from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import VFS
 from tests.server.backends import sqlite_options
+from tests.server.commits import store
 from tests.server.rows import row
 
 ROWS = 3
@@ -62,7 +63,7 @@ async def path(tmp_path: Path) -> Path:
     """A database with `ROWS` rows, closed in order."""
     backend = make(tmp_path / "a.db")
     await backend.initialize()
-    await backend.store([row(n) for n in range(1, ROWS + 1)])
+    await store(backend, [row(n) for n in range(1, ROWS + 1)])
     await backend.close()
     return tmp_path / "a.db"
 
@@ -176,7 +177,7 @@ async def test_a_look_at_the_storage_brings_the_mark_to_disk(
     synced: list[str] = []
     async with opened(path) as backend:
         await backend.check()
-        await backend.store([row(ROWS + 1)])
+        await store(backend, [row(ROWS + 1)])
         monkeypatch.setattr(
             os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
         )
@@ -196,7 +197,7 @@ async def test_a_stop_is_not_clean_while_another_program_keeps_the_wal(path: Pat
     command = [sys.executable, "-c", read]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
         async with opened(path) as backend:
-            await backend.store([row(ROWS + 1)])
+            await store(backend, [row(ROWS + 1)])
             assert reader.stdin is not None
             assert reader.stdout is not None
             reader.stdin.write(b"\n")
@@ -211,10 +212,10 @@ async def test_a_stop_is_not_clean_while_another_program_keeps_the_wal(path: Pat
 
 async def check_that_a_lost_file_is_noticed(path: Path, ending: str) -> None:
     async with opened(path) as backend:
-        await backend.store([row(ROWS + 1)])
+        await store(backend, [row(ROWS + 1)])
         shutil.copy(f"{path}{ending}", f"{path}.copy")
         os.replace(f"{path}.copy", f"{path}{ending}")
-        for call in (backend.check, lambda: backend.store([row(ROWS + 2)])):
+        for call in (backend.check, lambda: store(backend, [row(ROWS + 2)])):
             with pytest.raises(FatalBackendError, match="replaced"):
                 await call()
     assert (mark_of(path).rev, mark_of(path).is_clean) == (ROWS + 1, False)
@@ -239,7 +240,7 @@ async def check_that_lost_commits_are_refused(path: Path) -> None:
     """A file from before the last commits is put in the place of the one that has them."""
     before = path.read_bytes()
     async with opened(path) as backend:
-        await backend.store([row(ROWS + 1), row(ROWS + 2)])
+        await store(backend, [row(ROWS + 1), row(ROWS + 2)])
     path.write_bytes(before)
     with pytest.raises(BackendError, match=f"missing, rev {ROWS + 1} to {ROWS + 2}"):
         await start(path)

@@ -18,6 +18,7 @@ from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.backends import sqlite_options
+from tests.server.commits import delete, store
 from tests.server.rows import AS_OF, ask, row, settle
 
 RECORDS = 600
@@ -35,10 +36,10 @@ async def stored(tmp_path: Path) -> AsyncIterator[tuple[SqliteBackend, list[Row]
         row(rev, f"r.{chance.randrange(RECORDS)}", chance.choice([rev, rev, rev // 2]) // 3)
         for rev in range(1, 6001)
     ]
-    await backend.store(rows[:4500])
+    await store(backend, rows[:4500])
     await settle(backend)
-    await backend.delete(rows[7].name, 6001)
-    await backend.store(rows[4500:])
+    await delete(backend, rows[7].name, 6001)
+    await store(backend, rows[4500:])
     yield backend, [one for one in rows[:4500] if one.name != rows[7].name] + rows[4500:]
     await backend.close()
 
@@ -123,7 +124,7 @@ async def test_a_record_deleted_after_the_turn_is_shown_before_it_is_not(
     monkeypatch.setattr(plans, "_PAGE_S", 60.0)  # one page, however slow the machine
     name = rows[3].name
     before = ask(backend)
-    await backend.delete(name, 6002)
+    await delete(backend, name, 6002)
     await settle(backend)
     found = (await backend.query(compile_patterns("#"), before)).rows
     assert [one.rev for one in found] == expected(rows, ("#", None, None, None, AS_OF))

@@ -17,6 +17,7 @@ from recordd.persistence.sqlite.copying import Progress, copy_database
 from recordd.persistence.sqlite.files import FileError, open_database
 from recordd.persistence.sqlite.repair import repair
 from recordd.persistence.sqlite.salvage import Gap, read_around
+from tests.server.commits import store
 from tests.server.rows import row
 from tests.server.sqlite_files import (
     PAGE_BYTES,
@@ -94,7 +95,7 @@ async def test_a_copy_larger_than_its_cache_has_checksums_on_all_pages(tmp_path:
     await fill(path, 10)
     backend = make(path)
     await backend.initialize()
-    await backend.store([row(n, "a", value=b'"%s"' % (b"x" * 3500)) for n in range(11, 1011)])
+    await store(backend, [row(n, "a", value=b'"%s"' % (b"x" * 3500)) for n in range(11, 1011)])
     await backend.close()
     vacuum_by_stock_sqlite(path, stale)
     copy.touch()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
+import msgspec
 import trio
 
 from recordd.extending.backend import (
@@ -35,23 +36,32 @@ from recordd.extending.backend import (
     RestartNeeded,
     UnreadableStorage,
 )
-from recordd.extending.moments import Moment, Moments
+from recordd.extending.commit import Commit, NewRows, Renewal
+from recordd.extending.moments import Gone, Moment, Moments
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import loading, reads, schema, standing, statements
 from recordd.persistence.sqlite.catalog import Catalog
+from recordd.persistence.sqlite.changes import (
+    Change,
+    DeletionChange,
+    RenewalChange,
+    RowsChange,
+    need_of,
+    write_changes,
+)
 from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
-from recordd.persistence.sqlite.need import Need
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
 from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd.persistence.sqlite.reserve import Reserve
+from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
-from recordd.persistence.sqlite.writing import FindRev, WritingSide
+from recordd.persistence.sqlite.writing import WritingSide
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.patterns import PatternSet, compile_patterns
@@ -101,6 +111,8 @@ class SqliteBackend:
         self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
+        self._keeps_position = False  # it is not the newest rev
+        self._unsaid_next_id: int | None = None  # ids were given to what is not stored
 
     async def initialize(self) -> Loaded:
         """Open the file, creating it and its folder where they are not there."""
@@ -139,7 +151,7 @@ class SqliteBackend:
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
         self._given_rev = loaded.rev
-        self._catalog.restore(found.ids, found.latest, found.next_id)
+        self._catalog.restore(found.ids, found.latest)
         self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
         self._deletions = len(loaded.deletions)
@@ -147,7 +159,9 @@ class SqliteBackend:
         self._tail = Tail(found.merged_rev)
         for record, ts, rev in found.unmerged:
             self._tail.append(record, ts, rev)
-        return loaded
+        self._keeps_position = found.position is not None
+        position = loaded.rev if found.position is None else found.position
+        return msgspec.structs.replace(loaded, position=position)
 
     async def _open_mended(
         self, path: str, mender: StartMender
@@ -208,41 +222,97 @@ class SqliteBackend:
             await writer.close()
             raise
 
-    async def store(self, rows: Sequence[Row]) -> None:
-        """Store rows in one transaction; see `PersistenceBackend.store`."""
+    async def apply(self, commits: Sequence[Commit], position: int) -> None:
+        """Apply commits in one transaction; see `PersistenceBackend.apply`."""
+        changes = await self._make_changes(commits)
+        rev = changes[-1].rev if changes else None
+        meta = self._find_meta(commits, rev, position)
+        if rev is None and Meta.POSITION not in meta:
+            return  # the next one that is stored says which ids were given
+        need = need_of(changes, self._tail.merged_rev)
+        if rev is None or need is None:
+            ticks = await self._commit(rev, write_changes, changes, meta)
+        else:
+            await self._prepare_rows()
+            ticks = await self._writing_side.store(
+                rev, lambda db: write_changes(db, changes, meta), need
+            )
+        self._keeps_position = Meta.POSITION in meta
+        self._unsaid_next_id = None
+        for change, tick in zip(changes, ticks, strict=True):
+            await self._note_change(change, tick)
+
+    async def _make_changes(self, commits: Sequence[Commit]) -> list[Change]:
+        """Return what commits change in the file."""
+        changes: list[Change] = []
+        last_rev = self._rev
+        for commit in commits:
+            if isinstance(commit, NewRows):
+                change = RowsChange(commit)
+                for start in range(0, len(commit.rows), _ROWS_AT_ONCE):
+                    if start:
+                        await trio.lowlevel.checkpoint()
+                    change.add(start, start + _ROWS_AT_ONCE)
+                if change.rows:
+                    changes.append(change)
+                    last_rev = change.rev
+            elif isinstance(commit, Renewal):
+                changes.append(RenewalChange(commit))
+                last_rev = changes[-1].rev
+            else:
+                changes += [
+                    DeletionChange(deletion, deletion.rev, last_rev)
+                    for deletion in commit.deletions
+                    if deletion.rev is not None
+                ]
+        return changes
+
+    def _find_meta(
+        self, commits: Sequence[Commit], rev: int | None, position: int
+    ) -> dict[str, int]:
+        """Return what is to be kept with commits that their rows and records do not tell."""
+        meta = {}
+        if position and (self._keeps_position or position != rev):
+            meta[Meta.POSITION] = position
+        for commit in commits:
+            if isinstance(commit, NewRows) and commit.created:
+                newest = commit.created[-1]
+                self._unsaid_next_id = None if newest.is_stored else newest.record_id + 1
+        if self._unsaid_next_id is not None:
+            meta[Meta.NEXT_RECORD_ID] = self._unsaid_next_id
+        return meta
+
+    async def _prepare_rows(self) -> None:
+        """See that rows can be appended, and that memory has room for their entries."""
         if self._log_end is not None:
             self._damage.note(self._log_end)
             raise self._log_end
         await self._bound_tail()
-        created: dict[str, int] = {}
-        log_rows: list[statements.LogRow] = []
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            if start:
-                await trio.lowlevel.checkpoint()
-            log_rows += [self._to_log(row, created) for row in rows[start : start + _ROWS_AT_ONCE]]
-        new = [(record, name) for name, record in created.items()]
-        await self._writing_side.store(
-            log_rows[-1][0],
-            lambda db: statements.insert_rows(db, new, log_rows),
-            Need.of(log_rows, new, self._tail.merged_rev),
-        )
-        self._catalog.add(new)
-        for start in range(0, len(log_rows), _ROWS_AT_ONCE):
+
+    async def _note_change(self, change: Change, tick: int | None) -> None:
+        """Take note of a change that is committed."""
+        if isinstance(change, RowsChange):
+            await self._note_stored(change)
+        elif isinstance(change, DeletionChange):
+            self._given_rev = change.rev
+            self._moments.note_deletion(self._catalog.extent(change.name, change.last_rev), tick)
+            self._forget(change.name, change.last_rev)
+        else:
+            _, rev = change.replaced
+            self._moments.note_purge([Gone(change.name, change.replaced, rev, rev)], tick)
+            self._note_rows([(change.rev, change.record, change.ts)])
+            self._damaged_records.discard(change.name)
+
+    async def _note_stored(self, change: RowsChange) -> None:
+        self._catalog.add(change.records)
+        for start in range(0, len(change.rows), _ROWS_AT_ONCE):
             if start:  # it is committed: cancelled here, memory would lack it
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            some = log_rows[start : start + _ROWS_AT_ONCE]
+            some = change.rows[start : start + _ROWS_AT_ONCE]
             self._note_rows([(rev, record, ts) for rev, record, ts, _, _ in some])
         if self._damaged_records:
-            healed = {row.name for row in rows if row.kind is RowKind.LATEST}
+            healed = {row.name for row in change.commit.rows if row.kind is RowKind.LATEST}
             self._damaged_records.difference_update(healed)
-
-    def _to_log(self, row: Row, created: dict[str, int]) -> statements.LogRow:
-        """Return a row as the log keeps it; `created` are the records that are new with it."""
-        record = self._catalog.find(row.name) or created.get(row.name)
-        if record is None:
-            record = created[row.name] = self._catalog.next_id + len(created)
-        assert row.rev is not None, "only rows with a rev are stored"
-        return row.rev, record, row.ts, row.value.decode(), row.kind is RowKind.LATE
 
     def take_moment(self, as_of: int) -> Moment:
         """Return the present moment; see `PersistenceBackend.take_moment`."""
@@ -324,44 +394,22 @@ class SqliteBackend:
         name = self._catalog.names_at(moment).get(record)
         return None if name is None else Row(name, value, ts, rev)
 
-    async def delete(self, name: str, rev: int) -> None:
-        """Delete a record: its name at once, its rows in slices, by `maintain`."""
-        record = self._catalog.find(name)
-        assert record is not None, "only what exists is deleted"
-        tick = await self._commit(
-            rev, statements.mark_deleted, record, last_rev=self._rev, deletion_rev=rev
-        )
-        self._given_rev = rev
-        self._moments.note_deletion(self._catalog.extent(name, self._rev), tick)
-        self._forget(name, self._rev)
-
     async def cleanup(
-        self, targets: Sequence[CleanupTarget], limit: int, *, next_rev: int
+        self, targets: Sequence[CleanupTarget], limit: int
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
         known = [(self._catalog.find(target.name) or -1, target) for target in targets]
         cleaned = await self._writing_side.in_slices(
-            lambda slice_rows: self._commit(
-                _newest_rev,
+            lambda slice_rows: self._write(
                 statements.clean_up,
                 known,
                 merged_rev=self._tail.merged_rev,
                 unmerged={record for record, _ in known if self._tail.has(record)},
                 limit=min(limit, slice_rows),
-                next_rev=next_rev,
             )
         )
         if cleaned.tick is not None:
             self._moments.note_purge(cleaned.gone, cleaned.tick)
-        for name, what in cleaned.purged.items():
-            if what.deletion_rev is not None:
-                self._given_rev = max(self._given_rev, what.deletion_rev)
-                self._forget(name, self._tail.merged_rev)
-        for record, target in known:
-            done = cleaned.purged.get(target.name)
-            if target.renewed is not None and done is not None and done.renewed_rev is not None:
-                self._note_rows([(done.renewed_rev, record, target.renewed.ts)])
-                self._damaged_records.discard(target.name)
         return cleaned.purged, cleaned.done
 
     @property
@@ -552,7 +600,7 @@ class SqliteBackend:
 
     async def _commit(
         self,
-        rev: int | FindRev[T] | None,
+        rev: int | None,
         function: Callable[Concatenate[apsw.Connection, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
@@ -582,9 +630,3 @@ class SqliteBackend:
         finally:
             self._idle_readers.append(reader)
             self._reader_freed.unpark()
-
-
-def _newest_rev(cleaned: statements.CleanedUp) -> int | None:
-    """Return the newest rev that a cleanup gave."""
-    given = [max(p.deletion_rev or 0, p.renewed_rev or 0) for p in cleaned.purged.values()]
-    return max(given, default=0) or None

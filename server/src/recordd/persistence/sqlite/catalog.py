@@ -34,10 +34,9 @@ class _Deleted(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """Ids, names, the latest (`ts`, `rev`) of each record, and the next id."""
+    """Ids, names, and the latest (`ts`, `rev`) of each record."""
 
     def __init__(self) -> None:
-        self.next_id = 1
         self._ids: Final[dict[str, int]] = {}
         self._names: Final[dict[int, str]] = {}
         self._latest: Final[dict[int, tuple[int, int]]] = {}
@@ -45,14 +44,11 @@ class Catalog:
         """Of those that came to exist since the start."""
         self._deleted: Final[dict[int, _Deleted]] = {}
 
-    def restore(
-        self, ids: dict[str, int], latest: dict[int, tuple[int, int]], next_id: int
-    ) -> None:
+    def restore(self, ids: dict[str, int], latest: dict[int, tuple[int, int]]) -> None:
         """Take over what the file has at start."""
         self._ids.update(ids)
         self._names.update((record, name) for name, record in ids.items())
         self._latest.update(latest)
-        self.next_id = next_id
 
     def find(self, name: str) -> int | None:
         """Return the id of a record that exists."""
@@ -61,9 +57,10 @@ class Catalog:
     def add(self, records: Iterable[tuple[int, str]]) -> None:
         """Take up new records, (id, name)."""
         for record, name in records:
+            if (rowless := self._ids.get(name)) is not None:
+                del self._names[rowless]
             self._ids[name] = record
             self._names[record] = name
-            self.next_id = record + 1
 
     def note_row(self, record: int, ts: int, rev: int) -> None:
         """Take note of a committed row."""

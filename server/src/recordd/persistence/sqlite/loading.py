@@ -21,7 +21,7 @@ from recordd.extending.backend import (
 )
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.mark import Mark
-from recordd.persistence.sqlite.schema import Meta
+from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
 from recordd_protocol.rows import Row
 
 __all__ = ["FoundState", "load"]
@@ -41,11 +41,12 @@ class FoundState(msgspec.Struct, frozen=True, kw_only=True):
     loaded: Loaded
     ids: dict[str, int]
     latest: dict[int, tuple[int, int]]
-    next_id: int
     merged_rev: int
     purge_rev: int | None
     tick: int
     unmerged: list[tuple[int, int, int]]
+    position: int | None
+    """Of the newest commit that was applied; None where it is the newest rev."""
     log_end: DamagedStorage | None
     """Why no row can be appended to the log."""
 
@@ -89,31 +90,34 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
     deleted_rev = meta.get(Meta.DELETED_REV, 0)
     last_rev = unmerged[-1][2] if unmerged else merged_rev
+    rev = max(
+        last_rev,
+        deleted_rev,
+        meta.get(Meta.GIVEN_REV, 0),
+        *purged.values(),
+        *(rev for _, rev in deletions),
+    )
+    next_record_id = db.execute("SELECT max(id) + 1 FROM record").get or FIRST_RECORD
     return FoundState(
         loaded=Loaded(
             epoch=meta[Meta.EPOCH],
-            rev=max(
-                last_rev,
-                deleted_rev,
-                meta.get(Meta.GIVEN_REV, 0),
-                *purged.values(),
-                *(rev for _, rev in deletions),
-            ),
+            rev=rev,
+            next_record_id=max(next_record_id - FIRST_RECORD, meta.get(Meta.NEXT_RECORD_ID, 0)),
             deleted_rev=deleted_rev,
             deletions=sorted(deletions, key=itemgetter(1)),
             records=[
-                _load_record(db, name, latest[record], rows[record], purged[record])
+                _load_record(db, (record, name), latest[record], rows[record], purged[record])
                 for name, record in sorted(ids.items(), key=lambda item: item[1])
                 if record in latest
             ],
         ),
         ids=ids,
         latest=latest,
-        next_id=(db.execute("SELECT max(id) FROM record").get or 0) + 1,
         merged_rev=merged_rev,
         purge_rev=purge_rev,
         tick=meta.get(Meta.TICK, 0),
         unmerged=unmerged,
+        position=meta.get(Meta.POSITION),
         log_end=log_end,
     )
 
@@ -202,15 +206,21 @@ def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:
 
 
 def _load_record(
-    db: apsw.Connection, name: str, entry: tuple[int, int], rows: int, purged_rev: int
+    db: apsw.Connection,
+    numbered: tuple[int, str],
+    entry: tuple[int, int],
+    rows: int,
+    purged_rev: int,
 ) -> LoadedRecord:
+    record, name = numbered
+    record_id = record - FIRST_RECORD
     try:
-        return LoadedRecord(_read_row(db, name, entry), rows, purged_rev)
+        return LoadedRecord(_read_row(db, name, entry), rows, record_id, purged_rev)
     except (apsw.Error, DamagedStorage) as error:
         damage = describe_damage(error, db)
         if damage is None or isinstance(damage, UnreadableStorage):
             raise  # another try may go better
-        return LoadedRecord(Row(name, b"null", *entry), rows, purged_rev, damage)
+        return LoadedRecord(Row(name, b"null", *entry), rows, record_id, purged_rev, damage)
 
 
 def _read_row(db: apsw.Connection, name: str, entry: tuple[int, int]) -> Row:

@@ -21,6 +21,7 @@ from recordd.persistence.sqlite.wal import ORPHANED, is_orphaned
 __all__ = [
     "APPLICATION_ID",
     "BUSY_MS",
+    "FIRST_RECORD",
     "SCHEMA_VERSION",
     "Meta",
     "create_private",
@@ -78,6 +79,9 @@ _MIGRATIONS: Final = (
 
 SCHEMA_VERSION: Final = len(_MIGRATIONS)
 
+FIRST_RECORD: Final = 1
+"""The number of the first record in the file, where ids begin with 0."""
+
 BUSY_MS: Final = 5000
 """How long a connection waits for another program that holds the file."""
 
@@ -98,6 +102,11 @@ class Meta:
     """The newest deletion whose name is forgotten: before it any record may lack rows."""
     GIVEN_REV: Final = "given_rev"
     """The newest rev given to no row, by a deletion, or given at all when the epoch began."""
+    POSITION: Final = "position"
+    """Of the newest commit that was applied; none where it is the newest rev."""
+    NEXT_RECORD_ID: Final = "next_record_id"
+    """The next record's id is this at least: records with greater ids than there are now are gone,
+    or were never stored."""
     MARKED: Final = "marked"
     """Whether there has been a mark beside the file; see `mark.py`."""
     BACKUP: Final = "backup"

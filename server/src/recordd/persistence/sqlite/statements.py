@@ -16,7 +16,7 @@ import msgspec
 from recordd.extending.backend import CleanupTarget, Purged
 from recordd.extending.moments import Gone
 from recordd.persistence.sqlite.damage import INDEX, naming
-from recordd.persistence.sqlite.schema import Meta
+from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
     "purge_slice",
     "read_time",
     "remember_time",
+    "renew",
+    "set_meta",
 ]
 
 LogRow = tuple[int, int, int, str, bool]
@@ -55,6 +57,14 @@ _INSERT_HISTORY: Final = {
     n: "INSERT OR IGNORE INTO history (record, ts, rev) VALUES " + ",".join(["(?,?,?)"] * n)
     for n in _CHUNKS
 }
+# A name may be that of a record without rows, which is as good as none: it becomes the new one.
+_INSERT_RECORD: Final = (
+    "INSERT INTO record (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET id = excluded.id"
+)
+_KEEP_NEXT_ID: Final = (
+    "INSERT INTO meta SELECT ?, max(id) + 1 - ? FROM record WHERE true"
+    " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
+)
 _SET_META: Final = (
     "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
@@ -65,8 +75,13 @@ def insert_rows(
 ) -> None:
     """Append rows to the log, and the records that are new with them."""
     if records:
-        db.executemany("INSERT INTO record (id, name) VALUES (?, ?)", records)
+        db.executemany(_INSERT_RECORD, records)
     _insert(db, _INSERT_LOG, rows)
+
+
+def set_meta(db: apsw.Connection, key: str, value: int) -> None:
+    """Set an entry of the table `meta`."""
+    db.execute(_SET_META, (key, value))
 
 
 def read_time(db: apsw.Connection) -> int | None:
@@ -121,6 +136,8 @@ def purge_slice(
         (merged_rev, limit + len(keep)),
     ).fetchall()
     doomed = [record for (record,) in cast("list[tuple[int]]", found) if record not in keep]
+    if doomed:  # the ids that go may be the newest there were
+        db.execute(_KEEP_NEXT_ID, (Meta.NEXT_RECORD_ID, FIRST_RECORD))
     for record in doomed:
         rows = db.execute("SELECT ts, rev FROM history WHERE record = ? LIMIT ?", (record, limit))
         entries = cast("list[tuple[int, int]]", rows.fetchall())
@@ -150,7 +167,6 @@ def clean_up(
     merged_rev: int,
     unmerged: Set[int],
     limit: int,
-    next_rev: int,
 ) -> CleanedUp:
     """Delete up to `limit` rows past their rules; see `PersistenceBackend.cleanup`.
 
@@ -161,32 +177,45 @@ def clean_up(
     done = 0
     for record, target in targets:
         entries = _find_doomed(db, record, target, merged_rev, limit)
+        is_spent = bool(entries) and record not in unmerged and len(entries) == _count(db, record)
+        if is_spent:
+            entries.pop()
+        newest_rev = 0
         if entries:
-            _delete_rows(db, record, entries)
-            revs = [rev for _, rev in entries]
-            newest_rev = max(revs)
-            gone.append(Gone(target.name, entries[-1], min(revs), newest_rev))
-            db.execute(
-                "UPDATE record SET row_count = row_count - ?,"
-                " purged_rev = max(purged_rev, ?) WHERE id = ?",
-                (len(entries), newest_rev, record),
-            )
-            deletion_rev = renewed_rev = None
-            left = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
-            if not left and record not in unmerged:
-                deletion_rev, next_rev = next_rev, next_rev + 1
-                _take_name(db, record, last_rev=merged_rev, deletion_rev=deletion_rev)
-            elif target.renewed is not None and not _find_doomed(db, record, target, merged_rev, 1):
-                renewed_rev, next_rev = next_rev, next_rev + 1
-                again = (renewed_rev, record, target.renewed.ts, target.renewed.value.decode())
-                _insert(db, _INSERT_LOG, [(*again, False)])
-            deleted[target.name] = Purged(len(entries), newest_rev, deletion_rev, renewed_rev)
+            gone.append(_take_rows(db, record, target.name, entries))
+            newest_rev = gone[-1].newest_rev
+        if entries or is_spent:
+            deleted[target.name] = Purged(len(entries), newest_rev, is_spent)
         limit -= len(entries)
         if limit <= 0:
             break
         done += 1
     tick = _count_tick(db) if gone else None
     return CleanedUp(deleted, done, gone, tick)
+
+
+def renew(db: apsw.Connection, row: LogRow, name: str, replaced: tuple[int, int]) -> int:
+    """Take a record's (`ts`, `rev`) away and append a row; return the tick of it."""
+    _take_rows(db, row[1], name, [replaced])
+    _insert(db, _INSERT_LOG, [row])
+    return _count_tick(db)
+
+
+def _take_rows(db: apsw.Connection, record: int, name: str, entries: list[tuple[int, int]]) -> Gone:
+    """Delete rows of a record that are indexed, (`ts`, `rev`) in order, and count them off."""
+    _delete_rows(db, record, entries)
+    revs = [rev for _, rev in entries]
+    db.execute(
+        "UPDATE record SET row_count = row_count - ?, purged_rev = max(purged_rev, ?) WHERE id = ?",
+        (len(entries), max(revs), record),
+    )
+    return Gone(name, entries[-1], min(revs), max(revs))
+
+
+def _count(db: apsw.Connection, record: int) -> int:
+    """Return how many rows of a record are indexed."""
+    count = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get
+    return cast("int", count or 0)
 
 
 def _find_doomed(
@@ -200,17 +229,18 @@ def _find_doomed(
         " ORDER BY ts, rev LIMIT ?",
         (record, target.newer_than_ms, merged_rev, limit),
     )
-    return cast("list[tuple[int, int]]", newer.fetchall())
+    entries = cast("list[tuple[int, int]]", newer.fetchall())
+    if target.keep_latest and entries and entries[-1] == _find_newest(db, record):
+        entries.pop()
+    return entries
 
 
 def _find_outlived(
     db: apsw.Connection, record: int, target: CleanupTarget, merged_rev: int, limit: int
 ) -> list[tuple[int, int]]:
     """Return index entries of rows past their rule, oldest first."""
-    count = db.execute("SELECT row_count FROM record WHERE id = ?", (record,)).get or 0
-    newest = db.execute(
-        "SELECT ts, rev FROM history WHERE record = ? ORDER BY ts DESC, rev DESC LIMIT 1", (record,)
-    ).get
+    count = _count(db, record)
+    newest = _find_newest(db, record)
     excess = 0 if target.max_rows is None else count - target.max_rows
     entries: list[tuple[int, int]] = []
     oldest = db.execute(
@@ -225,6 +255,13 @@ def _find_outlived(
             break
         entries.append((ts, rev))
     return entries
+
+
+def _find_newest(db: apsw.Connection, record: int) -> tuple[int, int] | None:
+    newest = db.execute(
+        "SELECT ts, rev FROM history WHERE record = ? ORDER BY ts DESC, rev DESC LIMIT 1", (record,)
+    ).get
+    return cast("tuple[int, int] | None", newest)
 
 
 def _take_name(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> None:

@@ -34,13 +34,10 @@ from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd_protocol.integers import MAX_INTEGER
 
-__all__ = ["FindRev", "WritingSide"]
+__all__ = ["WritingSide"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-FindRev = Callable[[T], int | None]
-"""Finds in the result of a commit the newest rev that it gave."""
-
 _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
@@ -121,7 +118,7 @@ class WritingSide:
         self.reserve.start()
         return loaded
 
-    async def store(self, rev: int, call: Callable[[apsw.Connection], None], need: Need) -> None:
+    async def store(self, rev: int, call: Callable[[apsw.Connection], T], need: Need) -> T:
         """Commit an ordinary write.
 
         It leaves room to delete in, whatever the WAL takes, and lets the file grow only where
@@ -139,7 +136,7 @@ class WritingSide:
                 raise
         return await self._run(rev, call, need)
 
-    async def commit(self, rev: int | FindRev[T] | None, call: Callable[[apsw.Connection], T]) -> T:
+    async def commit(self, rev: int | None, call: Callable[[apsw.Connection], T]) -> T:
         """Commit what must go on when the disk is full; `rev` is the newest it gives.
 
         To the end, also when cancelled: a cancelled COMMIT may have happened.
@@ -168,7 +165,7 @@ class WritingSide:
 
     async def _run(
         self,
-        rev: int | FindRev[T] | None,
+        rev: int | None,
         call: Callable[[apsw.Connection], T],
         need: Need | None = None,
     ) -> T:
@@ -191,7 +188,7 @@ class WritingSide:
     def _commit_on_thread(
         self,
         db: apsw.Connection,
-        rev: int | FindRev[T] | None,
+        rev: int | None,
         call: Callable[[apsw.Connection], T],
         need: Need | None,
     ) -> T:
@@ -203,9 +200,8 @@ class WritingSide:
             whole_bytes = self._ask_for_room(db, need)
         self._whole_bytes = whole_bytes
         self._watch.check()
-        given = rev(result) if callable(rev) else rev
-        if given is not None:
-            self._mark.note(given)
+        if rev is not None:
+            self._mark.note(rev)
         return result
 
     def _ask_for_room(self, db: apsw.Connection, need: Need | None) -> int:

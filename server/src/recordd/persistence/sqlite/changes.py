@@ -1,0 +1,113 @@
+"""What commits change in the file: made ready before a transaction, written in one.
+
+All of a change is in the commit that it comes from: a record's number in the file is its id
+plus `FIRST_RECORD`. Only `last_rev` is of this file: the newest row that a deletion is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import apsw
+
+from recordd.extending.commit import Deletion, NewRows, Renewal
+from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite.need import Need
+from recordd.persistence.sqlite.schema import FIRST_RECORD
+from recordd.persistence.sqlite.statements import LogRow
+from recordd_protocol.rows import RowKind
+
+__all__ = ["Change", "DeletionChange", "RenewalChange", "RowsChange", "need_of", "write_changes"]
+
+
+class RowsChange:
+    """Rows to append, and the records that are new with them, by number."""
+
+    def __init__(self, commit: NewRows) -> None:
+        self.commit: Final = commit
+        self.rows: Final[list[LogRow]] = []
+        self.records: Final = [
+            (new.record_id + FIRST_RECORD, new.name) for new in commit.created if new.is_stored
+        ]
+
+    @property
+    def rev(self) -> int:
+        """The newest rev that it gives."""
+        return self.rows[-1][0]
+
+    def add(self, start: int, stop: int) -> None:
+        """Make some of the commit's rows ready; those without a rev are not stored."""
+        commit = self.commit
+        self.rows.extend(
+            [
+                (row.rev, id_ + FIRST_RECORD, row.ts, row.value.decode(), row.kind is RowKind.LATE)
+                for row, id_ in zip(
+                    commit.rows[start:stop], commit.record_ids[start:stop], strict=True
+                )
+                if row.rev is not None
+            ]
+        )
+
+    def write(self, db: apsw.Connection) -> int | None:
+        """Append the rows; no row goes."""
+        statements.insert_rows(db, self.records, self.rows)
+        return None
+
+
+class DeletionChange:
+    """A record's name to be taken away; its rows, all up to `last_rev`, are purged later."""
+
+    def __init__(self, deletion: Deletion, rev: int, last_rev: int) -> None:
+        self.name: Final = deletion.name
+        self.rev: Final = rev
+        self.last_rev: Final = last_rev
+        self._record: Final = deletion.record_id + FIRST_RECORD
+
+    def write(self, db: apsw.Connection) -> int | None:
+        """Take the name away; return the tick of it."""
+        return statements.mark_deleted(
+            db, self._record, last_rev=self.last_rev, deletion_rev=self.rev
+        )
+
+
+class RenewalChange:
+    """A record's newest row to be replaced by an older one that is committed again."""
+
+    def __init__(self, renewal: Renewal) -> None:
+        row = renewal.row
+        assert row.rev is not None, "what is renewed is stored"
+        self.name: Final = row.name
+        self.rev: Final = row.rev
+        self.record: Final = renewal.record_id + FIRST_RECORD
+        self.ts: Final = row.ts
+        self.replaced: Final = (renewal.replaced_ts, renewal.replaced_rev)
+        self._row: Final = (row.rev, self.record, row.ts, row.value.decode(), False)
+
+    def write(self, db: apsw.Connection) -> int | None:
+        """Replace the row; return the tick of it."""
+        return statements.renew(db, self._row, self.name, self.replaced)
+
+
+Change = RowsChange | DeletionChange | RenewalChange
+
+
+def write_changes(
+    db: apsw.Connection, changes: Sequence[Change], meta: Mapping[str, int]
+) -> list[int | None]:
+    """Write changes in their order, and entries of `meta`; return the tick of each change."""
+    ticks = [change.write(db) for change in changes]
+    for key, value in meta.items():
+        statements.set_meta(db, key, value)
+    return ticks
+
+
+def need_of(changes: Sequence[Change], merged_rev: int) -> Need | None:
+    """Return the room that ordinary rows need; None where there are none."""
+    found = [change for change in changes if isinstance(change, RowsChange)]
+    if len(found) == 1:
+        return Need.of(found[0].rows, found[0].records, merged_rev)
+    if not found:
+        return None
+    rows = [row for change in found for row in change.rows]
+    return Need.of(rows, [new for change in found for new in change.records], merged_rev)

@@ -1,6 +1,6 @@
 """The opaque `next` of a page, written and read in one place.
 
-Each says which epoch it is from: a place in one database means nothing in another.
+Each holds the epoch that it is from: a place in one database means nothing in another.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ _LOG_FORM = "log"
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """Where a page of a query ended, and the moment that its first page showed.
+    """The end of a page of a query, and the moment that its first page showed.
 
-    `as_of` is the newest commit of that moment. Up to `tick` it is known that no row
-    behind the page has gone.
+    `as_of` is the newest commit of that moment. No row behind the page has gone up to `tick`.
     """
 
     ts: int
@@ -30,7 +29,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 class LogCursor(msgspec.Struct, frozen=True):
-    """Where a page of the log ended."""
+    """The end of a page of the log."""
 
     rev: int
 
@@ -42,11 +41,11 @@ def encode(cursor: Cursor | LogCursor, epoch: str) -> str:
 
 
 def decode_cursor(text: str, *, epoch: str, newest_rev: int, tick: int) -> Cursor:
-    """Read the cursor of a query; no honest one comes from a commit or tick that is yet to be.
+    """Read the cursor of a query; one from a commit or tick of the future is forged.
 
     Raises:
-        RequestError: `invalid_params` where it is none of ours, `expired` where its epoch
-            is another.
+        RequestError: `invalid_params` where the daemon never made it, `expired` where its
+            epoch is another.
     """
     numbers, its_epoch = _split(text, _FORM, 4)
     cursor = Cursor(*numbers)
@@ -63,10 +62,10 @@ def decode_cursor(text: str, *, epoch: str, newest_rev: int, tick: int) -> Curso
 
 
 def decode_log_cursor(text: str, *, epoch: str) -> LogCursor:
-    """Read the cursor of the log; a plain number is a rev, of whatever epoch is asked.
+    """Read the cursor of the log; a plain number is a rev, of any epoch.
 
     Raises:
-        RequestError: `invalid_params` where it is none of ours, `conflict` where its
+        RequestError: `invalid_params` where the daemon never made it, `conflict` where its
             epoch is another.
     """
     if _is_number(text):

@@ -1,8 +1,8 @@
 """Scheduled backups: a child process copies, verifies and names; the daemon only looks on.
 
-A process of its own does not fight with the event loop for the interpreter lock, and
-whatever becomes of it, the daemon goes on. It is `recordd backup FOLDER`, and ends with the
-daemon. Only its own dated names are ever rotated, and only after a success.
+A process of its own does not fight with the event loop for the interpreter lock, and the daemon
+goes on however that process ends. It is `recordd backup FOLDER`, and ends with the daemon. Only
+the dated names of scheduled backups are ever rotated, and only after a success.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger: Final = logging.getLogger(__name__)
 _DATED: Final = re.compile(r"recordd-\d{4}-\d\d-\d\dT\d{6}Z\.db")
 _DATE_FORMAT: Final = "%Y-%m-%dT%H%M%SZ"
 _RETRY_S: Final = 900.0
-"""A backup that failed is tried anew earlier than the next one is due."""
+"""The wait after a failed backup, which is tried anew before the next one is due."""
 
 
 class BackupPolicy(msgspec.Struct, frozen=True):
-    """Where backups go, how often, and how many are kept."""
+    """The folder of backups, their interval, and the number that is kept."""
 
     folder: str
     interval_ms: int
@@ -43,7 +43,7 @@ class BackupPolicy(msgspec.Struct, frozen=True):
 
 
 class ScheduledBackup(BackupReporter):
-    """The runs, and what came of the last one."""
+    """The runs of scheduled backups, and the outcome of the last one."""
 
     def __init__(self, database: str, policy: BackupPolicy) -> None:
         self._database: Final = database
@@ -67,7 +67,7 @@ class ScheduledBackup(BackupReporter):
             await trio.sleep(interval_s if self._error is None else min(_RETRY_S, interval_s))
 
     def statistics(self) -> BackupStats:
-        """Return the policy and what the last run did."""
+        """Return the policy and the outcome of the last run."""
         return BackupStats(
             folder=self._policy.folder,
             interval_ms=self._policy.interval_ms,
@@ -88,7 +88,7 @@ class ScheduledBackup(BackupReporter):
             date = newest.removeprefix("recordd-").removesuffix(".db")
             made_at = datetime.strptime(date, _DATE_FORMAT).replace(tzinfo=UTC).timestamp()
         except (IndexError, ValueError, OSError):
-            return 0.0  # none is there; what else is wrong the run will tell
+            return 0.0  # there is none; the run will tell any other trouble
         return max(0.0, min(interval_s, made_at + interval_s - time.time()))
 
     async def _back_up(self) -> None:
@@ -111,7 +111,7 @@ class ScheduledBackup(BackupReporter):
             logger.error("old backups stay: %s: %s", error.filename, error.strerror)
 
     async def _run_child(self) -> str | None:
-        """Return what went wrong, None where nothing did."""
+        """Return the error of the run, None after a success."""
         os.makedirs(self._policy.folder, mode=0o700, exist_ok=True)
         done = await trio.run_process(
             [
@@ -149,7 +149,7 @@ def find_backups(folder: str) -> list[str]:
 
 
 def rotate(folder: str, keep: int, newest: str) -> None:
-    """Remove the oldest backups past a number, never the newest, and what killed ones left.
+    """Remove the oldest backups past a number, never the newest, and partial files of killed runs.
 
     Raises:
         OSError: one cannot be removed; those after it stay too.

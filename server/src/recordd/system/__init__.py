@@ -1,1 +1,1 @@
-"""What the operating system and the event loop give: clocks, locks, logs, turns."""
+"""Services of the operating system and the event loop: clocks, locks, logs, turns."""

@@ -2,7 +2,7 @@
 
 A name is locked by a file beside it, which can be there before the thing is. But a file has
 many names: hard links, mounts of it elsewhere. So a file that two must not change is locked
-itself as well, and whoever comes by another name meets that lock.
+itself as well, and a process that comes by another name meets that lock.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def take_file_lock(path: str) -> int:
 
     A lock of one byte that belongs to the open file (`F_OFD_SETLK`). Not `flock`, which on
     NFS is a lock of all bytes and would keep SQLite's own out; nor a plain POSIX lock,
-    which is lost as soon as the process closes any descriptor of the file. SQLite's are
-    such: the descriptor is to be closed behind the last connection. A system without such
-    locks (EINVAL: gVisor, WSL 1) has no NFS of its own either, and `flock` does.
+    which is lost as soon as the process closes any descriptor of the file. SQLite's own locks
+    are POSIX locks: close this descriptor after the last connection. A system without locks of
+    open files (EINVAL: gVisor, WSL 1) has no NFS of its own either, and `flock` does.
 
     Raises:
         LockTaken: another process holds it, or has replaced the file just now.
@@ -66,7 +66,7 @@ def take_file_lock(path: str) -> int:
     descriptor = _open_to_lock(path)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor  # whoever reads it will refuse it
+            return descriptor  # its reader will refuse it
         _lock_file(descriptor)
         if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
             raise BlockingIOError
@@ -116,7 +116,7 @@ def _lock_file(descriptor: int) -> None:
 
 
 def _pack_range(descriptor: int) -> bytes:
-    """Return the lock to ask for: who cannot write shares it with others who cannot."""
+    """Return the lock to ask for: processes that cannot write share it among themselves."""
     is_writable = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
     kind = fcntl.F_WRLCK if is_writable else fcntl.F_RDLCK
     return _RANGE.pack(kind, os.SEEK_SET, _LOCKED_BYTE, 1, 0)

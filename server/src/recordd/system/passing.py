@@ -1,8 +1,8 @@
 """Errors that may pass by themselves: another start, or another try, can succeed.
 
 A full disk is emptied, other programs close their files, a disk that does not answer comes
-back. The service manager is told to try again (exit code 75, EX_TEMPFAIL of sysexits.h);
-what no trying mends is 78 (EX_CONFIG).
+back. The service manager is told to try again (exit code 75, EX_TEMPFAIL of sysexits.h). An error
+that stays whatever is tried is 78 (EX_CONFIG).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from recordd_protocol.errors import RecorddError
 __all__ = ["NO_ROOM", "PassingError", "is_passing"]
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What the system says of a full disk."""
+"""The system's errors of a full disk."""
 
 _ERRNOS: Final = NO_ROOM | frozenset(
     {
@@ -38,5 +38,5 @@ class PassingError(RecorddError):
 
 
 def is_passing(error: OSError) -> bool:
-    """Tell whether what the system refuses now it may grant later."""
+    """Tell whether the system may grant later the request that it refuses now."""
     return error.errno in _ERRNOS

@@ -1,7 +1,7 @@
 """Standard streams that are closed, full, or read by somebody who has enough of them.
 
-`recordd_client.cli.streams` is the same for the other distribution, since what both share
-does no I/O; `tests/process/test_streams.py` fails when they drift.
+`recordd_client.cli.streams` is the same for the other distribution, since the package
+that both share does no I/O; `tests/process/test_streams.py` fails when they drift.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class OutputFailed(RecorddError):
 def fill_standard_streams() -> None:
     """Put /dev/null where a standard stream is closed.
 
-    Else the next file or socket would take its number, and get what is printed. Standard
-    output stays closed to who writes: what he prints would be lost in silence.
+    Else the next file or socket would take its number, and get the command's output. Standard
+    output is open for reading only: a write to it fails, and is not lost in silence.
     """
     for stream, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:

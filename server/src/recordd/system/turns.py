@@ -2,7 +2,7 @@
 
 Work that takes longer than a turn is cut into slices of about `TURN_S`, with `Turns.next`
 between two of them. However many connections have such work, one slice of it runs in each
-pass of the loop: what others wait for does not grow with the number of those who are busy.
+pass of the loop: the others' wait does not grow with the number of busy connections.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TURN_S: Final = 0.002
 
 
 _BEGINNING_S: Final = 0.0005
-"""For how long work goes on that has had no turn: a hundred may begin in one pass."""
+"""Time for new work before its first turn: a hundred may begin in one pass."""
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
@@ -28,7 +28,7 @@ Steps = Generator[None, None, T]
 
 
 class Work(Generic[T]):
-    """Steps that are gone through a turn at a time; `result` is there when they are done."""
+    """Steps, taken a turn at a time; `result` is there when they are done."""
 
     result: T
 
@@ -37,7 +37,7 @@ class Work(Generic[T]):
         self._is_done = False
 
     def begin(self) -> bool:
-        """Go on for less than a turn, which it need not wait for; return whether it is done."""
+        """Go on for less than a turn, without waiting for one; return whether it is done."""
         return self._advance(min(_BEGINNING_S, TURN_S))
 
     def advance(self) -> bool:
@@ -57,10 +57,10 @@ class Work(Generic[T]):
 
 
 class Turns:
-    """The queue of all who have more work than fits a turn, first come, first served."""
+    """The queue of tasks with more work than fits a turn, first come, first served."""
 
     def __init__(self) -> None:
-        # Trio hands the lock to whoever waits longest, who runs in the next pass and no sooner.
+        # Trio hands the lock to the task that waits longest; it runs in the next pass, no sooner.
         self._lock: Final = trio.StrictFIFOLock()
 
     async def next(self) -> float:
@@ -75,8 +75,7 @@ class Turns:
     async def run(self, steps: Iterable[object]) -> None:
         """Go through short steps to their end, a turn's worth at a time.
 
-        What is done within a turn is done without letting others run. Cancelled, it has
-        come to the end of some turn.
+        Nothing else runs within a turn. Cancelled, it has come to the end of some turn.
         """
         clock = time.perf_counter
         turn_ends = clock() + TURN_S

@@ -2,7 +2,7 @@
 
 The copy is made beside its final name and gets it only when it is whole, verified and on
 disk. A note in its `meta` says that it is a backup: a daemon that opens it directly takes
-a new epoch, since what came after the copy is not in it.
+a new epoch, since later commits are not in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Backup", "BackupNote", "back_up"]
 
 
 class BackupNote(msgspec.Struct, frozen=True):
-    """What the copy's `meta` says of it."""
+    """The statements of the copy's `meta` about it."""
 
     epoch: str
     rev: int
@@ -52,8 +52,8 @@ def back_up(database: str, destination: str, progress: Progress, *, replaces: bo
     """Copy one moment of the database to a file, or under a dated name into a folder.
 
     Needs no lock, and leaves a daemon to its work; the WAL grows while the copy is made.
-    A database that is behind its mark is copied all the same, and the result says so: what
-    is left may be all that there is. Ended early, by an error or an exception, it leaves nothing.
+    A database that is behind its mark is copied all the same, and the result says so: the
+    rest may be all that there is. Ended early, by an error or an exception, it leaves nothing.
 
     Raises:
         FileError: the database is damaged or none; the destination is there, is in no
@@ -96,7 +96,7 @@ def _find_target(database: str, destination: str, *, replaces: bool) -> str:
 
 
 def _copy(database: str, path: str, progress: Progress) -> Summary:
-    """Copy what one transaction sees; return what it holds."""
+    """Copy the view of one transaction; return a summary of the copy."""
     source = open_database(database)
     try:
         source.execute("BEGIN")

@@ -23,7 +23,7 @@ _BEGINNING: Final = (0, -1)
 """Every row is behind it."""
 
 _PAGE_ROWS_A_RECORD: Final = 233
-"""What a page costs by time, in records that it costs as much to read one by one."""
+"""The cost of a page by time, in records that cost as much to read one by one."""
 
 
 class _Deleted(msgspec.Struct, frozen=True):
@@ -41,11 +41,11 @@ class Catalog:
         self._names: Final[dict[int, str]] = {}
         self._latest: Final[dict[int, tuple[int, int]]] = {}
         self._first_rev: Final[dict[int, int]] = {}
-        """Of those that came to exist since the start."""
+        """Of the records that came to exist since the start."""
         self._deleted: Final[dict[int, _Deleted]] = {}
 
     def restore(self, ids: dict[str, int], latest: dict[int, tuple[int, int]]) -> None:
-        """Take over what the file has at start."""
+        """Take over the file's records at start."""
         self._ids.update(ids)
         self._names.update((record, name) for name, record in ids.items())
         self._latest.update(latest)
@@ -176,7 +176,7 @@ class Selection:
         return matching * matching * len(names) > _PAGE_ROWS_A_RECORD
 
     def find_all(self, start: tuple[int, int]) -> list[int]:
-        """Return the ids of those that may have rows from a (`ts`, `rev`) on, each once."""
+        """Return the ids of records that may have rows from a (`ts`, `rev`) on, each once."""
         found = self._patterns.select(self._ids.copy())
         if start > _BEGINNING:
             latest = self._latest

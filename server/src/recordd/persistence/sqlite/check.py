@@ -1,4 +1,4 @@
-"""`recordd check`: whether a database file is sound, and if not, what is wrong with it.
+"""`recordd check`: a verdict on a database file, with its faults.
 
 It never writes, and a running daemon is not disturbed. Exit codes: 0 sound, 1 damaged,
 3 only the checksums are stale, which `recordd repair` mends; 78 no database of ours; 75 it
@@ -34,7 +34,7 @@ _PAGES_NAMED: Final = 20
 
 
 class Verdict(enum.IntEnum):
-    """What a check comes to; the values are exit codes."""
+    """The verdict of a check; the values are exit codes."""
 
     SOUND = 0
     DAMAGED = 1
@@ -42,7 +42,7 @@ class Verdict(enum.IntEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found. `summary` is None where the tables cannot be read.
+    """The findings of a check. `summary` is None where the tables cannot be read.
 
     `marked_rev` is how far acknowledged commits went, None where there is no mark. `problems`
     are lines for people; the lists hold page numbers.
@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_only_flips(self) -> bool:
-        """Whether flipped bits that are known are all that is wrong."""
+        """Whether known flipped bits are the only faults."""
         return bool(self.flipped_pages) and not self.stale_pages and not self.damaged_pages
 
 
@@ -161,7 +161,7 @@ def _read_content(
         if isinstance(error, apsw.NotADBError) and not diagnosis.faults:
             raise
         return None, [f"the tables cannot be read: {error}", *_name_lost_rows(path)]
-    # Whether stale checksums are all that is wrong needs the whole of it.
+    # Only the whole file can show that stale checksums are its only fault.
     needs_all = is_full or any(diagnosis.stale)
     problems = structure.find_contradictions(db) if needs_all else []
     if (problems and diagnosis.stale) or diagnosis.uncertain:

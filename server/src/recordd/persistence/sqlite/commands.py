@@ -34,14 +34,14 @@ from recordd_protocol.errors import RecorddError
 __all__ = ["COMMANDS", "add_arguments", "run_file_command"]
 
 _QUIET_S: Final = 1.0
-"""What is done sooner needs no words on the way."""
+"""A faster step needs no words on the way."""
 
 _LINE_EVERY_S: Final = 5.0
 _REDRAW_EVERY_S: Final = 0.1
 
 
 def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
-    """Add what a command takes beside `--config` and `--database`."""
+    """Add the arguments of a command beside `--config` and `--database`."""
     if command == "backup":
         parser.add_argument(
             "destination", metavar="DEST", help="a file, or a folder for a dated one"

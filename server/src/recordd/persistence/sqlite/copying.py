@@ -19,7 +19,7 @@ from recordd.persistence.sqlite.worker import VFS
 __all__ = ["Progress", "copy_database", "watch_progress"]
 
 Progress = Callable[[str, int, int], None]
-"""Hears what is done, how much of it, and of how much; may raise to stop."""
+"""Is told the step, its progress and its total; may raise to stop."""
 
 _PAGES_A_STEP: Final = 1024
 _INSTRUCTIONS: Final = 1_000_000
@@ -27,7 +27,7 @@ _INSTRUCTIONS: Final = 1_000_000
 
 
 def copy_database(source: apsw.Connection, path: str, progress: Progress) -> None:
-    """Copy what the connection's transaction sees into the empty file at `path`.
+    """Copy the view of the connection's transaction into the empty file at `path`.
 
     Checksums are made as the pages are written. The copy is not yet synced.
 

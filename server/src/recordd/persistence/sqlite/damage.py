@@ -1,4 +1,4 @@
-"""What is damaged in the file: the cause behind SQLite's error, and on which page.
+"""Damage of the file: the cause behind SQLite's error, and its page.
 
 An exception of SQLite tells neither. The page is in the message that the checksum VFS
 writes to SQLite's log, on the thread that reads it, just before the call fails. The cause
@@ -62,7 +62,7 @@ class DamageReport:
         return len(self._pages)
 
     def note(self, damage: DamagedStorage) -> None:
-        """Count an error, and log what it says if it is of a page not met before."""
+        """Count an error, and log it if its page was not met before."""
         self.errors += 1
         self.is_news = self.is_news or not isinstance(damage, UnreadableStorage)
         if damage.page not in self._pages:
@@ -126,7 +126,7 @@ def check_text(value: str, part: str) -> bytes:
 def describe_damage(
     error: apsw.Error | DamagedStorage, db: apsw.Connection
 ) -> DamagedStorage | None:
-    """Return what an error says of the file, by its cause; None where it tells of no damage.
+    """Return the damage that an error tells of, by its cause; None where it tells of none.
 
     To be called on the thread on which it was raised.
     """

@@ -1,4 +1,4 @@
-"""Who may change a database: one process, by whatever name of the file it comes.
+"""The lock of a database: one process may change it, by whatever name of the file it comes.
 
 SQLite keeps the WAL beside the name by which a file was opened. Two processes that come by
 two names would each have a WAL of its own, and write over each other's pages.

@@ -70,7 +70,7 @@ def diagnose_pages(path: str, progress: Progress) -> Diagnosis:
         for done, found in file.find_faults():
             suspects += found
             progress("pages", done, file.page_count)
-        # What the header says of it may itself be damaged; a match by chance there is not.
+        # The header's own statement may be damaged; it does not match by chance.
         has_checksums = file.has_checksums() or len(suspects) < file.page_count
     confirmed, overruled = _confirm(path, suspects) if suspects else ([], set())
     with PageFile(path) as file:
@@ -100,7 +100,7 @@ def _confirm(path: str, suspects: list[int]) -> tuple[list[int], set[int]]:
     """Leave out pages that a checkpoint was just writing, and those that the WAL overrules.
 
     Returns:
-        The pages that are left, and all that the WAL overrules.
+        The remaining pages, and all pages that the WAL overrules.
 
     While a transaction reads, the WAL is not begun anew, and no page that it reads from the
     file is written.

@@ -69,7 +69,7 @@ class FileError(RecorddError):
 
 @contextlib.contextmanager
 def telling(path: str) -> Iterator[None]:
-    """Turn what the system or SQLite refuses inside into one line about `path`.
+    """Turn an error of the system or of SQLite inside into one line about `path`.
 
     Raises:
         FileError: instead of `OSError` and `apsw.Error`.
@@ -84,7 +84,7 @@ def telling(path: str) -> Iterator[None]:
 
 
 _LASTING: Final = (apsw.ConstraintError, apsw.MismatchError, apsw.SQLError)
-"""What the file holds is at odds with itself: the next try finds the same."""
+"""The file's contents contradict each other: the next try finds the same."""
 
 
 def _translate(path: str, error: apsw.Error) -> FileError:
@@ -159,7 +159,7 @@ def sync_folder(path: str) -> None:
 class Partial:
     """A file that is being made beside `target`, and takes its name when it is whole.
 
-    One process at a time makes it; what a killed one left is taken over. Leaving the
+    One process at a time makes it; the rest of a killed one is taken over. Leaving the
     context without `take_name` removes it.
     """
 
@@ -237,7 +237,7 @@ def holding_signals(*, is_last: bool = False) -> Iterator[None]:
 
 
 def _rename_to_new(path: str, target: str) -> None:
-    """Rename, but over nothing: a link refuses what a rename would replace."""
+    """Rename, but over nothing: a link refuses a taken name, which a rename would replace."""
     try:
         os.link(path, target, follow_symlinks=False)
     except FileExistsError:

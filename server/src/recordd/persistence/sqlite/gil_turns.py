@@ -22,7 +22,7 @@ __all__ = ["GilTurns"]
 
 _SHORTEST_SLEEP_S: Final = 1e-6
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""Instead of 5 ms: bounds what one long pass of the loop costs a thread."""
+"""Instead of 5 ms: bounds the cost of one long pass of the loop to a thread."""
 
 
 class GilTurns(trio.abc.Instrument):

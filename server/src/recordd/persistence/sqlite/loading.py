@@ -1,4 +1,4 @@
-"""What the daemon needs in memory before it answers: one read of the file at start.
+"""The daemon's memory before it answers: one read of the file at start.
 
 Costs one index seek a record, and one read of the log above `merged_rev`; the history
 below it is not looked at.

@@ -48,7 +48,7 @@ _LINE_BYTES: Final = 384
 """Below a sector of 512 bytes, which disks write whole."""
 
 _SYNC_EVERY_S: Final = 1.0
-"""An fsync for each commit would double what a commit costs."""
+"""An fsync for each commit would double the cost of a commit."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Standing(enum.Enum):
-    """What a mark says of the file beside it."""
+    """A mark's statements about the file beside it."""
 
     UNMARKED = enum.auto()
     """There has been no mark yet: the file is new, or of an older version."""
@@ -167,7 +167,7 @@ def remove_mark(database: str) -> None:
 
 
 def read_boot_id() -> str:
-    """Return what changes with every start of the system; empty where it has no such thing."""
+    """Return an id that changes with every start of the system; empty where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -225,7 +225,7 @@ class MarkFile:
         self.note(self.mark.rev)
 
     def sync(self) -> None:
-        """Bring what was noted to disk; costs nothing where it is there.
+        """Sync the notes to disk; costs nothing where they are there.
 
         Raises:
             FatalBackendError: when the disk fails.

@@ -1,4 +1,4 @@
-"""What is mended in place: flipped bits that are known, and stale checksums.
+"""Mending in place: flipped bits that are known, and stale checksums.
 
 `recordd repair` uses it, and so does a daemon that opens its file, as far as it is safe
 without anybody looking on.
@@ -62,7 +62,7 @@ class StartMender:
         return self._is_told or self._has_left
 
     def is_due(self) -> bool:
-        """Tell whether every page is to be looked at before the file is opened.
+        """Tell whether every page must be looked at before the file is opened.
 
         Not so where it is large, after a clean stop or a crash whose WAL is there: that would
         read all of it at each start. Damage that the load meets is mended then, and damage
@@ -98,9 +98,9 @@ class StartMender:
             logger.error("not every page could be looked at: %s", error)
 
     def mend(self) -> bool:
-        """Mend what can be mended; log what was done and what is left; return whether any was.
+        """Mend known faults; log them and the rest; return whether any was mended.
 
-        Only the first time: what it leaves then it would leave again.
+        Only the first time: it would leave the same rest again.
 
         Raises:
             FileError: the file cannot be read or written.

@@ -1,4 +1,4 @@
-"""The pages of a database file, and what their checksums tell.
+"""The pages of a database file, and their checksums.
 
 The last 8 bytes of a page are its checksum (https://sqlite.org/cksumvfs.html): two 32-bit
 sums over the words before them. One that does not match has one of two causes. A *stale*
@@ -12,7 +12,7 @@ up, not searched. Fibonacci numbers repeat modulo small powers of 2, hence the u
 a word have several places that explain the same difference: all of them are returned.
 
 A file is read here below SQLite, so its WAL is not seen: pages that the WAL holds too are
-not read from the file, and whoever judges a file leaves them out.
+not read from the file, and a judgement of the file leaves them out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class PageFile:
         self._file.xWrite(page, (number - 1) * self.page_bytes)
 
     def sync(self) -> None:
-        """Bring what was written to disk."""
+        """Sync all writes to disk."""
         self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
 
     def is_good(self, number: int) -> bool:
@@ -118,7 +118,7 @@ class PageFile:
             yield first + count, [first + 1 + int(n) for (n,) in found]
 
     def _find_page_bytes(self) -> int:
-        """Return what the header says where it can be true; headers are damaged too."""
+        """Return the header's values where they can be true; headers are damaged too."""
         if self.size_bytes < 100:
             return _DEFAULT_PAGE_BYTES
         (said,) = struct.unpack(">H", self._file.xRead(18, 0)[16:18])

@@ -1,4 +1,4 @@
-"""What is to be read, decided when its turn came; and how long a page may take."""
+"""Plans of reads, decided when their turn came; and the time that a page may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recordd.persistence.sqlite.tail import Entries
 __all__ = ["Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
 
 Key = tuple[int, int, int]
-"""`ts`, `rev`, record id: what a page is ordered by."""
+"""`ts`, `rev`, record id: the order of a page."""
 
 _PAGE_S: Final = 0.1
 """How long a page is filled, once it has a row: the next one goes on. Nobody waits for a
@@ -75,7 +75,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Names(Protocol):
-    """Names of records by id, of those that are asked for."""
+    """Names by id, of the records that are asked for."""
 
     def get(self, record: int, /) -> str | None:
         """Return a name, None for a record that is not asked for."""
@@ -96,7 +96,7 @@ class Pace:
 
     def __init__(self, timeout_s: float) -> None:
         self.was_cut = False
-        """Whether what comes behind the page was not looked for."""
+        """Whether rows behind the page were not looked for."""
         self._has_row = False
         self._full_at = math.inf
         self._deadline: Final = time.monotonic() + timeout_s
@@ -115,7 +115,7 @@ class Pace:
         self._has_row = True
 
     def is_over(self) -> bool:
-        """Tell whether the page should end with what it has."""
+        """Tell whether the page should end with its rows so far."""
         return self._has_row and time.monotonic() > self._full_at
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""What the reading connections do. Each function is one read transaction on their thread.
+"""The work of the reading connections. Each function is one read transaction on their thread.
 
 A query of few records is a merge: each yields its entries in time order, from the index on
 disk and from the tail in memory, in small chunks as they are needed; the page takes the
@@ -96,9 +96,9 @@ def read_page(
 def _read_page_carefully(
     db: apsw.Connection, plan: QueryPlan, timeout_s: float
 ) -> tuple[tuple[list[Row], bool], int]:
-    """Read in small steps, up to what cannot be read; nothing is read behind that.
+    """Read in small steps, up to an unreadable row; nothing is read behind it.
 
-    SQLite ends the transaction with the error: what came behind it would be of another moment.
+    SQLite ends the transaction with the error: rows behind it would be of another moment.
     """
     page: list[Row] = []
     tick = 0

@@ -1,4 +1,4 @@
-"""What can be made anew, where a start finds it damaged.
+"""The parts of a file that a start can make anew where it finds them damaged.
 
 `history` and its `timeline` are derived from the log, and so are the lists of names that SQLite
 keeps for `record` and `deletion`: they hold nothing that the tables do not. The table `record`
@@ -34,7 +34,7 @@ logger: Final = logging.getLogger(__name__)
 
 
 class _Part(enum.Enum):
-    """What can be made anew; in this order."""
+    """The parts that can be made anew, in this order."""
 
     RECORDS = "the table record"
     RECORD_NAMES = "the list of names of the table record"
@@ -83,11 +83,11 @@ _ROOM: Final = 3
 
 
 class _CommitsMissing(Exception):
-    """Takes back what was made: the file is to be refused as it is."""
+    """Takes back the new parts: the file must be refused as it is."""
 
 
 class IndexMender:
-    """Looks at what is derived, and makes it anew; at most once a start."""
+    """Examines the derived parts, and makes damaged ones anew; at most once a start."""
 
     def __init__(self, path: str, progress: Progress) -> None:
         self.is_lost = False
@@ -97,7 +97,7 @@ class IndexMender:
         self._is_done = False
 
     def mend(self, db: apsw.Connection) -> bool:
-        """Make anew what is damaged; return whether anything was. On the writing connection.
+        """Make damaged parts anew; return whether there were any. On the writing connection.
 
         Nothing is done where commits are missing: that file is refused as it is.
 
@@ -154,7 +154,7 @@ class IndexMender:
     def _clear_orphans(self, db: apsw.Connection) -> None:
         """Make the checksums of pages right that are nobody's: VACUUM reads them, too.
 
-        Nobody's are those that no tree and no list of free pages has.
+        A page is nobody's if no tree and no list of free pages has it.
         """
         db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         owned = {int(page) for (page,) in db.execute("SELECT pageno FROM dbstat")}
@@ -198,7 +198,7 @@ def _is_damaged(db: apsw.Connection, part: _Part) -> bool:
 
 
 def _make_anew(db: apsw.Connection, damaged: list[_Part]) -> None:
-    """Make trees anew from those that are whole."""
+    """Make trees anew from the whole ones."""
     if _Part.RECORDS in damaged:
         names = db.execute(
             "SELECT id, name FROM record INDEXED BY sqlite_autoindex_record_1"
@@ -219,7 +219,7 @@ def _make_anew(db: apsw.Connection, damaged: list[_Part]) -> None:
 
 
 def _restrict(db: apsw.Connection, damaged: list[_Part], rev: int) -> None:
-    """Write what is certain in the place of what is not known; `rev` is the newest given."""
+    """Write certain values in the place of unknown ones; `rev` is the newest given."""
     merged_rev = db.execute("SELECT value FROM meta WHERE key = ?", (Meta.MERGED_REV,)).get or 0
     if _Part.RECORDS in damaged:
         db.execute(_RESTRICT, {"rev": rev})

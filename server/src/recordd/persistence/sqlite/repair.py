@@ -40,7 +40,7 @@ _PAGE_COUNT: Final = slice(28, 32)
 
 
 class Repair(msgspec.Struct, frozen=True):
-    """What was done, and a line for each thing that is lost; `set_aside`: the old file."""
+    """The outcome of a repair, with a line for each loss; `set_aside`: the old file."""
 
     done: list[str]
     losses: list[str]

@@ -40,7 +40,7 @@ __all__ = ["Restored", "locked", "put_in_place", "restore"]
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What was restored, and where the database from before is, if there was one."""
+    """The restored database, and the place of the database from before, if there was one."""
 
     path: str
     rows: int

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged database, in a new one.
+"""Salvage: the readable rest of a damaged database, in a new one.
 
 The log is the truth: its rows are read by `rev`, around the pages that cannot be read, and
 the index is made anew. Only rows from pages with a right checksum count.
@@ -41,14 +41,14 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Salvage(msgspec.Struct, frozen=True):
-    """What was saved, and a line for each thing that could not be."""
+    """The saved rows, and a line for each loss."""
 
     rows: int
     losses: list[str]
 
 
 def salvage(path: str, target: str, progress: Progress) -> Salvage:
-    """Fill the empty file `target` with what can be read of the database at `path`.
+    """Fill the empty file `target` with the readable rest of the database at `path`.
 
     Raises:
         FileError: not even the list of tables can be read.

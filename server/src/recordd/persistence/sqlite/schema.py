@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x52454344
-"""`RECD`: what `file` and other programs see in the header."""
+"""`RECD`: the name that `file` and other programs see in the header."""
 
 _MIGRATIONS: Final = (
     """
@@ -110,7 +110,7 @@ class Meta:
     MARKED: Final = "marked"
     """Whether there has been a mark beside the file; see `mark.py`."""
     BACKUP: Final = "backup"
-    """In a backup: of which epoch and rev it is. Whoever opens it takes a new epoch."""
+    """In a backup: its epoch and rev. A daemon that opens it takes a new epoch."""
 
 
 def refuse_newer(path: str) -> None:

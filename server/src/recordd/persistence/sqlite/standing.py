@@ -1,4 +1,4 @@
-"""What the mark beside a file means at start: go on, go on in a new epoch, or refuse.
+"""The verdict of the mark beside a file at start: go on, go on in a new epoch, or refuse.
 
 A new epoch is written to the file first and to its mark second. Killed in between, the
 daemon finds a mark of another epoch, which makes a new epoch once more: nobody has seen

@@ -1,4 +1,4 @@
-"""Whether a database makes sense, whatever its checksums say.
+"""The logical soundness of a database, independent of its checksums.
 
 Everything is read on one connection and in one transaction, so a running daemon may go on
 writing meanwhile.
@@ -32,7 +32,7 @@ _COLUMNS: Final = (
     (4, "SELECT ts, rev FROM history INDEXED BY timeline"),
 )
 
-# Each counts what contradicts something else; 0 where all is well.
+# Each counts contradictions; 0 where all is well.
 _CONTRADICTIONS: Final = (
     (
         "{} rows of the log are missing from the index",
@@ -62,7 +62,7 @@ _CONTRADICTIONS: Final = (
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a database holds: its epoch, its newest `rev` ever given, and how much."""
+    """The contents of a database: its epoch, its newest `rev` ever given, and its counts."""
 
     epoch: str
     rev: int
@@ -106,7 +106,7 @@ def summarize(db: apsw.Connection) -> Summary:
 
 
 def find_contradictions(db: apsw.Connection) -> list[str]:
-    """Return what is wrong with the structure and between the tables, a line each.
+    """Return the faults of the structure and between the tables, a line each.
 
     Reads the whole file, some of it several times. Checksums are looked at as the
     connection is set.

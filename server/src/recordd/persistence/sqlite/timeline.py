@@ -68,7 +68,7 @@ def _read_stretch(
 
 
 def _tail_keys(plan: QueryPlan, start: tuple[int, int], end: tuple[int, int]) -> Iterator[Key]:
-    """Yield what is not on disk yet, behind `start` and up to `end`, in no order."""
+    """Yield entries that are not on disk yet, behind `start` and up to `end`, in no order."""
     first_ts, last_ts = start[0], min(plan.end_ms, end[0])
     for entries in plan.tails:
         # A copy of the dict: commits add to it meanwhile, on another thread.

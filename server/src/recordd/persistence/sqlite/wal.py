@@ -1,6 +1,6 @@
 """Which pages of a database its WAL holds in a newer form (https://sqlite.org/fileformat2.html §4).
 
-What the file has for such a page does not count: readers take it from the WAL, and the next
+The file's own copy of such a page does not count: readers take it from the WAL, and the next
 checkpoint overwrites it.
 """
 

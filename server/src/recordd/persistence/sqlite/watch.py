@@ -1,4 +1,4 @@
-"""Whether the files that are open are still those that have their names.
+"""A watch on the open files: whether their names still mean them.
 
 A file that was removed or replaced goes on taking writes through its descriptors, and
 all of them are gone with the process.
@@ -34,7 +34,7 @@ class FileWatch:
         self._size_bytes = 0
 
     def check_size(self, db: apsw.Connection) -> None:
-        """Refuse to go on with a file that was cut off: SQLite takes what is missing for zeros.
+        """Refuse to go on with a file that was cut off: SQLite takes missing bytes for zeros.
 
         Pages that are in the `-wal` alone may be missing here, so a file is only too short if
         it was longer before.

@@ -118,7 +118,7 @@ class SqliteWorker:
     def _guard(
         self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> T:
-        """Run on the thread; leave no transaction open, whatever happened."""
+        """Run on the thread; leave no transaction open, also after an error."""
         db = cast("apsw.Connection", self._db)
         try:
             return function(db, *args, **kwargs)
@@ -167,7 +167,7 @@ def _explain_cant_open(path: str) -> BackendError:
 
 
 def translate_error(error: apsw.Error, path: str) -> BackendError | SerializationError:
-    """Return what an SQLite error means for the caller."""
+    """Return an SQLite error as one of the backend's."""
     code = getattr(error, "extendedresult", 0)
     if code in _FATAL:
         return FatalBackendError(f"storage lost a write: {error}")

@@ -392,7 +392,7 @@ class ConflatingPhase(_Phase):
 
 
 class LivePhase(_Phase):
-    """Commits are pushed. `untold` updates were left out before it went live.
+    """Commits are pushed. `untold` updates were left out before that.
 
     They are told with the first that is pushed; the subscription keeps their number at hand.
     """

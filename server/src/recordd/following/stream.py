@@ -16,7 +16,9 @@ from recordd_protocol.rows import Row
 __all__ = ["MAX_PAGE_ROWS", "MIN_PAGE_ROWS", "Filling", "Stream"]
 
 MIN_PAGE_ROWS: Final = 16
+"""The least to ask storage for, however little room there was: each page is a query."""
 MAX_PAGE_ROWS: Final = 1024
+"""The most: a page is held in memory for each connection that reads."""
 
 _EVENT_BYTES: Final = 128
 """What an event has beside its row, about: it decides how many are put at once."""

@@ -2,8 +2,8 @@
 
 A rule may have changed since the rows were written. They stay what they are, history: they
 are counted, queried, replayed, retired and deleted like all stored rows. But they are not
-current, so nothing shows them as latest values; one that is set anew lives beside them and
-is not stored.
+current, so nothing shows them as latest values. A value that is set anew is transient and
+lives beside them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The newest commits, kept in memory: who is a little behind is fed from here, not storage."""
+"""The newest commits, kept in memory, row by row.
+
+A subscription that is a little behind is fed from here: storage could do it, at the cost of a
+thread, a query and a page for each of a thousand slow readers. The bound is in bytes, not in
+rows or seconds, since memory is the scarce thing.
+"""
 
 from __future__ import annotations
 

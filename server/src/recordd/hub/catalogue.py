@@ -50,7 +50,7 @@ class Catalogue:
         self.rows = 0
         """Persisted rows of all records."""
         self.transients = 0
-        """Records whose latest row storage knows nothing of."""
+        """Transient records: those whose latest row has no rev and is in no storage."""
         self.latest_bytes = 0
         """Memory of the latest and the buffered rows of all records."""
         self.replaced_bytes = 0

@@ -42,14 +42,14 @@ class LatestReader:
         following = self._encode(snapshot.id, end, patterns)
         return Page(rows[:end], rev=rev, epoch=self._catalogue.epoch, next=following)
 
-    def page_after(self, text: str, patterns: PatternSet) -> Page:
+    def page_after(self, page_cursor: str, patterns: PatternSet) -> Page:
         """Return the page behind another, of the same moment.
 
         Raises:
             RequestError: `expired` where the rows of that moment are no longer kept,
                 `invalid_params` for an `after` that is none, or of other patterns.
         """
-        snapshot_id, start = self._decode(text, patterns)
+        snapshot_id, start = self._decode(page_cursor, patterns)
         snapshot = self._snapshots.find(snapshot_id)
         if snapshot is None:
             refusal = "after: the values of that moment are no longer kept; ask for the first page"
@@ -73,8 +73,8 @@ class LatestReader:
     def _encode(self, snapshot_id: str, start: int, patterns: PatternSet) -> str:
         return f"{_FORM}.{snapshot_id}.{start}.{_sum(patterns)}.{self._catalogue.epoch}"
 
-    def _decode(self, text: str, patterns: PatternSet) -> tuple[str, int]:
-        form, snapshot_id, start, patterns_sum, epoch = (*text.split(".", 4), *[""] * 4)[:5]
+    def _decode(self, page_cursor: str, patterns: PatternSet) -> tuple[str, int]:
+        form, snapshot_id, start, patterns_sum, epoch = (*page_cursor.split(".", 4), *[""] * 4)[:5]
         if form != _FORM or not (start.isascii() and start.isdecimal() and len(start) < 10):
             raise _invalid()
         if patterns_sum != _sum(patterns):

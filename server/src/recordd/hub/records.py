@@ -72,7 +72,7 @@ class RecordState:
         self.consumed = 0
         """Values that subscribers and drains got, each counted for each of them."""
         self.dropped = 0
-        """Values that one of them was too slow for, likewise."""
+        """Values that one of them did not get, being too slow; counted likewise."""
         self.buffered = 1  # rows that ever came into the buffer: a drain's position
         self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
         self.memory = memory_of(latest)

@@ -13,7 +13,8 @@ __all__ = ["Burst", "LiveSubscription", "Outlet", "Topic"]
 
 
 _FEW_ROWS: Final = 16
-"""Up to so many are encoded before it is asked whether there is room: there mostly is."""
+"""Up to so many rows are encoded before the outbox is asked for room. There mostly is room, and
+to ask first would be a call more for each subscription and event."""
 
 
 class Burst:
@@ -56,13 +57,12 @@ class LiveSubscription(Protocol):
 
 
 class Topic:
-    """One pattern. `published` counts the updates that matched it since it was made.
+    """One pattern, and what was published of it since the topic was made.
 
-    Without `late` only those late rows count that a ring shows: see `TopicIndex.takes`.
-
-    `transients` counts those of them that no storage has, and `transients_before` those
-    before the commit that is being published, or was last. `since` is the version of the
-    set of topics that it came with.
+    `published` counts the updates that matched. Without `late`, of late rows only those of
+    rings count: see `TopicIndex.takes`. `transients` counts the transient updates among
+    them; `transients_before` is the same count before the latest commit, for a subscription
+    that finds no room in it. `since` is the version of the index that the topic came with.
     """
 
     __slots__ = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import trio
 
 from recordd.config.rules import read_rules
-from recordd.extending.backend import BackendError
+from recordd.extending.backend import BackendError, DiskFull
+from recordd.extending.commit import Commit, Deletions
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.retention import Retention, RetentionPolicy
@@ -139,6 +141,19 @@ async def test_a_record_that_loses_its_last_row_is_deleted_with_it(
     page = await backend.replay(compile_patterns("#"), ask_log(backend))
     assert [row.rev for row in page.rows] == [11]
     await backend.close()
+
+
+async def test_on_a_full_disk_fewer_records_end_at_a_time() -> None:
+    class Small(MemoryBackend):
+        async def apply(self, commits: Sequence[Commit], position: int) -> None:
+            (commit,) = commits
+            if isinstance(commit, Deletions) and len(commit.deletions) > 1:
+                raise DiskFull
+            await super().apply(commits, position)
+
+    hub, retention = await make(Small(), keep_latest=False)
+    await run(retention)
+    assert (counts(hub), hub.rev, retention.statistics().last_deleted) == ({}, 10, 8)
 
 
 NOON = 1_790_000_000_000

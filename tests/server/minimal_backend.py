@@ -15,7 +15,7 @@ from recordd.extending.backend import (
 )
 from recordd.extending.commit import Commit, Deletions, NewRows
 from recordd.extending.moments import Gone, Moment, Moments
-from recordd.extending.paging import PageLimits, fill_page
+from recordd.extending.paging import fill_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row
@@ -89,10 +89,8 @@ class MinimalBackend:
             yield from rows if limit is None else rows[-limit:]
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
-        as_of, limits = params.moment.as_of, params.page
+        as_of, limits = params.moment.as_of, params.page.at_most(params.limit)
         self._moments.check_log(patterns, params.moment, after=params.after, up_to=as_of)
-        if params.limit is not None:
-            limits = PageLimits(min(params.limit, limits.rows), limits.bytes)
         found = [r for r in self._rows if params.after < (r.rev or 0) <= as_of]
         page, more = fill_page([r for r in found if patterns.matches(r.name)], limits)
         following = encode(LogCursor(page[-1].rev or 0), self._epoch) if more else None

@@ -1,4 +1,4 @@
-"""Servers in a thread, which do what a daemon seldom does."""
+"""Servers in a thread that behave as a daemon seldom does."""
 
 from __future__ import annotations
 

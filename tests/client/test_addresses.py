@@ -15,7 +15,7 @@ from recordd_client.addresses import Address, find_address
 
 
 @pytest.mark.parametrize("url", ["unix:///a\0b", "ws://" + "ä" * 300, "ws://127.0.0.1:1/a b"])
-def test_an_address_that_none_can_be_is_one_clear_error(url: str) -> None:
+def test_an_impossible_address_is_one_clear_error(url: str) -> None:
     with pytest.raises(ConnectionFailed), connect(url):
         pass
 

@@ -143,7 +143,7 @@ def timeout_of(db: Client | AsyncClient, timeout_s: float) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("late", ["result", "error"])
-def test_an_answer_that_comes_late_is_none_to_the_next_call(
+def test_a_late_answer_is_not_taken_for_the_next_calls(
     start_server: StartServer, short_path: Path, late: str
 ) -> None:
     def serve(connection: socket.socket) -> None:
@@ -188,7 +188,7 @@ class Deaf:
 
 
 @pytest.mark.parametrize("how", ["timeout", "Ctrl-C"])
-def test_behind_half_a_request_comes_another_connection(
+def test_the_call_behind_half_a_request_takes_another_connection(
     start_server: StartServer, short_path: Path, how: str
 ) -> None:
     start_server(deaf := Deaf())
@@ -222,7 +222,7 @@ def test_another_connection_may_take_less(start_server: StartServer, short_path:
     assert deaf.taken == ["hello", "hello"]
 
 
-async def test_what_was_given_up_before_it_was_sent_is_not_sent(
+async def test_a_request_given_up_before_it_left_is_not_sent(
     start_server: StartServer, short_path: Path
 ) -> None:
     taken: list[str] = []
@@ -252,7 +252,7 @@ async def test_what_was_given_up_before_it_was_sent_is_not_sent(
     assert taken == ["large", "small"]
 
 
-async def test_of_many_requests_cut_off_those_that_left_do_not_leave_again(
+async def test_requests_that_left_a_cut_connection_do_not_leave_again(
     start_server: StartServer, short_path: Path
 ) -> None:
     """Half a megabyte of them at once, of which the daemon reads a hundred."""

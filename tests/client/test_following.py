@@ -1,4 +1,4 @@
-"""What a follower makes of events, cut off at any point."""
+"""A follower's updates and position, with connections cut off at any point."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_burst_that_is_cut_off_comes_again_whole_and_is_told_as_a_resync() -> 
     assert follower.rev == 7
 
 
-def test_a_burst_of_which_nothing_was_told_just_comes_again() -> None:
+def test_a_burst_cut_off_before_its_first_value_comes_again_without_a_resync() -> None:
     follower, resyncs = make()
     follower.note_subscribed(Subscribed("s1", 5, "e", values=2), 0)
     follower.note_subscribed(Subscribed("s1", 7, "e", values=2), 0)
@@ -83,7 +83,7 @@ def test_a_resync_to_nothing_leaves_a_position() -> None:
     assert params_of(follower) == Subscribe("#", after=8, epoch="e")
 
 
-def test_what_an_unfit_update_said_the_next_one_says() -> None:
+def test_the_flags_of_an_unfit_update_go_to_the_next() -> None:
     follower, _ = make(as_type=str)
     follower.note_subscribed(Subscribed("s1", 5, "e", values=1), 0)
     assert tell(follower, {"rev": 3, "snapshot": True, "last": True, "skipped": 2}) == []

@@ -1,8 +1,9 @@
-"""Connections that end, or fall silent, at any byte: what the client then says is so.
+"""Connections that end, or fall silent, at any byte: the client tells the outcome truly.
 
-A server takes so much of a request, sends so much of the answer, and closes or says nothing
-more. What it took whole may have had its effect: a write's outcome is unknown. What cannot
-have left whole did not, and of a reading call nothing is unknown. Both clients are held to it.
+A server takes so much of a request, sends so much of the answer, and closes or sends nothing
+more. A request that it took whole may have had its effect: a write's outcome is unknown. A
+request that cannot have left whole had none, and a reading call never has an unknown outcome.
+Both clients are held to it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SOCKET_BYTES: Final = 500_000
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """What becomes of one call: `takes` None means all of it."""
+    """The fate of one call: `takes` None means all of it."""
 
     method: str
     takes: int | None = None
@@ -69,7 +70,7 @@ def cuts() -> Iterator[Cut]:
 
 
 class CutServer:
-    """Answers `hello`, which comes before what is large; cuts what comes then."""
+    """Answers `hello`, which comes before a large request; cuts the next call."""
 
     def __init__(self) -> None:
         self.cut = Cut("")
@@ -119,7 +120,7 @@ def outcome_of(client: str, url: str, cut: Cut) -> str:
 
 
 def find_lies(client: str, server: CutServer, url: str) -> Iterator[str]:
-    """Play every cut; yield those of which the client says what is not so."""
+    """Play every cut; yield those whose outcome the client tells wrongly."""
     for cut in cuts():
         server.cut = cut
         server.is_over.clear()

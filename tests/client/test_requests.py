@@ -21,7 +21,7 @@ def sent(request: requests.Request[Any]) -> Any:
     return json.loads(requests.encode_request(request, 7))
 
 
-def test_what_is_left_at_its_default_is_not_sent_but_null_is() -> None:
+def test_parameters_at_their_default_are_not_sent_but_null_is() -> None:
     assert sent(requests.query("a", msgspec.UNSET, None, None, None))["params"] == {"name": "a"}
     assert sent(requests.query("#", None, 5, None, None))["params"] == {"limit": None, "start": 5}
     assert sent(requests.set_record("a", None, None, 0))["params"] == {
@@ -49,7 +49,7 @@ NOT_ROWS: list[Any] = [
 
 
 @pytest.mark.parametrize("records", NOT_ROWS)
-def test_set_many_refuses_what_has_not_the_shape_of_rows(records: Any) -> None:
+def test_set_many_refuses_anything_but_rows(records: Any) -> None:
     with pytest.raises(
         InvalidValue, match=r"rows are \(name, value\)|ts: Unix milliseconds|if_rev: a rev"
     ):
@@ -105,7 +105,7 @@ def test_an_error_answer_becomes_the_exception_of_its_reason() -> None:
 
 
 @pytest.mark.parametrize("message", [b"", b"[1]", b"nonsense", b'{"id":"x"}', b"\xff"])
-def test_what_is_no_answer_is_a_protocol_error(message: bytes) -> None:
+def test_a_message_that_is_no_answer_is_a_protocol_error(message: bytes) -> None:
     with pytest.raises(ProtocolError):
         requests.read_incoming(message)
 

@@ -28,7 +28,7 @@ def garbage(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 nonsense\r\n\r\n")
 
 
-def test_what_is_no_websocket_is_one_clear_error(start_server: StartServer) -> None:
+def test_a_port_without_a_websocket_is_one_clear_error(start_server: StartServer) -> None:
     server = start_server(garbage, tcp=True)
     with pytest.raises(ConnectionFailed), connect(f"ws://127.0.0.1:{server.port}/ws"):
         pass
@@ -74,7 +74,9 @@ def answer_last(listener: socket.socket) -> None:
                 connection.sendall(answer_to(request, result=WRITTEN).encode() + b"\n")
 
 
-def test_a_full_queue_is_waited_for(full_queue: socket.socket, short_path: Path) -> None:
+def test_the_client_waits_for_a_place_in_a_full_queue(
+    full_queue: socket.socket, short_path: Path
+) -> None:
     answering = threading.Timer(0.05, answer_last, [full_queue])
     answering.start()
     with connect(f"unix://{short_path}/s") as db:
@@ -82,7 +84,7 @@ def test_a_full_queue_is_waited_for(full_queue: socket.socket, short_path: Path)
     answering.join()
 
 
-async def test_a_full_queue_is_waited_for_on_trio(
+async def test_the_trio_client_waits_for_a_place_in_a_full_queue(
     full_queue: socket.socket, short_path: Path
 ) -> None:
     answering = threading.Timer(0.05, answer_last, [full_queue])

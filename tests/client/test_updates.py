@@ -267,7 +267,7 @@ def test_an_event_that_comes_with_the_answer_is_told(
 
 @pytest.mark.parametrize("watch", [watch_blocking, watch_trio])
 @pytest.mark.parametrize("answers", [0, 2])
-def test_after_a_silence_a_follower_asks_and_leaves_who_does_not_answer(
+def test_after_a_silence_a_follower_asks_and_leaves_a_peer_that_does_not_answer(
     start_server: StartServer,
     short_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Values on their way out: one JSON value each, and no other than was meant."""
+"""Values on their way out: each is one JSON value, the one that was meant."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Station(msgspec.Struct):
         Reading(float("nan")),
     ],
 )
-def test_what_json_cannot_hold_is_refused_and_not_made_null(value: Any) -> None:
+def test_a_value_that_json_cannot_hold_is_refused_and_not_made_null(value: Any) -> None:
     with pytest.raises(InvalidValue, match="NaN or an infinity"):
         encode_value(value)
 
@@ -51,7 +51,7 @@ def test_null_itself_passes_and_so_does_raw_json() -> None:
 @pytest.mark.parametrize(
     "value", [object(), {1, object()}, "\ud800", {"\udcff": 1}, {(1, 2): 3}, b"{}", bytearray(b"1")]
 )
-def test_what_cannot_be_encoded_says_so(value: Any) -> None:
+def test_an_object_that_cannot_be_encoded_is_refused_with_its_type(value: Any) -> None:
     with pytest.raises(InvalidValue):
         encode_value(value)
 

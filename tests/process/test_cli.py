@@ -153,7 +153,7 @@ def test_replay_stats_and_ping(daemon: DaemonProcess) -> None:
     assert "rev 6, " in ctl.out("ping")
 
 
-def test_what_was_exported_is_imported_again(ctl: Ctl, tmp_path: Path) -> None:
+def test_an_export_is_imported_again(ctl: Ctl, tmp_path: Path) -> None:
     exported = ctl.out("export", "temp.*")
     assert len(exported.splitlines()) == 6
     path = tmp_path / "temp.ndjson.gz"
@@ -235,7 +235,7 @@ def test_rows_of_a_slow_pipe_are_in_as_they_come(ctl: Ctl) -> None:
     assert out.startswith("3 rows in ")
 
 
-def test_an_import_of_a_pipe_says_behind_it_what_is_past_its_rule(
+def test_an_import_from_a_pipe_says_at_its_end_how_many_rows_are_past_their_rule(
     start_daemon: StartDaemon,
 ) -> None:
     daemon = start_daemon(RECORDD_RETENTION="30d")
@@ -255,7 +255,7 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "complaint"), BAD_LINES)
 @pytest.mark.parametrize("is_pipe", [False, True])
-def test_a_bad_line_is_named_and_what_is_in_is_told(
+def test_a_bad_line_is_named_with_the_rows_that_are_in(
     ctl: Ctl, tmp_path: Path, line: str, complaint: str, is_pipe: bool
 ) -> None:
     before = count_rows(ctl)
@@ -328,7 +328,7 @@ def test_an_import_fits_a_daemon_that_takes_little_at_once(start_daemon: StartDa
         (("--connect", "ftp://x", "ping"), 69, "not an address"),
     ],
 )
-def test_a_mistake_is_said_in_a_line_and_an_exit_code(
+def test_a_mistake_is_one_line_and_an_exit_code(
     ctl: Ctl, arguments: tuple[str, ...], code: int, complaint: str
 ) -> None:
     done = ctl(*arguments)

@@ -110,7 +110,9 @@ def test_a_daemon_that_is_away_is_one_clear_error(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_a_lost_connection_says_what_is_known(daemon: DaemonProcess, url: str) -> None:
+def test_a_lost_connection_says_whether_the_outcome_is_known(
+    daemon: DaemonProcess, url: str
+) -> None:
     with connect(getattr(daemon, url)) as db:
         db.set("a", 1)
         daemon.stop(signal.SIGKILL)

@@ -76,7 +76,7 @@ def test_a_leap_of_the_clock_costs_no_row_until_it_is_confirmed(
         assert db.count("a").rows == 1
 
 
-def test_what_a_leap_left_in_the_future_is_mended(
+def test_rows_that_a_leap_left_in_the_future_are_mended(
     start_daemon: StartDaemon, short_path: Path
 ) -> None:
     clock = Leaping(short_path)

@@ -16,9 +16,7 @@ from tests.small_disk import SmallDisk
 
 
 @pytest.mark.parametrize("variant", ["forget-names", "forget-deletions"])
-def test_the_suite_flags_a_daemon_that_forgets_what_was_deleted(
-    short_path: Path, variant: str
-) -> None:
+def test_the_suite_flags_a_daemon_that_forgets_deletions(short_path: Path, variant: str) -> None:
     daemon = BrokenDaemon(variant, short_path).start()
     try:
         with pytest.raises(AssertionError):
@@ -27,7 +25,7 @@ def test_the_suite_flags_a_daemon_that_forgets_what_was_deleted(
         daemon.stop(signal.SIGKILL)
 
 
-async def test_the_suite_flags_a_backup_that_leaves_what_had_no_room(
+async def test_the_suite_flags_a_backup_that_leaves_a_partial_file(
     short_path: Path, tmp_path: Path
 ) -> None:
     await fill(tmp_path / "a.db", 1000)

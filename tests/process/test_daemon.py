@@ -134,7 +134,7 @@ def test_the_answers_are_the_same_after_a_restart(daemon: DaemonProcess) -> None
     assert after == before
 
 
-def test_what_was_accepted_before_sigterm_is_committed_and_answered(daemon: DaemonProcess) -> None:
+def test_writes_accepted_before_sigterm_are_committed_and_answered(daemon: DaemonProcess) -> None:
     with Wire(daemon.socket_path) as wire:
         wire.send(*(request("record.set", n, name="a", value=n) for n in range(5000)))
         first = wire.receive()
@@ -153,7 +153,7 @@ def test_what_was_accepted_before_sigterm_is_committed_and_answered(daemon: Daem
         assert stored >= len(acknowledged)
 
 
-def test_config_shows_values_and_where_they_came_from(tmp_path: Path) -> None:
+def test_config_shows_values_and_their_sources(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('max_records = 5\n[[record]]\nname = "a.#"\npersist = false\n')
     done = run("config", "--config", f"{tmp_path}/c.toml", "--retention", "7d", RECORDD_READERS="3")
     assert done.returncode == 0
@@ -240,7 +240,7 @@ def test_a_daemon_without_persistence(start_daemon: StartDaemon) -> None:
     assert not daemon.database.exists()
 
 
-def test_retention_deletes_what_is_past_its_rule_at_start(
+def test_retention_deletes_rows_past_their_rule_at_start(
     start_daemon: StartDaemon, short_path: Path
 ) -> None:
     config = short_path / "c.toml"
@@ -263,7 +263,7 @@ def test_retention_deletes_what_is_past_its_rule_at_start(
         ] == [4]
 
 
-def test_plain_http_tells_health_and_version(daemon: DaemonProcess) -> None:
+def test_plain_http_serves_health_and_version(daemon: DaemonProcess) -> None:
     def get(path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}{path}", timeout=10) as answer:
             assert answer.headers["Content-Type"] == "application/json"

@@ -157,7 +157,7 @@ def write_before_followers(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_nobody_waits_for_a_large_commit_and_all_who_follow_it(loaded: DaemonProcess) -> None:
+def test_nobody_waits_for_a_large_commit_and_its_many_followers(loaded: DaemonProcess) -> None:
     waited_s = longest_wait(loaded, lambda: write_before_followers(loaded))
     print(f"a large commit and all who follow it: {waited_s * 1000:.1f} ms")
     assert waited_s < BOUND_S
@@ -175,7 +175,7 @@ def follow_and_leave(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_nobody_waits_for_a_thousand_who_follow_all_and_leave(loaded: DaemonProcess) -> None:
+def test_nobody_waits_for_a_thousand_followers_that_come_and_leave(loaded: DaemonProcess) -> None:
     waited_s = longest_wait(loaded, lambda: follow_and_leave(loaded))
     print(f"a thousand who follow all and leave: {waited_s * 1000:.1f} ms")
     assert waited_s < BOUND_S

@@ -310,7 +310,7 @@ def test_a_daemon_that_ends_with_its_reserve_out_leaves_room_for_the_next_start(
         assert wire.call("record.delete", name="a") == {"deleted": 1}
 
 
-def test_rows_that_wait_for_the_index_have_room_there_whoever_fills_the_disk(
+def test_rows_that_wait_for_the_index_have_room_on_a_disk_that_others_fill(
     disk: SmallDisk, on_disk: StartOnDisk
 ) -> None:
     settings = {"RECORDD_TAIL_ROWS": "1000000", "RECORDD_RESERVE_BYTES": "400000"}

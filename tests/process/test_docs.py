@@ -30,5 +30,5 @@ def test_the_examples_run(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 69, 74, 130])
-def test_every_exit_code_is_told(code: int) -> None:
+def test_the_docs_list_every_exit_code(code: int) -> None:
     assert f"\n| {code} | " in TEXT

@@ -81,7 +81,7 @@ def site(short_path: Path) -> Path:
     return folder
 
 
-def test_a_daemon_runs_those_that_are_named_with_their_tables(
+def test_a_daemon_runs_the_named_extensions_with_their_tables(
     start_daemon: StartDaemon, short_path: Path, site: Path
 ) -> None:
     config = short_path / "recordd.toml"
@@ -104,7 +104,7 @@ def test_a_daemon_runs_those_that_are_named_with_their_tables(
         ('extensions = ["herald"]\n[extension.herald]\nsilent = 1', "[extension.herald] silent: a herald is not"),
     ],
 )  # fmt: skip
-def test_one_that_cannot_be_is_told_in_one_line(
+def test_an_extension_that_cannot_be_loaded_is_named_in_one_line(
     short_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str
 ) -> None:
     monkeypatch.syspath_prepend(site)
@@ -116,7 +116,9 @@ def test_one_that_cannot_be_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_one_whose_place_is_taken_ends_the_start_with_78(short_path: Path, site: Path) -> None:
+def test_an_extension_whose_place_is_taken_ends_the_start_with_78(
+    short_path: Path, site: Path
+) -> None:
     (short_path / "recordd.toml").write_text('extensions = ["oracle"]')
     done = subprocess.run(
         [

@@ -73,7 +73,9 @@ def test_a_link_to_the_database_is_the_database(start_daemon: StartDaemon) -> No
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 @pytest.mark.parametrize("command", ["serve", "check", "repair"])
-def test_what_is_no_file_is_refused_for_good(short_path: Path, make: object, command: str) -> None:
+def test_a_path_that_is_no_file_is_refused_for_good(
+    short_path: Path, make: object, command: str
+) -> None:
     database = short_path / "a.db"
     assert callable(make)
     make(database)
@@ -92,9 +94,7 @@ def test_a_backup_replaces_nothing_but_files(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.parametrize("left", [0.95, 0.5])
-def test_what_is_left_of_a_file_that_was_cut_off_is_saved(
-    daemon: DaemonProcess, left: float
-) -> None:
+def test_the_rest_of_a_file_that_was_cut_off_is_saved(daemon: DaemonProcess, left: float) -> None:
     with Wire(daemon.socket_path) as wire:
         for first in range(0, 3000, 500):
             rows = [{"name": "a", "value": n, "ts": n + 1} for n in range(first, first + 500)]

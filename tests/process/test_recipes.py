@@ -81,7 +81,7 @@ def run_recipe(recipe: str, daemon: DaemonProcess) -> str:
     return done.stdout
 
 
-def test_every_recipe_of_the_docs_does_what_it_says(daemon: DaemonProcess) -> None:
+def test_every_recipe_of_the_docs_works(daemon: DaemonProcess) -> None:
     """In their order, on one database; the copies that they make are restored elsewhere."""
     assert len(RECIPES) >= 9
     copy, restored = daemon.folder / "copy.db", daemon.folder / "restored.db"

@@ -163,7 +163,7 @@ async def test_a_trio_program_is_told_of_a_resync_and_of_nothing_else(
     assert told[2] == 2
 
 
-def test_a_pattern_that_is_none_is_refused_at_once(daemon: DaemonProcess) -> None:
+def test_an_invalid_pattern_is_refused_at_once(daemon: DaemonProcess) -> None:
     with (
         connect(daemon.url) as db,
         pytest.raises(InvalidParams, match="whole segment"),
@@ -274,7 +274,7 @@ def test_waiting_ends_in_time_while_the_daemon_is_away_or_hangs(daemon: DaemonPr
         assert update.value == 1
 
 
-async def test_what_on_resync_raises_reaches_the_loop(daemon: DaemonProcess) -> None:
+async def test_an_exception_of_on_resync_reaches_the_loop(daemon: DaemonProcess) -> None:
     def fail(resync: Resync) -> None:
         raise ValueError("no")
 

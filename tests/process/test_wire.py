@@ -57,12 +57,14 @@ def test_pages_of_allowed_origins_may_read_version_and_health(
             assert not [name for name in headers if name.startswith("access-control")]
 
 
-def test_pages_of_any_origin_may_where_the_setting_says_so(start_daemon: StartDaemon) -> None:
+def test_pages_of_any_origin_may_read_them_where_the_setting_says_so(
+    start_daemon: StartDaemon,
+) -> None:
     daemon = start_daemon(RECORDD_ALLOWED_ORIGINS="*")
     assert ask(daemon, "GET", "/version", PAGE)[1]["access-control-allow-origin"] == PAGE
 
 
-def test_a_replay_behind_what_retention_took_says_so(start_daemon: StartDaemon) -> None:
+def test_a_replay_says_that_retention_took_rows_behind_its_start(start_daemon: StartDaemon) -> None:
     daemon = start_daemon(RECORDD_KEEP_LATEST="false")
     with connect(daemon.url) as db:
         assert db.set_many([("a", n, n) for n in range(1, 5)]).last_rev == 4

@@ -1,4 +1,4 @@
-"""AimX as bytes: what is claimed, what is asked, what is written."""
+"""AimX as bytes: messages claimed, calls read, answers written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode(message: bytes) -> Any:
 
 
 def describe(message: bytes) -> list[Any]:
-    """What a message comes to, comparable."""
+    """Return the calls in a message in a form that can be compared."""
     found: list[Any] = []
     for item in DIALECT.decode(message):
         if isinstance(item, bytes | Malformed):
@@ -73,7 +73,7 @@ def test_transcripts_mean_the_same_wherever_their_bytes_are_cut(path: Any) -> No
         (b"nonsense", False),
     ],
 )
-def test_a_message_says_itself_which_dialect_it_is(message: bytes, is_aimx: bool) -> None:
+def test_a_message_tells_its_dialect_itself(message: bytes, is_aimx: bool) -> None:
     assert DIALECT.claims(message) is is_aimx
 
 
@@ -132,7 +132,7 @@ def test_an_answer_over_the_limit_becomes_a_refusal() -> None:
     assert len(call.answer(["x" * 1000])) < 500
 
 
-def test_rows_left_out_are_told() -> None:
+def test_an_answer_says_that_rows_are_left_out() -> None:
     call = decode(b'{"t":"req","id":1,"method":"record.query"}')
     assert (
         call.answer(Page(ROWS, rev=9, epoch="e", total=7))
@@ -163,7 +163,7 @@ def test_a_refusal_of_any_text_is_short_and_one_line(text: str) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_nothing_that_comes_raises(noise: bytes) -> None:
+def test_no_message_raises(noise: bytes) -> None:
     for message in (noise, b'{"t":' + noise, b'{"t":"req","id":1,"params":' + noise + b"}"):
         for item in DIALECT.decode(message):
             assert isinstance(item, bytes | Malformed) or item.method

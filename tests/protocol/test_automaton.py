@@ -56,7 +56,7 @@ def test_a_long_pattern_takes_one_step_a_character_and_keeps_few(name: str) -> N
     assert kept == first
 
 
-def test_what_all_automata_keep_is_bounded() -> None:
+def test_all_automata_together_keep_a_bounded_number_of_steps() -> None:
     cache = StepCache(max_steps=50)
     for n in range(20):
         Automaton(f"#.{'a' * n}*.b", cache).matches("abc." * 20)

@@ -12,6 +12,6 @@ def test_codes_lie_where_json_rpc_leaves_room() -> None:
     assert all(reason.code in reserved or -32099 <= reason.code <= -32000 for reason in Reason)
 
 
-def test_what_may_pass_is_retryable_and_nothing_else() -> None:
+def test_passing_refusals_alone_are_retryable() -> None:
     passing = {"overloaded", "unavailable", "timeout", "expired"}
     assert {r.word for r in Reason if r.retryable} == passing

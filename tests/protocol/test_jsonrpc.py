@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0: the examples of the specification (§7), and what it leaves to us."""
+"""JSON-RPC 2.0: the examples of the specification (§7), and the choices that it leaves."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_examples_of_the_specification(message: str, answer: Any) -> None:
         (b'{"jsonrpc":"2.0","method":"update","params":{"a":"\xc3\x28"},"id":1}', error(-32700)),
     ],
 )  # fmt: skip
-def test_broken_messages(message: str | bytes, answer: Any) -> None:
+def test_a_broken_message_is_refused_with_its_reason(message: str | bytes, answer: Any) -> None:
     assert without_text(converse(message)) == answer
 
 
@@ -254,7 +254,7 @@ def test_rows_are_spliced_as_they_are() -> None:
     )
 
 
-def test_an_answer_has_no_more_beside_its_rows_than_is_set_aside() -> None:
+def test_the_envelope_of_an_answer_keeps_to_the_bytes_set_aside() -> None:
     """With the longest id that is taken, and what a page may have beside its rows."""
     dialect = JsonRpc(Framing.LINE, max_reply_bytes=1 << 20, max_batch_calls=10)
     message = b'{"jsonrpc":"2.0","method":"record.query","id":"%b"}' % (b"i" * 1022)

@@ -1,4 +1,4 @@
-"""Mending: what cannot be read is replaced, everything else stays, byte for byte."""
+"""Mending: unreadable parts are replaced, all others stay, byte for byte."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_only_lone_halves_are_replaced(text: bytes, mended: bytes) -> None:
 
 @pytest.mark.parametrize("opening", [b"[", b'{"]":', b'[1,"}",'])
 @pytest.mark.parametrize("depth", [500, 501, 5000])
-def test_what_nests_too_deep_becomes_a_number(opening: bytes, depth: int) -> None:
+def test_a_value_that_nests_too_deep_becomes_a_number(opening: bytes, depth: int) -> None:
     closing = b"]" if opening[:1] == b"[" else b"}"
     text = opening * depth + b"0" + closing * depth
     mended = mend(b'{"a":1,"b":%b,"c":2}' % text)
@@ -67,7 +67,7 @@ PARTS = (b"", b"\xff", rb"\udfff", b"\\", b'"', b"[" * 600)
 
 
 @pytest.mark.parametrize("tag", [b'"t":"req"', b'"jsonrpc":"2.0"', b'"t":"sub","topic":"a"'])
-def test_no_dialect_raises_whatever_is_wrong_at_once(tag: bytes) -> None:
+def test_no_dialect_raises_for_several_flaws_at_once(tag: bytes) -> None:
     for first, second, third in itertools.product(PARTS, repeat=3):
         message = b'{%b%b,"id":1,"method":"hello%b","params":{"a":"%b"}}' % (
             first, tag.replace(b':"', b':"' + second), second, third,

@@ -63,14 +63,14 @@ names = st.lists(st.text("ab", max_size=4), min_size=1, max_size=5)
 
 
 @given(segments, names)
-def test_it_matches_what_the_obvious_matcher_matches(pattern: list[str], name: list[str]) -> None:
+def test_a_pattern_matches_as_the_obvious_matcher_does(pattern: list[str], name: list[str]) -> None:
     text = ".".join(pattern)
     if text:
         assert compile_pattern(text).matches(".".join(name)) is _slow_match(pattern, name)
 
 
 @given(segments, names)
-def test_a_long_pattern_matches_what_the_obvious_matcher_matches(
+def test_a_long_pattern_matches_as_the_obvious_matcher_does(
     pattern: list[str], name: list[str]
 ) -> None:
     """Long enough to go through the automaton, whatever stands before."""
@@ -100,7 +100,7 @@ def test_a_hostile_pattern_costs_no_more_than_its_length_times_the_names(pattern
 
 
 @pytest.mark.parametrize("pattern", ["", "a b", "a.b#", "##", "#x", 'a"', "x" * 1025, "a\\"])
-def test_what_no_name_could_match_is_refused(pattern: str) -> None:
+def test_a_pattern_that_no_name_could_match_is_refused(pattern: str) -> None:
     with pytest.raises(RequestError):
         compile_pattern(pattern)
 
@@ -117,7 +117,7 @@ _NAMES = ["a", "a.b", "a.b.c", "b", "b.c", "c"]
     st.sets(st.sampled_from(_NAMES)),
     st.sets(st.sampled_from(_NAMES)),
 )
-def test_names_that_are_known_are_selected_as_if_they_were_matched(
+def test_known_names_are_selected_as_if_they_were_matched(
     texts: list[str], names: set[str], known: set[str]
 ) -> None:
     patterns = compile_patterns(texts)

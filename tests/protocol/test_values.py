@@ -36,7 +36,7 @@ def test_every_json_value_passes_byte_for_byte(value: object) -> None:
     [b"1e400", b"-1e999", b"9" * 310, b"[" + b"9" * 400 + b"]", b'"\\ud800"',
      b"[" * 21 + b"]" * 21, b'{"a":' * 21 + b"1" + b"}" * 21, b"[" * 5000 + b"]" * 5000],
 )  # fmt: skip
-def test_what_some_client_could_not_read_is_refused(value: bytes) -> None:
+def test_a_value_that_some_client_could_not_read_is_refused(value: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         check(value)
     assert caught.value.reason is Reason.INVALID_PARAMS
@@ -62,5 +62,5 @@ def test_a_value_over_the_limit_is_too_large() -> None:
     ("value", "compact"),
     [(b'{\n "a": [1,\r\n 2]}', b'{"a":[1,2]}'), (b'{ "a":1 }', b'{ "a":1 }')],
 )
-def test_raw_line_breaks_go_and_other_space_stays(value: bytes, compact: bytes) -> None:
+def test_raw_line_breaks_go_and_other_white_space_stays(value: bytes, compact: bytes) -> None:
     assert check(value) == compact

@@ -50,7 +50,7 @@ def test_nothing_is_an_empty_list_in_json_and_no_header_in_csv(
     assert capsys.readouterr().out == ""
 
 
-def test_a_table_shows_times_and_escapes_what_a_terminal_would_obey(
+def test_a_table_shows_times_and_escapes_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_rows([Row("a", msgspec.Raw('"\u009b1m[b]"'.encode()), 1001, 7)], "table")
@@ -58,7 +58,7 @@ def test_a_table_shows_times_and_escapes_what_a_terminal_would_obey(
     assert '"\\u009b1m[b]"   1970-01-01 00:00:01.001     7' in out
 
 
-def test_objects_show_what_is_no_scalar_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arrays_in_csv_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_objects([{"key": "a", "value": [1, None], "more": None}], "csv")
     assert capsys.readouterr().out == 'key,value,more\na,"[1,null]",\n'
 
@@ -72,7 +72,7 @@ def test_objects_show_what_is_no_scalar_as_json(capsys: pytest.CaptureFixture[st
         (Update[msgspec.Raw]("a", None, 1000, 7, deleted=True), "a  -  (deleted)"),
     ],
 )
-def test_an_update_is_a_line_with_what_is_special_about_it(
+def test_an_update_is_a_line_with_its_flags(
     capsys: pytest.CaptureFixture[str], update: Update[msgspec.Raw], line: str
 ) -> None:
     print_updates([update], "text")

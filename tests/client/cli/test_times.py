@@ -34,7 +34,7 @@ def test_times_are_read(text: str, ts: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2h", "-2y", "2013-13-01", "1066-10-14", "-1"])
-def test_what_is_no_time_says_what_one_is(text: str) -> None:
+def test_a_text_that_is_no_time_is_refused_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(ValueError, match="is no time: write -2h"):
         parse_time(text, now_ms=NOW)
 

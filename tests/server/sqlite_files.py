@@ -12,6 +12,7 @@ from typing import Any, cast
 import apsw
 import pytest
 
+from recordd.conformance.support import row
 from recordd.extending.backend import Loaded, PageLimits, QueryParams
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.check import Verdict, check_file
@@ -19,7 +20,6 @@ from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.backends import sqlite_options
 from tests.server.commits import store
-from tests.server.rows import row
 
 PAGE_BYTES = 4096
 _PAGE = PageLimits(rows=10_000, bytes=1 << 24)

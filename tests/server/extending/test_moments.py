@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from recordd.conformance.moments import TWO_ROWS, fill
+from recordd.conformance.support import (
+    AS_OF,
+    EVERYTHING,
+    ask,
+    ask_log,
+    delete,
+    reason_of,
+    revs,
+    row,
+    settle,
+    store,
+)
 from recordd.extending.backend import (
     CleanupTarget,
     QueryParams,
@@ -19,33 +32,12 @@ from recordd.extending.paging import PageLimits
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet, compile_patterns
-from recordd_protocol.rows import Page
 from tests.server.backends import FullBackend, sqlite_options
-from tests.server.commits import delete, store
-from tests.server.rows import AS_OF, ask, ask_log, revs, row, settle
-
-EVERYTHING = compile_patterns("#")
-TWO_ROWS = PageLimits(2, 1 << 20)
-
-
-async def fill(backend: FullBackend) -> None:
-    """Rows 1 to 8 of `a` and `b` in turn, `ts` ten times the rev, on disk and indexed."""
-    await store(backend, [row(n, "ba"[n % 2]) for n in range(1, 9)])
-    await settle(backend)
 
 
 async def clean_up(backend: FullBackend, name: str, older_than_ms: int) -> None:
     await settle(backend)
     await backend.cleanup([CleanupTarget(name, older_than_ms, None, True)], 100)
-
-
-async def reason_of(answer: Awaitable[Any]) -> Reason | None:
-    """Return why it is refused, None where it is not."""
-    try:
-        await answer
-    except RequestError as error:
-        return error.reason
-    return None
 
 
 async def test_readers_from_before_a_deletion_see_every_row_and_those_after_it_none(
@@ -87,83 +79,6 @@ async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
         page = await backend.query(EVERYTHING, msgspec.structs.replace(params, after=page.next))
         rows += page.rows
     assert revs(rows) == list(range(1, 9))
-
-
-Loss = Callable[[FullBackend], Awaitable[None]]
-LOSSES: dict[str, Loss] = {
-    "a deletion": lambda backend: delete(backend, "a", 9),
-    "retention": lambda backend: clean_up(backend, "a", 60),
-}
-
-
-@pytest.mark.parametrize("loss", list(LOSSES))
-async def test_a_page_is_refused_when_rows_that_were_to_come_are_gone(
-    backend: FullBackend, loss: str
-) -> None:
-    await fill(backend)
-    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
-    await LOSSES[loss](backend)
-
-    async def follow(pattern: str, **params: Any) -> Page:
-        return await backend.query(
-            compile_patterns(pattern), ask(backend, after=first.next, **params)
-        )
-
-    for pattern in ("#", "a", "a*"):
-        assert await reason_of(follow(pattern)) is Reason.EXPIRED, pattern
-    assert await reason_of(follow("a", end=10)) is None  # the range ends before the page
-    assert revs((await follow("b")).rows) == [4, 6, 8]
-
-
-@pytest.mark.parametrize("loss", list(LOSSES))
-async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
-    backend: FullBackend, loss: str
-) -> None:
-    await store(backend, [row(n, "a") for n in range(1, 5)] + [row(n, "b") for n in range(5, 11)])
-    await settle(backend)
-    limits = PageLimits(4, 1 << 20)  # to the very last that goes
-    first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=limits))
-    await LOSSES[loss](backend)
-    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
-    assert revs(first.rows + second.rows) == list(range(1, 11))
-
-
-async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
-    backend: FullBackend,
-) -> None:
-    await fill(backend)
-    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
-    waiting = backend.query(EVERYTHING, ask(backend, as_of=8))
-    log = backend.replay(EVERYTHING, ask_log(backend, as_of=8))
-    await store(backend, [row(9, "c"), row(10, "c")])
-    await clean_up(backend, "c", 95)
-    await delete(backend, "c", 11)
-    assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
-    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
-    assert revs(first.rows + second.rows) == list(range(1, 9))
-
-
-async def test_what_went_before_the_first_page_refuses_none(backend: FullBackend) -> None:
-    await fill(backend)
-    await clean_up(backend, "a", 60)
-    first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
-    await store(backend, [row(9, "c")])
-    await delete(backend, "c", 10)
-    second = await backend.query(EVERYTHING, ask(backend, after=first.next))
-    assert revs(first.rows + second.rows) == [2, 4, 6, 7, 8]
-
-
-async def test_a_page_says_from_when_on_it_is_whole(backend: FullBackend) -> None:
-    """What went before a page was read concerns nobody who goes on behind it."""
-    await fill(backend)
-    first = await backend.query(compile_patterns("b"), ask(backend, as_of=8, page=TWO_ROWS))
-    await clean_up(backend, "a", 60)
-    second = await backend.query(
-        compile_patterns("b"), ask(backend, after=first.next, page=PageLimits(1, 1 << 20))
-    )
-    third = await backend.query(EVERYTHING, ask(backend, after=second.next))
-    assert revs(first.rows + second.rows) == [2, 4, 6]
-    assert revs(third.rows) == [7, 8]
 
 
 async def test_readers_from_before_a_retention_see_every_row_or_are_refused(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from recordd.conformance.support import revs, row
 from recordd.hub.backlog import Backlog
 from recordd_protocol.rows import Row
-from tests.server.rows import revs, row
 
 ROW_BYTES = 513
 """What a row with a value of one byte takes."""

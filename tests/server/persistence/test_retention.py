@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from recordd.config.rules import read_rules
+from recordd.conformance.support import ask_log
 from recordd.extending.backend import BackendError, DiskFull
 from recordd.extending.commit import Commit, Deletions
 from recordd.hub.hub import Hub
@@ -21,7 +22,6 @@ from recordd_protocol.rows import Row
 from tests.server.backends import FullBackend, make_full_backend, sqlite_options
 from tests.server.commits import make_committer, publish, store
 from tests.server.persistence.test_retention_clock import FakeClock
-from tests.server.rows import ask_log
 
 DAY_MS = 86_400_000
 

@@ -15,7 +15,8 @@ from recordd.conformance.support import (
     settle,
     store,
 )
-from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend
+from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend, Purged
+from recordd.extending.commit import Renewal
 from recordd.extending.paging import PageLimits
 from recordd_protocol.errors import Reason
 from recordd_protocol.patterns import compile_patterns
@@ -82,6 +83,38 @@ class CleaningUp(Suite):
         assert await clean_up(cleaner, ahead, limit=3) == ({"a": (1, 6)}, 1)
         assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [1, 2]
         assert await clean_up(cleaner, ahead, limit=3) == ({}, 1)
+
+    @needs(CleansUp)
+    async def test_the_last_row_of_a_record_stays_and_is_said_to_be_due(
+        self, backend: PersistenceBackend
+    ) -> None:
+        """The end of the record is a commit, which is planned."""
+        await store(backend, [row(1), row(2), row(3, "b")])
+        await settle(backend)
+        all_of_it = CleanupTarget("a", 1000, None, keep_latest=False)
+        purged, done = await have(backend, CleansUp).cleanup([all_of_it], 100)
+        assert (purged, done) == ({"a": Purged(1, 1, is_spent=True)}, 1)
+        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 3]
+
+    @needs(CleansUp)
+    async def test_a_renewal_replaces_the_newest_row_by_an_older_one(
+        self, backend: PersistenceBackend
+    ) -> None:
+        await store(backend, [row(n) for n in range(1, 5)])
+        await settle(backend)
+        ahead = CleanupTarget("a", None, None, keep_latest=True, newer_than_ms=20)
+        assert await clean_up(have(backend, CleansUp), ahead) == ({"a": (1, 3)}, 1)
+        again = Row("a", row(2).value, 20, 1000)
+        renewal = Renewal(0, 20, replaced_ts=40, replaced_rev=4, row=again)
+        await backend.apply([renewal], 1000)
+        found = (await backend.query(EVERYTHING, ask(backend))).rows
+        assert [(r.rev, r.ts, r.value) for r in found] == [
+            (1, 10, b"1"), (2, 20, b"2"), (1000, 20, b"2"),
+        ]  # fmt: skip
+        assert revs((await backend.query(EVERYTHING, ask(backend, 1))).rows) == [1000]
+        await store(backend, [row(1001)])
+        log = await backend.replay(EVERYTHING, ask_log(backend))
+        assert revs(log.rows) == [1, 2, 1000, 1001]
 
     @needs(CleansUp)
     async def test_no_other_record_is_touched(self, backend: PersistenceBackend) -> None:

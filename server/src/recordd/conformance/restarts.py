@@ -44,6 +44,17 @@ class Restarts(Suite):
         await backend.close()
 
     @needs_durability
+    async def test_ids_and_the_position_go_on_where_they_were(self, tmp_path: Path) -> None:
+        backend = await self._open(tmp_path)
+        await store(backend, [row(1), row(2, "b"), row(3, "c")])
+        await delete(backend, "c", 4)
+        await backend.close()
+        backend, loaded = await self._reopen(tmp_path)
+        assert [(r.latest.name, r.record_id) for r in loaded.records] == [("a", 0), ("b", 1)]
+        assert (loaded.next_record_id, loaded.position) == (3, 4)
+        await backend.close()
+
+    @needs_durability
     async def test_the_epoch_stays_where_nothing_was_lost(self, tmp_path: Path) -> None:
         backend = self.make_backend(tmp_path)
         first = await backend.initialize()

@@ -21,6 +21,7 @@ from recordd.conformance.support import (
     store,
 )
 from recordd.extending.backend import BackendShutdown, PersistenceBackend
+from recordd.extending.commit import Commit, Deletion, Deletions, NewRecord, NewRows
 from recordd.extending.paging import PageLimits
 from recordd.persistence.cursor import decode_log_cursor
 from recordd_protocol.errors import Reason
@@ -178,6 +179,27 @@ class StoringAndAnswering(Suite):
         assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 5]
         replayed = await backend.replay(EVERYTHING, ask_log(backend, as_of=5))
         assert revs(replayed.rows) == [2, 5]
+
+    async def test_commits_that_are_applied_together_take_effect_in_their_order(
+        self, backend: PersistenceBackend
+    ) -> None:
+        first, second = NewRecord(0, "a", is_stored=True), NewRecord(1, "a", is_stored=True)
+        commits: list[Commit] = [
+            NewRows([row(1), row(2)], [0, 0], [first]),
+            Deletions([Deletion("a", 0, ts=5, rev=3)]),
+            NewRows([row(4)], [1], [second]),
+        ]
+        await backend.apply(commits, 4)
+        await settle(backend)
+        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [4]
+        assert revs((await backend.replay(EVERYTHING, ask_log(backend))).rows) == [4]
+
+    async def test_what_has_no_rev_is_not_stored(self, backend: PersistenceBackend) -> None:
+        records = [NewRecord(0, "a", is_stored=True), NewRecord(1, "live", is_stored=False)]
+        live = Row("live", b"0", 5, None)
+        await backend.apply([NewRows([live, row(1)], [1, 0], records)], 1)
+        await backend.apply([Deletions([Deletion("live", 1, ts=6, rev=None)])], 1)
+        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [1]
 
     async def test_a_closed_backend_says_so(self, backend: PersistenceBackend) -> None:
         await backend.close()

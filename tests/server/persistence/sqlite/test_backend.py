@@ -9,6 +9,7 @@ import apsw
 import pytest
 import trio
 
+from recordd.conformance.support import ask, revs, row, settle
 from recordd.extending.backend import (
     BackendError,
     CleanupTarget,
@@ -23,7 +24,6 @@ from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
 from tests.server.backends import sqlite_options
 from tests.server.commits import delete, store
-from tests.server.rows import ask, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 

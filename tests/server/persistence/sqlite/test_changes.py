@@ -7,10 +7,10 @@ from pathlib import Path
 import apsw
 import pytest
 
+from recordd.conformance.support import settle
 from recordd.extending.backend import BackendError, Loaded
 from recordd.extending.commit import Commit, Deletion, Deletions, NewRecord, NewRows
 from recordd_protocol.rows import Row
-from tests.server.rows import settle
 from tests.server.sqlite_files import make
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
+from recordd.conformance.support import revs, row, settle
 from recordd.extending.backend import (
     DamagedStorage,
     FatalBackendError,
@@ -26,7 +27,6 @@ from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Page, Row
 from tests.server.backends import sqlite_options
 from tests.server.commits import store
-from tests.server.rows import revs, row, settle
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, closing_all, make
 
 ROWS = 40

@@ -15,6 +15,7 @@ import pytest
 
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
+from recordd.conformance.support import row, settle
 from recordd.extending.backend import BackendError, LoadedRecord
 from recordd.persistence.sqlite import loading
 from recordd.persistence.sqlite.check import Verdict, check_file
@@ -23,7 +24,6 @@ from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.repair import repair
 from tests.core_in_memory import configure, running_core
 from tests.server.commits import delete, store
-from tests.server.rows import row, settle
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, epoch_of, log_of, make, quiet
 
 ROWS = 60

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from recordd.conformance.support import row
 from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite.database_lock import DatabaseLock, describe_other_names
 from recordd.persistence.sqlite.files import FileError, set_aside
@@ -16,7 +17,6 @@ from recordd.persistence.sqlite.mark import mark_path
 from recordd.persistence.sqlite.repair import compact, repair
 from recordd.persistence.sqlite.restore import restore
 from tests.server.commits import store
-from tests.server.rows import row
 from tests.server.sqlite_files import fill, log_of, make, quiet
 
 Change = Callable[[str], object]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recordd.conformance.support import row
 from recordd.persistence.sqlite.diagnosis import diagnose_pages
 from recordd.persistence.sqlite.page_image import is_plausible
 from recordd.persistence.sqlite.pages import PageFile, find_flips, flip_bit, stamp
 from recordd.persistence.sqlite.wal import pages_in_wal
 from tests.server.commits import delete, store
-from tests.server.rows import row
 from tests.server.sqlite_files import PAGE_BYTES, fill, fill_and_kill, flip, make, overwrite, quiet
 
 PAGE = stamp(random.Random(1).randbytes(PAGE_BYTES))

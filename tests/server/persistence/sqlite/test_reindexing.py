@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from recordd.conformance.support import row, settle
 from recordd.extending.backend import (
     DamagedStorage,
     LoadedRecord,
@@ -26,7 +27,6 @@ from recordd.persistence.sqlite.reindexing import IndexMender
 from recordd_protocol.patterns import compile_patterns
 from tests.server.backends import sqlite_options
 from tests.server.commits import delete, store
-from tests.server.rows import row, settle
 from tests.server.sqlite_files import (
     FLAGGED,
     PAGE_BYTES,

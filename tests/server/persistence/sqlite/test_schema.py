@@ -12,6 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from recordd.conformance.support import ask, ask_log, revs, row, settle
 from recordd.extending.backend import BackendError
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -21,7 +22,6 @@ from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row, RowKind
 from tests.server.backends import sqlite_options
 from tests.server.commits import delete, store
-from tests.server.rows import ask, ask_log, revs, row, settle
 
 EVERYTHING = compile_patterns("#")
 

@@ -14,6 +14,7 @@ import apsw
 import msgspec
 import pytest
 
+from recordd.conformance.support import row
 from recordd.extending.backend import BackendError, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -29,7 +30,6 @@ from recordd.persistence.sqlite.watch import FileWatch
 from recordd.persistence.sqlite.worker import VFS
 from tests.server.backends import sqlite_options
 from tests.server.commits import store
-from tests.server.rows import row
 
 ROWS = 3
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from recordd.conformance.support import AS_OF, ask, row, settle
 from recordd.extending.backend import PageLimits
 from recordd.persistence.sqlite import plans, reads, timeline
 from recordd.persistence.sqlite.backend import SqliteBackend
@@ -19,7 +20,6 @@ from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Row
 from tests.server.backends import sqlite_options
 from tests.server.commits import delete, store
-from tests.server.rows import AS_OF, ask, row, settle
 
 RECORDS = 600
 Question = tuple[str, int | None, int | None, int | None, int]

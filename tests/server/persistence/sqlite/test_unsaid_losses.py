@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
+from recordd.conformance.support import row
 from recordd.persistence.sqlite import backup, salvage, structure
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Verdict, check_file
@@ -18,7 +19,6 @@ from recordd.persistence.sqlite.files import FileError, open_database
 from recordd.persistence.sqlite.repair import repair
 from recordd.persistence.sqlite.salvage import Gap, read_around
 from tests.server.commits import store
-from tests.server.rows import row
 from tests.server.sqlite_files import (
     PAGE_BYTES,
     fill,

@@ -9,8 +9,9 @@ from recordd.methods.peer import Peer
 from recordd.session.idleness import wait_idle
 from recordd.session.session import open_session
 from recordd_protocol.framing import Framing
-from tests.core_in_memory import CoreInMemory
+from tests.core_in_memory import CoreInMemory, running_core
 from tests.server.session.test_grants import Idle, Kept
+from tests.server.session.test_session import SlowBackend
 from tests.wire import request
 
 
@@ -63,3 +64,14 @@ async def test_a_peer_that_follows_is_busy_until_it_follows_no_more(core: CoreIn
             await session.receive([request(method, 1, **params)])
             seen.append(session.is_busy)
     assert seen == [False, True, False]
+
+
+async def test_a_peer_that_waits_for_a_query_is_busy_and_gets_its_answer_at_the_end() -> None:
+    backend, kept = SlowBackend(), Kept()
+    async with running_core(backend) as core:
+        async with open_session(core.core, Peer("test"), kept, Framing.LINE, Idle()) as session:
+            await session.receive([request("record.query", 1, limit=None)])
+            assert session.is_busy
+            backend.gate.set()
+            await session.finish()
+        assert len(kept.messages) == 1

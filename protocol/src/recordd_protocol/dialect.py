@@ -2,8 +2,8 @@
 
 A dialect is pure: it turns one message (a line's or a text frame's bytes) into calls,
 and a call's outcome into bytes. A message itself tells its dialect, and is answered in kind. To
-add one, write a module with a `Dialect` and list it in `recordd.core`, before the one that
-claims everything.
+add one, write a module with a `Dialect` and list it in `recordd.connections.dialects`,
+before the one that claims everything.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import trio
 
 from recordd.config.settings import Configuration, Settings
 from recordd.connections.admission import Admission
+from recordd.connections.dialects import make_dialects
 from recordd.connections.open_connections import OpenConnections
 from recordd.connections.request_counts import RequestCounts
 from recordd.extending.backend import PersistenceBackend, ReadsInParallel, find_capability
@@ -24,10 +25,7 @@ from recordd.outgoing.waiting import Waiting
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
 from recordd.writing.statistics import WriterStatistics
-from recordd_protocol.aimx import Aimx
-from recordd_protocol.dialect import ENVELOPE_BYTES, Dialect
-from recordd_protocol.framing import Framing
-from recordd_protocol.jsonrpc import JsonRpc
+from recordd_protocol.dialect import ENVELOPE_BYTES
 
 __all__ = ["Core", "CoreBuilder", "Extension", "build_core"]
 
@@ -100,9 +98,7 @@ class Core:
         self.turns: Final = builder.turns
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
-        self.dialects: Final = {
-            framing: _make_dialects(framing, self.settings) for framing in Framing
-        }
+        self.dialects: Final = make_dialects(self.settings)
 
     @property
     def uptime_s(self) -> float:
@@ -116,19 +112,3 @@ def build_core(configuration: Configuration, extensions: Iterable[Extension]) ->
     for extension in extensions:
         extension(builder)
     return Core(builder)
-
-
-def _make_dialects(framing: Framing, settings: Settings) -> tuple[Dialect, ...]:
-    """Return the dialects in the order in which a message is offered to them."""
-    # AimDB's browser client drops what is longer than others may be; its socket client takes
-    # any length, and has no pages.
-    is_line = framing is Framing.LINE
-    max_aimx_bytes = settings.max_aimx_reply_bytes if is_line else settings.max_reply_bytes
-    return (
-        Aimx(framing, max_reply_bytes=max_aimx_bytes),
-        JsonRpc(
-            framing,
-            max_reply_bytes=settings.max_reply_bytes,
-            max_batch_calls=settings.max_batch_calls,
-        ),
-    )

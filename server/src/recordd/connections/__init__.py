@@ -1,1 +1,1 @@
-"""Connections: who is let in, which are open, and what all of them count together."""
+"""Connections: who is let in, what they speak, which are open, and what all count together."""

@@ -82,7 +82,7 @@ soak-full-disks: $(STAMP)  ## a disk filled, emptied and killed a hundred times
 	RECORDD_FULL_DISKS=$${RECORDD_FULL_DISKS:-100} $(BIN)/python -m pytest tests/process/test_disk_full.py
 
 soak-schedules: $(STAMP)  ## 20,000 orders of a connection's tasks, 2,000 of them over a WebSocket
-	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/outgoing/test_outbox.py tests/server/transports/test_slow_websockets.py
+	RECORDD_SCHEDULES=20000 $(BIN)/python -m pytest tests/server/connections/test_outbox.py tests/server/transports/test_slow_websockets.py
 
 soak-moments: $(STAMP)  ## 1,000 random plays in each backend, each answer that of its turn
 	RECORDD_MOMENT_PLAYS=1000 $(BIN)/python -m pytest -s tests/server/extending/test_moment_model.py

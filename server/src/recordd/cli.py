@@ -22,6 +22,7 @@ from typing import Any, Final
 import trio
 
 from recordd.config.backend_table import MOVED_OPTIONS
+from recordd.config.reloading import Reload
 from recordd.config.rules import format_age
 from recordd.config.settings import (
     Configuration,
@@ -38,7 +39,6 @@ from recordd.persistence.backends import OptionValue, describe_backend, state_op
 from recordd.persistence.sqlite.commands import COMMANDS, add_arguments, run_file_command
 from recordd.persistence.sqlite.files import FileError
 from recordd.persistence.sqlite.options import SqliteOptions
-from recordd.signals import Reload
 from recordd.system.log import configure_logging
 from recordd.system.passing import PassingError
 from recordd.system.standard_streams import OutputFailed, fill_standard_streams, printing

@@ -15,13 +15,13 @@ from recordd.connections.admission import Admission
 from recordd.connections.dialects import make_dialects
 from recordd.connections.open_connections import OpenConnections
 from recordd.connections.request_counts import RequestCounts
+from recordd.connections.waiting import Waiting
 from recordd.extending.backend import PersistenceBackend, ReadsInParallel, find_capability
 from recordd.extending.extensions import Extensions, Housekeeper, StartHook
 from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
 from recordd.hub.snapshots import SnapshotLimits, Snapshots
-from recordd.outgoing.waiting import Waiting
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
 from recordd.writing.statistics import WriterStatistics

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import trio
 
+from recordd.config.reloading import Reload, serve_signals
 from recordd.config.settings import Configuration, ConfigurationError, refusal_to_use, split_address
 from recordd.core import Core, Extension, build_core
 from recordd.extending.backend import PersistenceBackend
@@ -30,7 +31,6 @@ from recordd.methods.table import with_methods
 from recordd.persistence import BackupPolicy, RetentionPolicy, with_persistence
 from recordd.persistence.backends import configured_backend
 from recordd.running import running
-from recordd.signals import Reload, serve_signals
 from recordd.system import systemd
 from recordd.transports.barrier import serve_connections
 from recordd.transports.unix import open_unix_listener, refuse_unix, serve_unix

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import trio
 
 from recordd.connections.open_connections import OpenConnections
-from recordd.outgoing.outbox import Outbox, OutboxLimits
-from recordd.outgoing.waiting import Waiting
+from recordd.connections.outbox import Outbox, OutboxLimits
+from recordd.connections.waiting import Waiting
 
 
 class Wall:

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from recordd.config.rules import read_rules
+from recordd.connections.outbox import Outbox, OutboxLimits
 from recordd.following import phases
 from recordd.following.opening import Opening
 from recordd.following.phases import (
@@ -26,7 +27,6 @@ from recordd.following.phases import (
 from recordd.following.stream import Stream
 from recordd.following.subscription import Subscription
 from recordd.hub.hub import Hub
-from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import compile_pattern

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recordd.connections.outbox import Room
 from recordd.following.stream import Filling
-from recordd.outgoing.outbox import Room
 from recordd_protocol.rows import Row
 
 ROW = Row("a", b"1", 1, 1)

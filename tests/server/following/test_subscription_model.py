@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
+from recordd.connections.outbox import Outbox, OutboxLimits
 from recordd.core import Core
 from recordd.extending.backend import CleansUp, CleanupTarget, PersistenceBackend
 from recordd.following.opening import Opening
-from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.persistence.memory import MemoryBackend
 from recordd.session.session import make_subscriptions
 from recordd.writing.requests import DeleteRecord, NewRow, WriteRows

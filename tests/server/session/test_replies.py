@@ -7,9 +7,9 @@ import logging
 import pytest
 import trio
 
+from recordd.connections.outbox import Outbox, OutboxLimits
 from recordd.connections.request_counts import RequestCounts
 from recordd.methods.peer import Peer
-from recordd.outgoing.outbox import Outbox, OutboxLimits
 from recordd.session.replies import Replies
 from recordd_protocol.aimx import Aimx
 from recordd_protocol.dialect import Call

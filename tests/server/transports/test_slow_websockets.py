@@ -26,7 +26,7 @@ from recordd.transports.websocket import _SharedStream
 from recordd.writing.requests import WriteRows
 from tests.core_in_memory import configure, running_core
 from tests.schedules import run_with_seed
-from tests.server.outgoing.test_outbox import Forgetful, pause
+from tests.server.connections.test_outbox import Forgetful, pause
 from tests.wire import request
 
 PLAYS: Final = int(os.environ.get("RECORDD_SCHEDULES", "200")) // 10

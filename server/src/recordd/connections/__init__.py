@@ -1,1 +1,1 @@
-"""Connections: who is let in, what they speak, which are open, and what all count together."""
+"""Connections: who is let in, what they speak, what waits to be sent to each and to all."""

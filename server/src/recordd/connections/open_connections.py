@@ -10,8 +10,8 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from recordd.outgoing.outbox import Outbox
-from recordd.outgoing.waiting import Waiting
+from recordd.connections.outbox import Outbox
+from recordd.connections.waiting import Waiting
 
 __all__ = ["Connection", "OpenConnections", "OpenConnectionsStatistics"]
 

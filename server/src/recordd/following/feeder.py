@@ -19,10 +19,10 @@ from typing import Final
 
 import trio
 
+from recordd.connections.outbox import Outbox
 from recordd.extending.points import QueryHandler
 from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
-from recordd.outgoing.outbox import Outbox
 from recordd.system.turns import Turns
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Final
 
+from recordd.connections.outbox import Outbox
 from recordd.following.feeder import Feeder
 from recordd.following.opening import Opening
 from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
-from recordd.outgoing.outbox import Outbox
 from recordd_protocol.dialect import Call
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Subscribed

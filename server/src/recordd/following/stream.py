@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from recordd.connections.outbox import Outbox, Room
 from recordd.extending import paging
 from recordd.following.accounting import Account, Standing
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.topic import Topic
-from recordd.outgoing.outbox import Outbox, Room
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.rows import Row
 

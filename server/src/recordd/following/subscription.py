@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from recordd.connections.outbox import Outbox
 from recordd.following.accounting import Standing
 from recordd.following.opening import Opening
 from recordd.following.phases import (
@@ -34,7 +35,6 @@ from recordd.following.phases import (
 )
 from recordd.following.stream import Stream
 from recordd.hub.topic import Burst
-from recordd.outgoing.outbox import Outbox
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.methods import Subscribed
 from recordd_protocol.rows import Page, Row

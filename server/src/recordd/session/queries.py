@@ -6,9 +6,9 @@ from typing import Final
 
 import trio
 
+from recordd.connections.outbox import Outbox
 from recordd.methods.outcome import Later
 from recordd.methods.pending_queries import PendingQueries
-from recordd.outgoing.outbox import Outbox
 from recordd.session.replies import Replies
 from recordd_protocol.dialect import Call
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import trio
 
+from recordd.connections.outbox import Outbox
 from recordd.connections.request_counts import RequestCounts
 from recordd.methods.peer import Peer
-from recordd.outgoing.outbox import Outbox
 from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import METHODS

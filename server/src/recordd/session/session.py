@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from recordd.connections.open_connections import Connection
+from recordd.connections.outbox import Outbox, OutboxLimits, Sender
 from recordd.core import Core
 from recordd.extending.points import QueryHandler
 from recordd.following.feeder import Feeder
@@ -29,7 +30,6 @@ from recordd.methods.listing import Listing
 from recordd.methods.long_work import go_through
 from recordd.methods.outcome import Answer, Handled, Later, Outcome
 from recordd.methods.peer import Peer
-from recordd.outgoing.outbox import Outbox, OutboxLimits, Sender
 from recordd.session.idleness import wait_idle
 from recordd.session.own_writes import OwnWrites
 from recordd.session.queries import Queries

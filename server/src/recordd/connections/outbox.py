@@ -37,7 +37,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from recordd.outgoing.waiting import Waiting
+from recordd.connections.waiting import Waiting
 
 __all__ = ["Outbox", "OutboxLimits", "Room", "Sender"]
 

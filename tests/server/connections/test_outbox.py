@@ -17,7 +17,7 @@ import pytest
 import trio
 import trio.testing
 
-from recordd.outgoing.outbox import Outbox, OutboxLimits, _Turn
+from recordd.connections.outbox import Outbox, OutboxLimits, _Turn
 from tests.schedules import run_with_seed
 
 PLAYS: Final = int(os.environ.get("RECORDD_SCHEDULES", "200"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recordd.outgoing.waiting import Waiting, WaitingStatistics
+from recordd.connections.waiting import Waiting, WaitingStatistics
 
 
 @pytest.mark.parametrize(

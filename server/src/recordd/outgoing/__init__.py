@@ -1,1 +1,0 @@
-"""What waits to be sent to a connection."""

@@ -1,1 +1,1 @@
-"""recordd, the record database daemon. See CONTRIBUTING.md for how a request travels."""
+"""recordd, the record database daemon. See docs/design.md for how it works."""

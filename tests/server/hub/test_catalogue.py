@@ -111,3 +111,12 @@ def test_a_value_that_cannot_be_read_is_refused_until_it_is_written_anew_or_gone
     publish(hub, [Row("a", b"1", 2, 2)])
     hub.remove(Row("b", b"null", 2, 3, RowKind.DELETED))
     hub.catalogue.check_readable(lambda name: True)
+
+
+def test_ids_go_on_behind_those_of_records_that_are_gone() -> None:
+    hub = make_hub()
+    records = [LoadedRecord(Row("a", b"1", 1, 1), 1, 3)]
+    hub.restore(Loaded(epoch="e", rev=1, records=records, next_record_id=9))
+    publish(hub, [Row("b", b"1", 1, 2)])
+    assert [state.record_id for state in hub.catalogue.states_after(-1)] == [3, 9]
+    assert hub.catalogue.next_record_id == 10

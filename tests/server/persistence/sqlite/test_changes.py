@@ -87,6 +87,8 @@ async def test_a_position_is_the_newest_rev_until_another_is_stated(tmp_path: Pa
     await apply(path, rows_of(2, "t", None), position=41)
     loaded = await load(path)
     assert (loaded.rev, loaded.position, loaded.next_record_id) == (2, 41, 3)
+    await apply(path, rows_of(3, "c", 42), position=42)
+    assert (await load(path)).position == 42
 
 
 async def test_a_record_without_rows_gives_its_name_to_a_new_one(tmp_path: Path) -> None:

@@ -15,17 +15,18 @@ from __future__ import annotations
 import pytest
 
 # Before they are imported: an assertion that fails is to show its values.
-for _module in ("storing", "moments", "restarts", "capabilities", "cleaning"):
+for _module in ("storing", "moments", "restarts", "refusals", "capabilities", "cleaning"):
     pytest.register_assert_rewrite(f"recordd.conformance.{_module}")
 
 from recordd.conformance.capabilities import Capabilities  # noqa: E402
 from recordd.conformance.cleaning import CleaningUp  # noqa: E402
 from recordd.conformance.moments import HeldMoments  # noqa: E402
+from recordd.conformance.refusals import Refusals  # noqa: E402
 from recordd.conformance.restarts import Restarts  # noqa: E402
 from recordd.conformance.storing import StoringAndAnswering  # noqa: E402
 
 __all__ = ["BackendSuite"]
 
 
-class BackendSuite(StoringAndAnswering, HeldMoments, Restarts, CleaningUp, Capabilities):
+class BackendSuite(StoringAndAnswering, HeldMoments, Restarts, Refusals, CleaningUp, Capabilities):
     """All of it."""

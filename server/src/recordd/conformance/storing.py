@@ -14,6 +14,8 @@ from recordd.conformance.support import (
     ask,
     ask_log,
     delete,
+    ends,
+    new_rows,
     reason_of,
     revs,
     row,
@@ -28,7 +30,7 @@ from recordd_protocol.errors import Reason
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["StoringAndAnswering"]
+__all__ = ["StoringAndAnswering", "apply_several"]
 
 
 class StoringAndAnswering(Suite):
@@ -53,7 +55,26 @@ class StoringAndAnswering(Suite):
     async def test_a_late_row_is_history_as_any_other(self, backend: PersistenceBackend) -> None:
         await store(backend, [row(1, ts=50), Row("a", b"2", 20, 2, RowKind.LATE)])
         assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [2, 1]
-        assert revs((await backend.replay(EVERYTHING, ask_log(backend))).rows) == [1, 2]
+        log = (await backend.replay(EVERYTHING, ask_log(backend))).rows
+        assert [(r.rev, r.kind) for r in log] == [(1, RowKind.LATEST), (2, RowKind.LATE)]
+
+    async def test_commits_that_are_applied_together_take_effect_in_their_order(
+        self, backend: PersistenceBackend
+    ) -> None:
+        await apply_several(backend)
+        await settle(backend)
+        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [5, 6]
+        assert revs((await backend.replay(EVERYTHING, ask_log(backend))).rows) == [5, 6]
+
+    async def test_names_differ_by_every_character(self, backend: PersistenceBackend) -> None:
+        names = ["a", "A", "ab", "a.b", "a_", "a%", "a?", "[a]", "ä"]
+        await store(backend, [row(n, name) for n, name in enumerate(names, 1)])
+        for n, name in enumerate(names, 1):
+            only = compile_patterns(name)
+            assert revs((await backend.query(only, ask(backend))).rows) == [n], name
+            assert revs((await backend.replay(only, ask_log(backend))).rows) == [n], name
+        await delete(backend, "a", 10)
+        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == list(range(2, 10))
 
     async def test_latest_is_the_greatest_time_then_the_greatest_rev(
         self, backend: PersistenceBackend
@@ -98,6 +119,23 @@ class StoringAndAnswering(Suite):
         by_four = ask(backend, 9, page=PageLimits(4, 1 << 20))
         assert revs(await all_rows(backend, by_four)) == newest
 
+    async def test_the_limit_and_the_range_hold_on_all_pages(
+        self, backend: PersistenceBackend
+    ) -> None:
+        await store(backend, [row(n, "a" if n < 6 else "b") for n in range(1, 13)])
+        await settle(backend)
+        for limit, expected in ((None, list(range(2, 11))), (2, [4, 5, 9, 10])):
+            params = ask(backend, limit, start=20, end=100, page=PageLimits(1, 1 << 20))
+            assert revs(await all_rows(backend, params)) == expected
+
+    async def test_every_page_says_which_moment_it_shows(self, backend: PersistenceBackend) -> None:
+        await store(backend, [row(n) for n in range(1, 5)])
+        first = await backend.query(EVERYTHING, ask(backend, as_of=4, page=PageLimits(2, 1 << 20)))
+        log = await backend.replay(EVERYTHING, ask_log(backend, as_of=3))
+        await store(backend, [row(5)])
+        second = await backend.query(EVERYTHING, ask(backend, as_of=5, after=first.next))
+        assert (first.rev, second.rev, log.rev) == (4, 4, 3)
+
     async def test_a_page_holds_no_more_than_it_may_and_one_row_at_least(
         self, backend: PersistenceBackend
     ) -> None:
@@ -107,6 +145,12 @@ class StoringAndAnswering(Suite):
             assert (len(page.rows), page.next is None) == (expected, False)
             log = await backend.replay(EVERYTHING, ask_log(backend, page=limits))
             assert (len(log.rows), log.next is None) == (expected, False)
+
+    async def test_a_page_that_is_the_last_has_no_next(self, backend: PersistenceBackend) -> None:
+        await store(backend, [row(n) for n in range(1, 6)])
+        five = PageLimits(5, 1 << 20)
+        assert (await backend.query(EVERYTHING, ask(backend, page=five))).next is None
+        assert (await backend.replay(EVERYTHING, ask_log(backend, page=five))).next is None
 
     async def test_rows_after_the_first_page_are_not_in_the_others(
         self, backend: PersistenceBackend
@@ -180,20 +224,6 @@ class StoringAndAnswering(Suite):
         replayed = await backend.replay(EVERYTHING, ask_log(backend, as_of=5))
         assert revs(replayed.rows) == [2, 5]
 
-    async def test_commits_that_are_applied_together_take_effect_in_their_order(
-        self, backend: PersistenceBackend
-    ) -> None:
-        first, second = NewRecord(0, "a", is_stored=True), NewRecord(1, "a", is_stored=True)
-        commits: list[Commit] = [
-            NewRows([row(1), row(2)], [0, 0], [first]),
-            Deletions([Deletion("a", 0, ts=5, rev=3)]),
-            NewRows([row(4)], [1], [second]),
-        ]
-        await backend.apply(commits, 4)
-        await settle(backend)
-        assert revs((await backend.query(EVERYTHING, ask(backend))).rows) == [4]
-        assert revs((await backend.replay(EVERYTHING, ask_log(backend))).rows) == [4]
-
     async def test_what_has_no_rev_is_not_stored(self, backend: PersistenceBackend) -> None:
         records = [NewRecord(0, "a", is_stored=True), NewRecord(1, "live", is_stored=False)]
         live = Row("live", b"0", 5, None)
@@ -206,6 +236,16 @@ class StoringAndAnswering(Suite):
         await backend.close()
         with pytest.raises(BackendShutdown):
             await store(backend, [row(1)])
+
+
+async def apply_several(backend: PersistenceBackend) -> None:
+    """Apply with one call rows 1 and 2, the ends of both records, and rows 5 and 6."""
+    commits: list[Commit] = [
+        new_rows(backend, row(1, "b"), row(2, "a")),
+        ends(backend, b=3, a=4),
+        new_rows(backend, row(5, "c"), row(6, "a")),
+    ]
+    await backend.apply(commits, 6)
 
 
 async def _query_after(backend: PersistenceBackend, after: str | None) -> None:

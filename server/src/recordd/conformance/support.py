@@ -12,6 +12,7 @@ from recordd.extending.backend import (
     CleansUp,
     CleanupTarget,
     KeepsHouse,
+    Loaded,
     PersistenceBackend,
     QueryParams,
     ReplayParams,
@@ -30,7 +31,10 @@ __all__ = [
     "ask",
     "ask_log",
     "clean_up",
+    "continue_from",
     "delete",
+    "ends",
+    "new_rows",
     "reason_of",
     "revs",
     "row",
@@ -42,6 +46,8 @@ PAGE: Final = PageLimits(rows=10_000, bytes=1 << 20)
 EVERYTHING: Final = compile_patterns("#")
 AS_OF: Final = 1 << 40
 """Later than every commit of a test."""
+_MOST_PAGES: Final = 1000
+"""More than a test has rows."""
 
 
 def row(rev: int, name: str = "a", ts: int | None = None, value: bytes | None = None) -> Row:
@@ -88,13 +94,14 @@ def ask_log(
 async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
     """Return the rows of all pages, each asked for at the moment of its turn."""
     rows: list[Row] = []
-    while True:
+    for _ in range(_MOST_PAGES):
         page = await backend.query(EVERYTHING, params)
         rows += page.rows
         if page.next is None:
             return rows
         moment = backend.take_moment(AS_OF)
         params = msgspec.structs.replace(params, moment=moment, after=page.next)
+    raise AssertionError("the pages come to no end")
 
 
 class _Ids:
@@ -102,16 +109,16 @@ class _Ids:
 
     def __init__(self) -> None:
         self.known: Final[dict[str, int]] = {}
-        self._next = 0
+        self.next = 0
 
     def commit(self, rows: Sequence[Row]) -> NewRows:
         """Return rows as a commit, with the records that are new."""
         created = []
         for row in rows:
             if row.name not in self.known:
-                created.append(NewRecord(self._next, row.name, is_stored=True))
-                self.known[row.name] = self._next
-                self._next += 1
+                created.append(NewRecord(self.next, row.name, is_stored=row.rev is not None))
+                self.known[row.name] = self.next
+                self.next += 1
         return NewRows(rows, [self.known[row.name] for row in rows], created)
 
 
@@ -122,15 +129,32 @@ def _ids_of(backend: PersistenceBackend) -> _Ids:
     return _ids.setdefault(backend, _Ids())
 
 
+def continue_from(backend: PersistenceBackend, loaded: Loaded) -> None:
+    """Give new records of a backend ids behind those that it has."""
+    ids = _ids_of(backend)
+    ids.known.update({r.latest.name: r.record_id for r in loaded.records})
+    ids.next = loaded.next_record_id
+
+
+def new_rows(backend: PersistenceBackend, *rows: Row) -> NewRows:
+    """Return rows as a commit, with the records that are new."""
+    return _ids_of(backend).commit(rows)
+
+
+def ends(backend: PersistenceBackend, **revs_by_name: int) -> Deletions:
+    """Return the ends of records as a commit."""
+    known = _ids_of(backend).known
+    return Deletions([Deletion(n, known.pop(n), ts=0, rev=r) for n, r in revs_by_name.items()])
+
+
 async def store(backend: PersistenceBackend, rows: Sequence[Row]) -> None:
     """Commit rows, and the records that are new with them."""
-    await backend.apply([_ids_of(backend).commit(rows)], rows[-1].rev or 0)
+    await backend.apply([new_rows(backend, *rows)], rows[-1].rev or 0)
 
 
 async def delete(backend: PersistenceBackend, name: str, rev: int) -> None:
     """Commit the end of a record."""
-    deletion = Deletion(name, _ids_of(backend).known.pop(name), ts=0, rev=rev)
-    await backend.apply([Deletions([deletion])], rev)
+    await backend.apply([ends(backend, **{name: rev})], rev)
 
 
 async def settle(backend: PersistenceBackend) -> None:

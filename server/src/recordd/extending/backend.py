@@ -294,7 +294,7 @@ class PersistenceBackend(Protocol):
         """
 
     def replay(self, patterns: PatternSet, params: ReplayParams) -> Coroutine[Any, Any, Page]:
-        """Return rows of the log that match, in `rev` order.
+        """Return rows of the log that match, in `rev` order, with their kinds.
 
         A page may have no rows and still a `next`: it has looked at rows that do not
         match. Raises as `query` does, but a `next` of another epoch is the caller's to

@@ -158,8 +158,8 @@ class Loaded(msgspec.Struct, frozen=True):
     `rev` is the highest ever given, deleted ones too. `deletions` are the names and revs
     of deleted records, oldest first, of each name the newest, and of `MAX_DELETIONS` names
     at most. Up to `deleted_rev` there may have been others, whose names are forgotten.
-    `records` come by id; `next_record_id` is behind every id that was given. `position` is that
-    of the newest commit that was applied.
+    `records` come by id. `next_record_id` is behind every id that was given up to the newest commit
+    that the backend keeps. `position` is that of the newest commit that was applied.
     """
 
     epoch: str

@@ -65,6 +65,19 @@ async def test_ids_of_what_is_not_stored_are_known_with_the_next_commit(tmp_path
     assert ([r.record_id for r in loaded.records], loaded.next_record_id) == ([0], 2)
 
 
+async def test_an_id_that_was_given_outlives_a_commit_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    backend = make(path)
+    await backend.initialize()
+    await backend.apply([rows_of(0, "a", 1)], 1)
+    await backend.apply([rows_of(1, "t", None)], 0)
+    with pytest.raises(BackendError, match="UNIQUE"):
+        await backend.apply([rows_of(0, "b", 2)], 2)
+    await backend.apply([NewRows([Row("a", b"2", 1, 2)], [0])], 2)
+    await backend.close()
+    assert (await load(path)).next_record_id == 2
+
+
 async def test_all_commits_of_one_call_are_there_or_none(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     first, second = rows_of(0, "a", 1), rows_of(0, "b", 2)  # the same id twice cannot be

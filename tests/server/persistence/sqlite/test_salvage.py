@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from recordd.extending.commit import Deletion, Deletions
 from recordd.persistence.sqlite.backup import back_up
 from recordd.persistence.sqlite.check import Verdict
 from recordd.persistence.sqlite.files import FileError
@@ -22,6 +23,13 @@ from tests.server.sqlite_files import (
     quiet,
     verdict,
 )
+
+
+def damage_row(path: Path, *, rev: int) -> None:
+    """Write a value that is no JSON, on a page with a right checksum."""
+    db = apsw.Connection(str(path), vfs="cksmvfs")
+    db.execute("UPDATE log SET value = '{' WHERE rev = ?", (rev,))
+    db.close()
 
 
 async def test_a_salvage_gives_out_all_but_the_damaged_pages_and_says_which(
@@ -58,12 +66,40 @@ async def test_a_salvage_gives_out_all_but_the_damaged_pages_and_says_which(
 async def test_a_salvage_believes_no_value_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     await fill(path, 100)
-    db = apsw.Connection(str(path), vfs="cksmvfs")
-    db.execute("UPDATE log SET value = '{' WHERE rev = 9")
-    db.close()
+    damage_row(path, rev=9)
     made = repair(str(path), quiet, is_dry_run=False)
     assert made.losses == ["the row with the rev 9: its value is no JSON"]
     assert {rev for rev, _ in log_of(path)} == set(range(1, 101)) - {9}
+
+
+async def test_a_salvage_keeps_which_ids_were_given_and_the_position(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, 100)
+    backend = make(path)
+    before = await backend.initialize()
+    newest = before.records[-1]
+    deletion = Deletions([Deletion(newest.latest.name, newest.record_id, 0, 101)])
+    await backend.apply([deletion], 700)
+    await backend.close()
+    damage_row(path, rev=9)
+    repair(str(path), quiet, is_dry_run=False)
+    backend = make(path)
+    after = await backend.initialize()
+    await backend.close()
+    assert (after.next_record_id, after.position) == (before.next_record_id, 700)
+
+
+async def test_a_salvage_keeps_that_an_id_was_given_to_what_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    await fill(path, 100)
+    db = apsw.Connection(str(path), vfs="cksmvfs")
+    db.execute("INSERT INTO meta VALUES ('next_record_id', 40)")
+    db.close()
+    damage_row(path, rev=9)
+    repair(str(path), quiet, is_dry_run=False)
+    backend = make(path)
+    assert (await backend.initialize()).next_record_id == 40
+    await backend.close()
 
 
 async def test_a_record_whose_name_is_lost_gets_one_that_says_so(tmp_path: Path) -> None:

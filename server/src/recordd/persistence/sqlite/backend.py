@@ -226,9 +226,11 @@ class SqliteBackend:
         """Apply commits in one transaction; see `PersistenceBackend.apply`."""
         changes = await self._make_changes(commits)
         rev = changes[-1].rev if changes else None
-        meta = self._find_meta(commits, rev, position)
+        next_id = self._find_unsaid_id(commits)
+        meta = self._find_meta(rev, position, next_id)
         if rev is None and Meta.POSITION not in meta:
-            return  # the next one that is stored says which ids were given
+            self._unsaid_next_id = next_id  # the next one that is stored says it
+            return
         need = need_of(changes, self._tail.merged_rev)
         if rev is None or need is None:
             ticks = await self._commit(rev, write_changes, changes, meta)
@@ -267,19 +269,22 @@ class SqliteBackend:
                 ]
         return changes
 
-    def _find_meta(
-        self, commits: Sequence[Commit], rev: int | None, position: int
-    ) -> dict[str, int]:
+    def _find_unsaid_id(self, commits: Sequence[Commit]) -> int | None:
+        """Return the next record's id, where the records that are stored do not tell it."""
+        next_id = self._unsaid_next_id
+        for commit in commits:
+            if isinstance(commit, NewRows) and commit.created:
+                newest = commit.created[-1]
+                next_id = None if newest.is_stored else newest.record_id + 1
+        return next_id
+
+    def _find_meta(self, rev: int | None, position: int, next_id: int | None) -> dict[str, int]:
         """Return what is to be kept with commits that their rows and records do not tell."""
         meta = {}
         if position and (self._keeps_position or position != rev):
             meta[Meta.POSITION] = position
-        for commit in commits:
-            if isinstance(commit, NewRows) and commit.created:
-                newest = commit.created[-1]
-                self._unsaid_next_id = None if newest.is_stored else newest.record_id + 1
-        if self._unsaid_next_id is not None:
-            meta[Meta.NEXT_RECORD_ID] = self._unsaid_next_id
+        if next_id is not None:
+            meta[Meta.NEXT_RECORD_ID] = next_id
         return meta
 
     async def _prepare_rows(self) -> None:

@@ -18,13 +18,17 @@ from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.copying import Progress
 from recordd.persistence.sqlite.damage import take_fault_offset
 from recordd.persistence.sqlite.files import FileError, open_database, raise_passing
-from recordd.persistence.sqlite.schema import Meta
+from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
 from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["Gap", "Salvage", "read_around", "salvage"]
 
 _BATCH_ROWS: Final = 1000
 _STAND_IN: Final = "recovered.record.{}"
+_KEEP_NEXT_ID: Final = (
+    "INSERT INTO meta VALUES (?, ?)"
+    " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
+)
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -95,8 +99,8 @@ class _Salvager:
         return Salvage(rows, self._losses)
 
     def _save_meta(self) -> None:
-        """Keep the revs that were given; the epoch is a new one."""
-        for key in (Meta.DELETED_REV, Meta.GIVEN_REV):
+        """Keep the revs and ids that were given, and the position; the epoch is a new one."""
+        for key in (Meta.DELETED_REV, Meta.GIVEN_REV, Meta.NEXT_RECORD_ID, Meta.POSITION):
             try:
                 value = self._source.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
             except apsw.Error as error:
@@ -117,6 +121,9 @@ class _Salvager:
                 self._deleted.add(row[0])  # its rows would be purged
             else:
                 self._db.execute(insert, row)
+        if self._deleted:  # their ids may be the newest there were
+            next_id = max(self._deleted) + 1 - FIRST_RECORD
+            self._db.execute(_KEEP_NEXT_ID, (Meta.NEXT_RECORD_ID, next_id))
 
     def _save_log(self) -> int:
         columns = [name for name in self._columns["log"] if name != "rev"]

@@ -58,9 +58,9 @@ class MinimalBackend:
     async def query(self, patterns: PatternSet, params: QueryParams) -> Page:
         moment, as_of, behind = params.moment, params.moment.as_of, (params.start_ms or 0, -1)
         since = moment.tick
-        if params.after is not None:
+        if params.page_cursor is not None:
             cursor = decode_cursor(
-                params.after, epoch=self._epoch, newest_rev=as_of, tick=moment.tick
+                params.page_cursor, epoch=self._epoch, newest_rev=as_of, tick=moment.tick
             )
             as_of, since = cursor.as_of, cursor.tick
             behind = max(behind, (cursor.ts, cursor.rev))
@@ -90,14 +90,14 @@ class MinimalBackend:
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         as_of, limits = params.moment.as_of, params.page.at_most(params.limit)
-        self._moments.check_log(patterns, params.moment, after=params.after, up_to=as_of)
-        found = [r for r in self._rows if params.after < (r.rev or 0) <= as_of]
+        self._moments.check_log(patterns, params.moment, after_rev=params.after_rev, up_to=as_of)
+        found = [r for r in self._rows if params.after_rev < (r.rev or 0) <= as_of]
         page, more = fill_page([r for r in found if patterns.matches(r.name)], limits)
         following = encode(LogCursor(page[-1].rev or 0), self._epoch) if more else None
         return Page(page, rev=as_of, epoch=self._epoch, next=following)
 
     async def at(self, rev: int, moment: Moment) -> Row | None:
-        self._moments.check_log(compile_patterns("#"), moment, after=rev - 1, up_to=rev)
+        self._moments.check_log(compile_patterns("#"), moment, after_rev=rev - 1, up_to=rev)
         return next((row for row in self._rows if row.rev == rev), None)
 
     async def close(self) -> None:

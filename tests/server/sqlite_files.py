@@ -138,7 +138,7 @@ async def ask(backend: SqliteBackend, pattern: str, **bounds: Any) -> list[int |
     found: list[int | None] = []
     after, moment = None, backend.take_moment(1 << 40)
     while True:
-        params = QueryParams(moment=moment, page=_PAGE, after=after, **bounds)
+        params = QueryParams(moment=moment, page=_PAGE, page_cursor=after, **bounds)
         page = await backend.query(compile_patterns(pattern), params)
         found += [row.rev for row in page.rows]
         after = page.next

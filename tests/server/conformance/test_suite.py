@@ -131,7 +131,7 @@ class Forgetful(MemoryBackend):
     """Knows nothing of a query's limit on its later pages."""
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
-        if params.after is not None:
+        if params.page_cursor is not None:
             params = msgspec.structs.replace(params, limit_per_record=None)
         return super().query(patterns, params)
 
@@ -141,7 +141,7 @@ class Circling(MemoryBackend):
 
     async def _query(self, patterns: PatternSet, params: QueryParams, after: Any) -> Page:
         page = await super()._query(patterns, params, after)
-        following = page.next and (params.after or page.next)
+        following = page.next and (params.page_cursor or page.next)
         return Page(page.rows, rev=page.rev, epoch=page.epoch, next=following)
 
 

@@ -76,7 +76,9 @@ async def test_a_moment_that_is_held_shows_deleted_records_on_all_its_pages(
     await settle(backend)
     rows, page = list(first.rows), first
     while page.next is not None:
-        page = await backend.query(EVERYTHING, msgspec.structs.replace(params, after=page.next))
+        page = await backend.query(
+            EVERYTHING, msgspec.structs.replace(params, page_cursor=page.next)
+        )
         rows += page.rows
     assert revs(rows) == list(range(1, 9))
 
@@ -95,7 +97,7 @@ async def test_readers_from_before_a_retention_see_every_row_or_are_refused(
     spared = [
         backend.query(compile_patterns("b"), ask(backend, as_of=8)),
         backend.query(compile_patterns("a"), ask(backend, as_of=8, start=60)),
-        backend.replay(EVERYTHING, ask_log(backend, after=5, as_of=8)),
+        backend.replay(EVERYTHING, ask_log(backend, after_rev=5, as_of=8)),
         backend.replay(compile_patterns("b"), ask_log(backend, as_of=8)),
     ]
     await clean_up(backend, "a", 60)
@@ -136,7 +138,7 @@ async def test_rows_of_a_deleted_record_go_when_the_last_reader_from_before_has_
 
 
 def ask_log_at(moment: Moment) -> ReplayParams:
-    return ReplayParams(moment=moment, after=0, page=PageLimits(100, 1 << 20))
+    return ReplayParams(moment=moment, after_rev=0, page=PageLimits(100, 1 << 20))
 
 
 def ask_at(moment: Moment) -> QueryParams:
@@ -192,12 +194,12 @@ async def test_a_cursor_survives_a_restart_only_if_nothing_went_since(tmp_path: 
     await backend.close()
     backend = SqliteBackend(options)
     await backend.initialize()
-    second = await backend.query(EVERYTHING, ask(backend, after=first.next, page=TWO_ROWS))
+    second = await backend.query(EVERYTHING, ask(backend, page_cursor=first.next, page=TWO_ROWS))
     assert revs(first.rows + second.rows) == [2, 4, 6, 8]
     await clean_up(backend, "b", 30)
     await backend.close()
     backend = SqliteBackend(options)
     await backend.initialize()
     with pytest.raises(RequestError, match="deleted after"):
-        await backend.query(EVERYTHING, ask(backend, after=first.next))
+        await backend.query(EVERYTHING, ask(backend, page_cursor=first.next))
     await backend.close()

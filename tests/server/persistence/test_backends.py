@@ -33,11 +33,11 @@ async def test_a_forged_cursor_is_refused(backend: FullBackend) -> None:
     ]  # fmt: skip
     for forged in forgeries:
         with pytest.raises(RequestError) as caught:
-            await backend.query(EVERYTHING, ask(backend, after=forged))
+            await backend.query(EVERYTHING, ask(backend, page_cursor=forged))
         assert caught.value.reason is Reason.INVALID_PARAMS, forged
     foreign = f"{form}.{ts}.{rev}.{as_of}.{tick}.another"
     with pytest.raises(RequestError) as caught:
-        await backend.query(EVERYTHING, ask(backend, after=foreign))
+        await backend.query(EVERYTHING, ask(backend, page_cursor=foreign))
     assert caught.value.reason is Reason.EXPIRED
 
 

@@ -167,6 +167,6 @@ class CleaningUp(Suite):
         assert revs([*first.rows, *second]) == list(range(1, 11))
 
 
-async def _follow(backend: PersistenceBackend, pattern: str, after: str | None) -> list[Row]:
-    page = await backend.query(compile_patterns(pattern), ask(backend, after=after))
+async def _follow(backend: PersistenceBackend, pattern: str, page_cursor: str | None) -> list[Row]:
+    page = await backend.query(compile_patterns(pattern), ask(backend, page_cursor=page_cursor))
     return list(page.rows)

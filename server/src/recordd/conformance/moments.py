@@ -118,7 +118,7 @@ class HeldMoments(Suite):
         await settle(backend)
         rows, page = list(first.rows), first
         while page.next is not None and len(rows) <= 8:
-            params = msgspec.structs.replace(params, after=page.next)
+            params = msgspec.structs.replace(params, page_cursor=page.next)
             following = await unless_expired(backend.query(EVERYTHING, params))
             if following is None:
                 return
@@ -181,7 +181,7 @@ class HeldMoments(Suite):
         only_b = compile_patterns("b")
         first = await backend.query(only_b, ask(backend, as_of=8, page=TWO_ROWS))
         await delete(backend, "a", 9)
-        one_row = ask(backend, after=first.next, page=PageLimits(1, 1 << 20))
+        one_row = ask(backend, page_cursor=first.next, page=PageLimits(1, 1 << 20))
         second = await backend.query(only_b, one_row)
         third = await self._follow(backend, "#", second.next)
         assert revs([*first.rows, *second.rows, *third]) == [2, 4, 6, 8]
@@ -199,9 +199,9 @@ class HeldMoments(Suite):
         assert rest is None or revs(rest) == [5, 6, 7, 8]
 
     async def _follow(
-        self, backend: PersistenceBackend, pattern: str, after: str | None
+        self, backend: PersistenceBackend, pattern: str, page_cursor: str | None
     ) -> list[Row]:
-        params = ask(backend, after=after)
+        params = ask(backend, page_cursor=page_cursor)
         return list((await backend.query(compile_patterns(pattern), params)).rows)
 
 

@@ -133,7 +133,7 @@ class StoringAndAnswering(Suite):
         first = await backend.query(EVERYTHING, ask(backend, as_of=4, page=PageLimits(2, 1 << 20)))
         log = await backend.replay(EVERYTHING, ask_log(backend, as_of=3))
         await store(backend, [row(5)])
-        second = await backend.query(EVERYTHING, ask(backend, as_of=5, after=first.next))
+        second = await backend.query(EVERYTHING, ask(backend, as_of=5, page_cursor=first.next))
         assert (first.rev, second.rev, log.rev) == (4, 4, 3)
 
     async def test_a_page_holds_no_more_than_it_may_and_one_row_at_least(
@@ -160,7 +160,7 @@ class StoringAndAnswering(Suite):
         first = await backend.query(EVERYTHING, params)
         await store(backend, [row(n) for n in range(11, 30)])
         await settle(backend)
-        second = await backend.query(EVERYTHING, ask(backend, 5, after=first.next))
+        second = await backend.query(EVERYTHING, ask(backend, 5, page_cursor=first.next))
         assert revs(first.rows + second.rows) == [6, 7, 8, 9, 10]
 
     async def test_no_answer_shows_a_row_after_its_moment(
@@ -248,5 +248,5 @@ async def apply_several(backend: PersistenceBackend) -> None:
     await backend.apply(commits, 6)
 
 
-async def _query_after(backend: PersistenceBackend, after: str | None) -> None:
-    await backend.query(EVERYTHING, ask(backend, after=after))
+async def _query_after(backend: PersistenceBackend, page_cursor: str | None) -> None:
+    await backend.query(EVERYTHING, ask(backend, page_cursor=page_cursor))

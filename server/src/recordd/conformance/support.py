@@ -65,7 +65,7 @@ def ask(
     limit: int | None = None,
     start: int | None = None,
     end: int | None = None,
-    after: str | None = None,
+    page_cursor: str | None = None,
     as_of: int = AS_OF,
     page: PageLimits = PAGE,
 ) -> QueryParams:
@@ -75,20 +75,22 @@ def ask(
         limit_per_record=limit,
         start_ms=start,
         end_ms=end,
-        after=after,
+        page_cursor=page_cursor,
         page=page,
     )
 
 
 def ask_log(
     backend: PersistenceBackend,
-    after: int = 0,
+    after_rev: int = 0,
     as_of: int = AS_OF,
     limit: int | None = None,
     page: PageLimits = PAGE,
 ) -> ReplayParams:
     """Return what a replay asks for, at the present moment."""
-    return ReplayParams(moment=backend.take_moment(as_of), after=after, limit=limit, page=page)
+    return ReplayParams(
+        moment=backend.take_moment(as_of), after_rev=after_rev, limit=limit, page=page
+    )
 
 
 async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row]:
@@ -100,7 +102,7 @@ async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row
         if page.next is None:
             return rows
         moment = backend.take_moment(AS_OF)
-        params = msgspec.structs.replace(params, moment=moment, after=page.next)
+        params = msgspec.structs.replace(params, moment=moment, page_cursor=page.next)
     raise AssertionError("the pages come to no end")
 
 

@@ -186,23 +186,23 @@ class Purged(msgspec.Struct, frozen=True):
 class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a record: the latest `limit_per_record` (None: all) in a time range.
 
-    `start_ms` and `end_ms` are inclusive, None for open. `after` is the `next` of the
-    page before. `moment` is when the request's turn came.
+    `start_ms` and `end_ms` are inclusive, None for open. `page_cursor` is the `next` of
+    the page before. `moment` is when the request's turn came.
     """
 
     moment: Moment
     limit_per_record: int | None = None
     start_ms: int | None = None
     end_ms: int | None = None
-    after: str | None = None
+    page_cursor: str | None = None
     page: PageLimits
 
 
 class ReplayParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Which stretch of the log: up to `limit` (None: all) rows behind the rev `after`."""
+    """Which stretch of the log: up to `limit` (None: all) rows behind `after_rev`."""
 
     moment: Moment
-    after: int
+    after_rev: int
     limit: int | None = None
     page: PageLimits
 

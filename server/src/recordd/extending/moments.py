@@ -172,14 +172,16 @@ class Moments:
         if self._concerns(self._purged, patterns, moment.tick, behind, end_ms, as_of):
             raise expired("retention deleted rows of this query while it waited")
 
-    def check_log(self, patterns: PatternSet, moment: Moment, *, after: int, up_to: int) -> None:
-        """Refuse rows of the log that were read, `after` < `rev` <= `up_to`, likewise.
+    def check_log(
+        self, patterns: PatternSet, moment: Moment, *, after_rev: int, up_to: int
+    ) -> None:
+        """Refuse rows of the log that were read, `after_rev` < `rev` <= `up_to`, likewise.
 
         Raises:
             RequestError: `expired`.
         """
         purged = self._purged.since(moment.tick)
-        found = (g for g in purged if g.newest_rev > after and g.oldest_rev <= up_to)
+        found = (g for g in purged if g.newest_rev > after_rev and g.oldest_rev <= up_to)
         if _may_match(patterns, found):
             raise expired("retention deleted rows of the log while this waited")
 

@@ -23,7 +23,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which stored rows are asked for: the parameters of `record.query`, checked.
 
     The newest `limit_per_record` (None: all) of each record that matches, from `start_ms`
-    to `end_ms` (inclusive; None: open), behind the page whose `next` was `after`. Where it
+    to `end_ms` (inclusive; None: open), behind the page whose `next` was `page_cursor`. Where it
     is not to be paged, the newest rows of `max_bytes` together.
     """
 
@@ -31,7 +31,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit_per_record: int | None
     start_ms: int | None
     end_ms: int | None
-    after: str | None
+    page_cursor: str | None
     paged: bool
     max_bytes: int
 

@@ -44,8 +44,8 @@ def query_records(caller: Caller, params: Query) -> Handled:
     latest = caller.core.latest
     if not query.paged:
         return _answer(latest.newest(query.patterns, query.max_bytes))
-    if query.after is not None:
-        return Answer(latest.page_after(query.after, query.patterns))
+    if query.page_cursor is not None:
+        return Answer(latest.page_after(query.page_cursor, query.patterns))
     return _answer(latest.first_page(query.patterns, caller))
 
 
@@ -62,8 +62,8 @@ def _query_history(caller: Caller, query: HistoryQuery) -> Steps[Outcome]:
 def replay_log(caller: Caller, params: Replay) -> Steps[Outcome]:
     """Return rows in commit order."""
     handler, pattern = _query_handler(caller), compile_pattern(params.name)
-    after = params.after if isinstance(params.after, int) else -1
-    yield from caller.core.hub.gaps.prepare_gap(pattern, after)
+    after_rev = params.after if isinstance(params.after, int) else -1
+    yield from caller.core.hub.gaps.prepare_gap(pattern, after_rev)
     return _expect(handler.replay(params))
 
 
@@ -98,7 +98,7 @@ def _read(params: Query, max_bytes: int) -> HistoryQuery:
         limit_per_record=limit,
         start_ms=params.start,
         end_ms=params.end,
-        after=params.after,
+        page_cursor=params.after,
         paged=params.paged,
         max_bytes=max_bytes,
     )

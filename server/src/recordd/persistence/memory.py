@@ -75,25 +75,27 @@ class MemoryBackend:
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`)."""
         self._check_open()
-        moment, after = params.moment, None
-        if params.after is not None:
-            after = decode_cursor(
-                params.after, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
+        moment, cursor = params.moment, None
+        if params.page_cursor is not None:
+            cursor = decode_cursor(
+                params.page_cursor, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
             )
             self._moments.check_page(
-                patterns, since=after.tick, until=moment.tick, behind=(after.ts, after.rev),
-                end_ms=params.end_ms, as_of=after.as_of,
+                patterns, since=cursor.tick, until=moment.tick, behind=(cursor.ts, cursor.rev),
+                end_ms=params.end_ms, as_of=cursor.as_of,
             )  # fmt: skip
-        return self._query(patterns, params, after)
+        return self._query(patterns, params, cursor)
 
-    async def _query(self, patterns: PatternSet, params: QueryParams, after: Cursor | None) -> Page:
+    async def _query(
+        self, patterns: PatternSet, params: QueryParams, cursor: Cursor | None
+    ) -> Page:
         moment = params.moment
-        as_of = moment.as_of if after is None else after.as_of
+        as_of = moment.as_of if cursor is None else cursor.as_of
         by_name: dict[str, list[Row]] = {}
         for row in self._rows_at(moment, as_of):
             if _is_within(row, params):
                 by_name.setdefault(row.name, []).append(row)
-        behind = (-1, -1) if after is None else (after.ts, after.rev)
+        behind = (-1, -1) if cursor is None else (cursor.ts, cursor.rev)
         rows = [
             row
             for name, found in by_name.items()
@@ -105,8 +107,8 @@ class MemoryBackend:
         page, more = fill_page(rows, params.page)
         following = None
         if more:
-            cursor = Cursor(page[-1].ts, page[-1].rev or 0, as_of, moment.tick)
-            following = encode(cursor, self._epoch)
+            last = Cursor(page[-1].ts, page[-1].rev or 0, as_of, moment.tick)
+            following = encode(last, self._epoch)
         return Page(page, rev=as_of, epoch=self._epoch, next=following)
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
@@ -116,7 +118,7 @@ class MemoryBackend:
         rows = [
             row
             for row in self._rows_at(moment, moment.as_of)
-            if (row.rev or 0) > params.after and patterns.matches(row.name)
+            if (row.rev or 0) > params.after_rev and patterns.matches(row.name)
         ]
         rows.sort(key=lambda row: row.rev or 0)
         page, more = fill_page(rows, limits.at_most(params.limit))

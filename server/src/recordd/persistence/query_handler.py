@@ -49,7 +49,7 @@ class StoredQueryHandler(QueryHandler):
             limit_per_record=query.limit_per_record,
             start_ms=query.start_ms,
             end_ms=query.end_ms,
-            after=query.after,
+            page_cursor=query.page_cursor,
             page=self._page,
         )
 
@@ -96,7 +96,7 @@ class StoredQueryHandler(QueryHandler):
             following = encode(LogCursor(after), self._hub.epoch)
             return _done(Page([], rev=self._hub.rev, epoch=self._hub.epoch, next=following))
         moment = self._backend.take_moment(self._hub.rev)
-        wanted = ReplayParams(moment=moment, after=after, limit=params.limit, page=self._page)
+        wanted = ReplayParams(moment=moment, after_rev=after, limit=params.limit, page=self._page)
         return self._replay(pattern, wanted)
 
     async def _replay(self, pattern: Pattern, wanted: ReplayParams) -> Page:
@@ -104,7 +104,7 @@ class StoredQueryHandler(QueryHandler):
         page = await self._backend.replay(PatternSet([pattern]), wanted)
         # A row may have gone while the page was read: the hub knows of it then.
         await self._hub.gaps.wait_purged()
-        gap = self._hub.gaps.newest_gap(pattern, wanted.after)
+        gap = self._hub.gaps.newest_gap(pattern, wanted.after_rev)
         if not gap:
             return page
         return Page(page.rows, rev=page.rev, epoch=page.epoch, next=page.next, oldest_rev=gap + 1)

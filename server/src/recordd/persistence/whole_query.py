@@ -43,7 +43,9 @@ async def read_whole(
         newest.extend(page.rows)
         total = len(page.rows)
         while page.next is not None:
-            page = await backend.query(patterns, msgspec.structs.replace(params, after=page.next))
+            page = await backend.query(
+                patterns, msgspec.structs.replace(params, page_cursor=page.next)
+            )
             total += len(page.rows)
             newest.extend(page.rows)
         return Page(list(newest.rows), rev=page.rev, epoch=page.epoch, total=total)

@@ -62,7 +62,7 @@ async def path(tmp_path: Path) -> Path:
 
 
 async def replay(backend: SqliteBackend, after: int) -> Page:
-    params = ReplayParams(moment=backend.take_moment(ROWS), after=after, page=PAGE)
+    params = ReplayParams(moment=backend.take_moment(ROWS), after_rev=after, page=PAGE)
     return await backend.replay(compile_patterns("#"), params)
 
 
@@ -181,7 +181,7 @@ async def test_a_page_ends_before_the_row_that_is_damaged_and_the_next_one_names
     for _ in range(2):
         with pytest.raises(DamagedStorage, match=named):
             await backend.query(
-                compile_patterns("a"), QueryParams(page=PAGE, after=found.next, **bounds)
+                compile_patterns("a"), QueryParams(page=PAGE, page_cursor=found.next, **bounds)
             )
     await backend.close()
 

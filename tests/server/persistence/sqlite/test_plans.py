@@ -13,7 +13,7 @@ from recordd_protocol.patterns import compile_patterns
 TAIL = {1: [(25, 5), (20, 6), (30, 7), (40, 8), (35, 9)], 2: [(15, 8)]}
 
 
-def plan(*, after: tuple[int, int] | None = None, end_ms: int = 100, as_of: int = 8) -> QueryPlan:
+def plan(*, behind: tuple[int, int] | None = None, end_ms: int = 100, as_of: int = 8) -> QueryPlan:
     """Rows from 20 ms on, of which those up to 5 are on disk."""
     return QueryPlan(
         records=Selection({}, {}, {}, compile_patterns("#"), Names({}, {}, 0)),
@@ -23,7 +23,7 @@ def plan(*, after: tuple[int, int] | None = None, end_ms: int = 100, as_of: int 
         limit_per_record=None,
         start_ms=20,
         end_ms=end_ms,
-        after=after,
+        behind=behind,
         page=PageLimits(10, 1000),
     )
 
@@ -35,8 +35,8 @@ def test_entries_of_the_tail_count_that_are_not_on_disk_and_of_the_moment() -> N
 
 
 def test_entries_of_many_records_begin_behind_the_page_before() -> None:
-    assert list(plan(after=(30, 6)).keys_in_tail([1, 2])) == [(30, 7, 1), (40, 8, 1)]
-    assert list(plan(after=(30, 7)).keys_in_tail([1, 2])) == [(40, 8, 1)]
+    assert list(plan(behind=(30, 6)).keys_in_tail([1, 2])) == [(30, 7, 1), (40, 8, 1)]
+    assert list(plan(behind=(30, 7)).keys_in_tail([1, 2])) == [(40, 8, 1)]
     assert list(plan(end_ms=40).keys_in_tail([2, 1]))[-1] == (40, 8, 1)
     assert list(plan(end_ms=39).keys_in_tail([2, 1]))[-1] == (30, 7, 1)
     assert list(plan().keys_in_tail([2])) == []
@@ -44,8 +44,8 @@ def test_entries_of_many_records_begin_behind_the_page_before() -> None:
 
 def test_no_page_begins_before_the_time_that_is_asked_for() -> None:
     """Although it is behind another, of a query from an earlier time."""
-    assert plan(after=(7, 3)).start == (20, -1)
-    assert plan(after=(20, 6)).start == (20, 6)
+    assert plan(behind=(7, 3)).start == (20, -1)
+    assert plan(behind=(20, 6)).start == (20, 6)
 
 
 def test_the_index_on_disk_is_read_up_to_the_moment() -> None:

@@ -218,6 +218,6 @@ async def test_where_a_restart_would_not_help_writes_are_refused_and_reads_go_on
         await fill_tail(backend, [])
     with pytest.raises(PassingBackendError, match="writes wait"):
         await store(backend, [row(ROWS + 400)])
-    replay = ReplayParams(moment=backend.take_moment(1 << 40), after=ROWS - 9, page=PAGE)
+    replay = ReplayParams(moment=backend.take_moment(1 << 40), after_rev=ROWS - 9, page=PAGE)
     assert len((await backend.replay(compile_patterns("#"), replay)).rows) > 9
     await backend.close()

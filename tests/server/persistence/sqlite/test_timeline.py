@@ -72,7 +72,9 @@ async def all_pages(
         pages += 1
         if page.next is None:
             return revs, pages
-        params = msgspec.structs.replace(params, moment=backend.take_moment(AS_OF), after=page.next)
+        params = msgspec.structs.replace(
+            params, moment=backend.take_moment(AS_OF), page_cursor=page.next
+        )
 
 
 QUESTIONS: list[Question] = [

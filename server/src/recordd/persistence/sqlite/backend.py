@@ -325,14 +325,14 @@ class SqliteBackend:
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`); see `PersistenceBackend.query`."""
-        moment, as_of, after = params.moment, params.moment.as_of, None
-        if params.after is not None:
+        moment, as_of, behind = params.moment, params.moment.as_of, None
+        if params.page_cursor is not None:
             cursor = decode_cursor(
-                params.after, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
+                params.page_cursor, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
             )
-            as_of, after = cursor.as_of, (cursor.ts, cursor.rev)
+            as_of, behind = cursor.as_of, (cursor.ts, cursor.rev)
             self._moments.check_page(
-                patterns, since=cursor.tick, until=moment.tick, behind=after,
+                patterns, since=cursor.tick, until=moment.tick, behind=behind,
                 end_ms=params.end_ms, as_of=as_of,
             )  # fmt: skip
         merged_rev, tails = self._tail.snapshot()
@@ -345,7 +345,7 @@ class SqliteBackend:
             limit_per_record=params.limit_per_record,
             start_ms=start_ms,
             end_ms=MAX_INTEGER if params.end_ms is None else params.end_ms,
-            after=after,
+            behind=behind,
             page=params.page,
         )
         return self._query(patterns, plan, moment)
@@ -356,9 +356,8 @@ class SqliteBackend:
             lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
         )
         if tick > moment.tick:
-            behind = max(plan.after or (-1, -1), (plan.start_ms, -1))
             self._moments.check_read(
-                patterns, moment, behind=behind, end_ms=plan.end_ms, as_of=plan.as_of
+                patterns, moment, behind=plan.start, end_ms=plan.end_ms, as_of=plan.as_of
             )
         following = None
         if more and rows[-1].rev is not None:
@@ -371,7 +370,7 @@ class SqliteBackend:
         moment, page = params.moment, params.page
         plan = reads.ReplayPlan(
             names=self._catalog.select(patterns, moment),
-            after=params.after,
+            after_rev=params.after_rev,
             as_of=moment.as_of,
             page=page.at_most(params.limit),
             max_scanned=page.rows * 10,
@@ -381,7 +380,10 @@ class SqliteBackend:
         )
         if tick > moment.tick:
             self._moments.check_log(
-                patterns, moment, after=params.after, up_to=moment.as_of if last is None else last
+                patterns,
+                moment,
+                after_rev=params.after_rev,
+                up_to=moment.as_of if last is None else last,
             )
         following = None if last is None else encode(LogCursor(last), self._epoch)
         return Page(rows, rev=moment.as_of, epoch=self._epoch, next=following)
@@ -393,7 +395,7 @@ class SqliteBackend:
         )
         if found is None:
             if tick > moment.tick:
-                self._moments.check_log(_EVERYTHING, moment, after=rev - 1, up_to=rev)
+                self._moments.check_log(_EVERYTHING, moment, after_rev=rev - 1, up_to=rev)
             return None
         record, ts, value = found
         name = self._catalog.names_at(moment).get(record)

@@ -28,7 +28,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A query, and the moment of the database that it sees.
 
     `records` are those that match; index entries on disk count up to `merged_rev`, those in
-    `tails` above it, and neither past `as_of`. `after` is the last key of the page before.
+    `tails` above it, and neither past `as_of`. `behind` is the last key of the page before.
     """
 
     records: Selection
@@ -38,7 +38,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     limit_per_record: int | None
     start_ms: int
     end_ms: int
-    after: tuple[int, int] | None
+    behind: tuple[int, int] | None
     page: PageLimits
     is_careful: bool = False
     """Whether to come as close to a damaged page as can be; it costs a statement a row."""
@@ -46,7 +46,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def start(self) -> tuple[int, int]:
         """The (`ts`, `rev`) behind which the page starts."""
-        return max((self.start_ms, -1), self.after or (-1, -1))
+        return max((self.start_ms, -1), self.behind or (-1, -1))
 
     def tail_keys(self, record: int) -> list[Key]:
         """Return the keys of a record that are not on disk, in commit order."""
@@ -82,10 +82,10 @@ class Names(Protocol):
 
 
 class ReplayPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of the log: `after` < `rev` <= `as_of`, of the records that `names` knows."""
+    """A stretch of the log: `after_rev` < `rev` <= `as_of`, of the records that `names` knows."""
 
     names: Names
-    after: int
+    after_rev: int
     as_of: int
     page: PageLimits
     max_scanned: int

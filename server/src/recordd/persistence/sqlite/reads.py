@@ -145,8 +145,8 @@ def read_replay(
         damage = describe_damage(error, db)
         if damage is None:
             raise
-        if stretch.seen == plan.after:
-            raise damage.of(f"the log behind rev {plan.after}") from error
+        if stretch.seen == plan.after_rev:
+            raise damage.of(f"the log behind rev {plan.after_rev}") from error
         following = stretch.seen
     return (stretch.rows, following), tick
 
@@ -155,7 +155,7 @@ class _Stretch:
     """Rows of the log, as far as they are read."""
 
     def __init__(self, plan: ReplayPlan) -> None:
-        self.seen = plan.after
+        self.seen = plan.after_rev
         self._plan: Final = plan
         self._page: Final = Filling(plan.page)
 
@@ -167,10 +167,10 @@ class _Stretch:
     def read(self, db: apsw.Connection, pace: Pace) -> int | None:
         """Read a page; return the rev to go on after, None at the end."""
         plan = self._plan
-        # Not "rev > after": that looks at the page of `after` too, which may be damaged.
+        # Not "rev > after_rev": that looks at the page of that row too, which may be damaged.
         log = db.execute(
             "SELECT rev, record, ts, value, late FROM log WHERE rev >= ? AND rev <= ? ORDER BY rev",
-            (plan.after + 1, plan.as_of),
+            (plan.after_rev + 1, plan.as_of),
         )
         for scanned, (rev, record, ts, value, late) in enumerate(log, start=1):
             if scanned % 256 == 0:
@@ -263,27 +263,27 @@ def _find_start(
         ):
             start = (ts, rev - 1)
         on_disk.close(True)
-    return start if plan.after is None else max(start, plan.after)
+    return start if plan.behind is None else max(start, plan.behind)
 
 
 def _entries_on_disk(
     db: apsw.Connection,
     plan: QueryPlan,
     record: int,
-    after: tuple[int, int],
+    behind: tuple[int, int],
     chunk: int,
     pace: Pace,
 ) -> Iterator[tuple[int, int]]:
     while True:
         pace.check()
-        bounds = (record, *after, plan.end_ms, plan.last_rev_on_disk, chunk)
+        bounds = (record, *behind, plan.end_ms, plan.last_rev_on_disk, chunk)
         # No cursor may stay open here: to close one looks at all that are.
-        with naming(f"{INDEX} of record {plan.records.get(record)!r} from ts {after[0]} on", db):
+        with naming(f"{INDEX} of record {plan.records.get(record)!r} from ts {behind[0]} on", db):
             entries = cast("list[tuple[int, int]]", db.execute(_ASCENDING, bounds).fetchall())
         yield from entries
         if len(entries) < chunk:
             return
-        after = entries[-1]
+        behind = entries[-1]
 
 
 def _fetch_rows(

@@ -46,7 +46,7 @@ Told = tuple[str, int | None, str, int | None]
 
 
 class Commit(NamedTuple):
-    """One commit; `rev` is None where the record is not persisted."""
+    """One commit; `rev` is None where the record is transient."""
 
     rev: int | None
     name: str
@@ -68,7 +68,7 @@ class Model:
     def current(self, pattern: Pattern, moment: int, *, resumed: bool = False) -> list[Commit]:
         """Return what opens a stream after so many commits, oldest change first.
 
-        One that is resumed begins with what is not persisted, deletions too.
+        One that is resumed begins with transient records, deletions too.
         """
         newest: dict[str, Commit] = {}
         for commit in self.commits[:moment]:
@@ -90,7 +90,7 @@ class Model:
 
 
 class NotingEncoder(JsonRpcEvents):
-    """Notes at which commit a resync happened: what is not persisted has no rev to tell by."""
+    """Notes at which commit a resync happened: a transient row has no rev to tell by."""
 
     def __init__(self, model: Model) -> None:
         super().__init__("s1", Framing.LINE, 1 << 20)
@@ -117,7 +117,7 @@ class Reader:
         self.may_resync = False  # nothing was lost that no other update tells of
         self.room = MAX_UPDATES
         self.rev: int | None = None  # after which it resumes
-        self.moment = 0  # after which it follows what is not persisted
+        self.moment = 0  # after which it follows transient records
         self.values: list[Commit] | None = None  # of an opening burst, those still to come
         self.told: list[dict[str, Any]] = []
         self.is_connected = False

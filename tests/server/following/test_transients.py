@@ -1,4 +1,4 @@
-"""Following records that are not persisted: what cannot be read again is told as left out."""
+"""Following transient records: what cannot be read again is told as left out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOM = 4
 
 @contextlib.asynccontextmanager
 async def reading(pattern: str, *, stores: bool) -> AsyncIterator[tuple[Core, Reader]]:
-    """A reader of every update, which takes nothing yet; `live.*` is not persisted."""
+    """A reader of every update, which takes nothing yet; `live.*` is transient."""
     rules = with_rules(
         {"name": "live.*", "persist": False}, backlog_bytes=0, subscriber_updates=ROOM
     )

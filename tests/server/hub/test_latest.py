@@ -18,7 +18,7 @@ TRANSIENT = {"name": "tmp.#", "persist": False}
 
 @pytest.fixture
 async def core() -> AsyncIterator[CoreInMemory]:
-    """A core whose pages hold three rows; `tmp.#` is not persisted."""
+    """A core whose pages hold three rows; `tmp.#` is transient."""
     table = read_rules([TRANSIENT], default_retention_ms=None, max_capacity=1)
     settings = configure(page_rows=3, page_snapshots=2, page_snapshot_bytes=100_000).settings
     async with running_core(configuration=Configuration(settings, table, {})) as core:

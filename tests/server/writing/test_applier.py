@@ -23,7 +23,7 @@ from tests.server.backends import make_full_backend, sqlite_options
 from tests.wire import request
 
 NAMES = ["a", "b.x", "b.y", "tmp.a", "tmp.b"]
-"""Those of `tmp` are not persisted."""
+"""Those of `tmp` are transient."""
 
 STEPS = 30
 BEFORE_FIRST = 1000

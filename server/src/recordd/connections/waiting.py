@@ -1,8 +1,8 @@
 """What waits to be sent on all connections together.
 
 Each outbox is bounded by itself, but a thousand of them are a thousand times that. Past the
-common bound who has yet to take something gets no more answers and no more updates than he
-has; past twice as much nobody does, and peers that take nothing are closed within a second.
+common bound a peer that has yet to take something gets no further answers and updates. Past
+twice as much no peer does, and peers that take nothing are closed within a second.
 """
 
 from __future__ import annotations

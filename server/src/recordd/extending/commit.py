@@ -29,7 +29,7 @@ class NewRecord(NamedTuple):
 
 
 class NewRows(msgspec.Struct, frozen=True):
-    """Rows in the order of the commit; those of records that are not persisted have no rev.
+    """Rows in the order of the commit; those of transient records have no rev.
 
     `record_ids` has the record of each row. `created` are the records that are new, by id;
     ids are never given twice.
@@ -43,9 +43,9 @@ class NewRows(msgspec.Struct, frozen=True):
 class Deletion(msgspec.Struct, frozen=True):
     """The end of a record with all its rows, at `ts`.
 
-    Without a `rev` it is that of a live value alone, of which storage knows nothing. With one,
+    Without a `rev` it is that of a transient value alone, of which storage knows nothing. With one,
     `record_id` is the record that storage has; `is_of_history` where those rows alone go, and
-    a live value beside them stays.
+    a transient value beside them stays.
     """
 
     name: str

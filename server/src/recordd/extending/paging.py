@@ -72,7 +72,7 @@ class Filling:
         beside_bytes: int = _SEPARATOR_BYTES,
         one_fits: bool = True,
     ) -> None:
-        """Begin empty, in a list of the caller's if he needs what is taken before the end.
+        """Begin empty, in a list of the caller's where rows are needed before the end.
 
         Each row has so many bytes beside its body.
         """

@@ -6,9 +6,9 @@ subscription got or was told of. The difference was left out. So to conflate a m
 costs as much as to conflate ten. To count what is passed over, one by one, was rejected: it
 would be a look at every row that a slow reader does not get.
 
-Transient updates, which no storage has, are counted a second time by themselves. Their loss
-is known as soon as the backlog has let them go, while the stored rows of the same time are
-yet to be read: both counts have to be told apart for as long as a position is a rev.
+Transient updates are counted a second time by themselves. Their loss is known as soon as the
+backlog has let them go, while the stored rows of the same time are yet to be read: both counts
+have to be told apart for as long as a position is a rev.
 
 An account lasts from one base to the next. A base is a moment at which nothing was owed: the
 opening, a resync, or the commit that found no room. All of it is arithmetic; nothing here
@@ -30,7 +30,7 @@ __all__ = ["Account", "Standing"]
 class Standing(msgspec.Struct, frozen=True):
     """One moment: the hub's tick and rev, and how many updates a topic had had.
 
-    `transients` are those of the `published` ones that no storage has.
+    `transients` are those of the `published` ones that are transient.
     """
 
     tick: int

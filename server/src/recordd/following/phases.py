@@ -161,7 +161,7 @@ class _Phase:
 
     @property
     def is_looking(self) -> bool:
-        """Whether the next step looks for what has changed: see `Hub.prepare_snapshot`."""
+        """Whether the next step looks for what has changed: see `Catalogue.prepare_snapshot`."""
         return False
 
     def is_long(self, tick: int) -> bool:

@@ -95,7 +95,7 @@ class Subscription:
 
     @property
     def is_looking(self) -> bool:
-        """Whether it is to look for what has changed: see `Hub.prepare_snapshot`."""
+        """Whether it is to look for what has changed: see `Catalogue.prepare_snapshot`."""
         return self._phase.is_looking
 
     @property

@@ -50,7 +50,7 @@ class Catalogue:
         self.rows = 0
         """Persisted rows of all records."""
         self.transients = 0
-        """Transient records: those whose latest row has no rev and is in no storage."""
+        """Transient records: those whose latest row has no rev."""
         self.latest_bytes = 0
         """Memory of the latest and the buffered rows of all records."""
         self.replaced_bytes = 0

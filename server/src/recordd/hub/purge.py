@@ -2,11 +2,11 @@
 
 Theory of operation. Storage and hub are two places, and a purge changes one after the other.
 Between the two a reader may find a page without rows of which the hub still says that they
-are there: he would take the gap for nothing. So a purge is a block, opened before storage
-deletes the first row and left when the hub knows of the last. Who has read a page waits
+are there: it would not see the gap. So a purge is a block, opened before storage
+deletes the first row and left when the hub knows of the last. A reader that has its page waits
 until every block is left that was open then, and asks the hub about gaps only after that.
 
-He does not wait for blocks that were opened later: their rows he has seen. Under a retention
+It does not wait for blocks that were opened later: it has seen their rows. Under a retention
 that always has work a wait for "no block is open" would never end.
 """
 

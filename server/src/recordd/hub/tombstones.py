@@ -16,8 +16,8 @@ from recordd_protocol.rows import Row, RowKind
 __all__ = ["Tombstone", "Tombstones"]
 
 _MAX_MATCHES: Final = 8192
-"""Deleted names that are matched for one follower, in some 3 ms, at worst in 80: who missed more
-of them starts afresh unless he follows one record by its name."""
+"""Deleted names that are matched for one follower, in some 3 ms, at worst in 80. A follower that
+missed more of them starts afresh, unless it follows one record by its name."""
 
 
 class Tombstone:

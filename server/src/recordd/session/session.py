@@ -233,7 +233,7 @@ class Session:
         return None
 
     def _take(self, call: Call, handled: Handled) -> Awaitable[None] | None:
-        """Go on with what a handler came to: the one place that tells the outcomes apart."""
+        """Go on with what a handler came to: the one place here that tells the outcomes apart."""
         # In the order of how often each comes: `match` costs twice as much.
         if type(handled) is Answer:
             result = handled.result

@@ -254,7 +254,7 @@ class Writer:
         try:
             if is_stored and self._trimmer is not None:
                 trimmed = await self._trimmer.trim(trim.name, trim.newer_than_ms, now_ms=_now_ms())
-            # A value that is not stored has no other behind it.
+            # A transient value has no other behind it.
             if state is not None and state.latest.rev is None and not trimmed.more:
                 await self._forget_if_newer(state, trim.newer_than_ms)
         except FatalBackendError:
@@ -290,7 +290,7 @@ class Writer:
             request.settle(request.to_result(rows))
 
     def _is_stored(self, name: str, state: RecordState | None) -> bool:
-        """Tell whether storage has rows of a record; `state` is its live value, if it has one."""
+        """Tell whether storage has rows of a record; `state` is its current one, if it is there."""
         if name in self._hub.archive:
             return True
         return state is not None and state.rule.persist and self._backend is not None

@@ -494,9 +494,9 @@ class Method(msgspec.Struct, frozen=True):
     name: str
     params: type[msgspec.Struct]
     result: Any
+    access: Access
     summary: str
     records: RecordParameter | None = None
-    access: Access = "read"
     is_query: bool = False
 
     @property
@@ -516,17 +516,20 @@ _CONFIRMS: Final = "Have retention believe the clock"
 METHODS: Final[dict[str, Method]] = {
     method.name: method
     for method in (
-        Method("hello", Hello, Welcome, "Introduce the client; learn what the server is"),
-        Method("record.list", List, list[RecordInfo], "List the records that match", _PATTERN),
-        Method("record.get", Get, Record, "Read the latest value of one record", _NAME),
-        Method("record.set", Set, Written, "Write one value", _NAME, "write"),
+        Method("hello", Hello, Welcome, "read", "Introduce the client; learn what the server is"),
         Method(
-            "record.set_many", SetMany, WrittenMany, "Write many, all or nothing", _ROWS, "write"
+            "record.list", List, list[RecordInfo], "read", "List the records that match", _PATTERN
+        ),
+        Method("record.get", Get, Record, "read", "Read the latest value of one record", _NAME),
+        Method("record.set", Set, Written, "write", "Write one value", _NAME),
+        Method(
+            "record.set_many", SetMany, WrittenMany, "write", "Write many, all or nothing", _ROWS
         ),
         Method(
             "record.query",
             Query,
             Records,
+            "read",
             "Read latest values or history of many",
             _PATTERNS,
             is_query=True,
@@ -535,26 +538,36 @@ METHODS: Final[dict[str, Method]] = {
             "record.replay",
             Replay,
             Records,
+            "read",
             "Read the log in commit order",
             _PATTERN,
             is_query=True,
         ),
-        Method("record.at", At, Record, "Read the row of one commit number", is_query=True),
-        Method("record.count", Count, Counts, "Count records and rows", _PATTERN),
-        Method("record.drain", Drain, Drained, "Read what came since the previous drain", _NAME),
+        Method("record.at", At, Record, "read", "Read the row of one commit number", is_query=True),
+        Method("record.count", Count, Counts, "read", "Count records and rows", _PATTERN),
         Method(
-            "record.subscribe", Subscribe, Subscribed, "Follow the records that match", _PATTERN
+            "record.drain", Drain, Drained, "read", "Read what came since the previous drain", _NAME
         ),
-        Method("record.unsubscribe", Unsubscribe, Unsubscribed, "Follow them no longer"),
-        Method("record.delete", Delete, Deleted, "Delete a record and its history", _NAME, "write"),
-        Method("record.trim", Trim, Trimmed, "Delete rows ahead of a time", _NAME, "write"),
-        Method("graph.nodes", NoParams, list[Node], "List the records as graph nodes"),
-        Method("graph.edges", NoParams, list[Edge], "List the graph's edges: none"),
-        Method("graph.topo_order", NoParams, list[str], "List the record names in graph order"),
-        Method("profiling.reset", NoParams, WasReset, _RESETS, access="admin"),
-        Method("buffer_metrics.reset", NoParams, WasReset, _RESETS, access="admin"),
-        Method("retention.confirm", NoParams, ClockConfirmed, _CONFIRMS, access="admin"),
-        Method("server.stats", NoParams, Stats, "Read counters, sizes and queue depths"),
-        Method("rpc.discover", NoParams, dict[str, Any], "Read the OpenRPC document"),
+        Method(
+            "record.subscribe",
+            Subscribe,
+            Subscribed,
+            "read",
+            "Follow the records that match",
+            _PATTERN,
+        ),
+        Method("record.unsubscribe", Unsubscribe, Unsubscribed, "read", "Follow them no longer"),
+        Method("record.delete", Delete, Deleted, "write", "Delete a record and its history", _NAME),
+        Method("record.trim", Trim, Trimmed, "write", "Delete rows ahead of a time", _NAME),
+        Method("graph.nodes", NoParams, list[Node], "read", "List the records as graph nodes"),
+        Method("graph.edges", NoParams, list[Edge], "read", "List the graph's edges: none"),
+        Method(
+            "graph.topo_order", NoParams, list[str], "read", "List the record names in graph order"
+        ),
+        Method("profiling.reset", NoParams, WasReset, "admin", _RESETS),
+        Method("buffer_metrics.reset", NoParams, WasReset, "admin", _RESETS),
+        Method("retention.confirm", NoParams, ClockConfirmed, "admin", _CONFIRMS),
+        Method("server.stats", NoParams, Stats, "read", "Read counters, sizes and queue depths"),
+        Method("rpc.discover", NoParams, dict[str, Any], "read", "Read the OpenRPC document"),
     )
 }

@@ -10,8 +10,7 @@ of their own what the file held at that moment or later, leaving out what came l
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
@@ -39,7 +38,7 @@ from recordd.extending.backend import (
 from recordd.extending.commit import Commit, NewRows, Renewal
 from recordd.extending.moments import Gone, Moment, Moments
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
-from recordd.persistence.sqlite import loading, reads, schema, standing, statements
+from recordd.persistence.sqlite import reads, schema, statements
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.changes import (
     Change,
@@ -52,10 +51,11 @@ from recordd.persistence.sqlite.changes import (
 from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.gil_turns import GilTurns
-from recordd.persistence.sqlite.mark import read_mark, refuse_odd_mark
+from recordd.persistence.sqlite.mark import refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
-from recordd.persistence.sqlite.reindexing import IndexMender
+from recordd.persistence.sqlite.readers import Readers
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
@@ -68,8 +68,6 @@ from recordd_protocol.patterns import PatternSet, compile_patterns
 from recordd_protocol.rows import Page, Row, RowKind
 
 __all__ = ["SqliteBackend"]
-
-logger: Final = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,9 +93,7 @@ class SqliteBackend:
         self._lock: DatabaseLock | None = None
         self._writer: SqliteWorker | None = None
         self._writing: WritingSide | None = None
-        self._readers: Final[list[SqliteWorker]] = []
-        self._idle_readers: Final[list[SqliteWorker]] = []
-        self._reader_freed: Final = trio.lowlevel.ParkingLot()
+        self._readers: Final = Readers()
         self._tail = Tail(0)
         self._rev = 0  # of the newest row; at start, the newest there was
         self._given_rev = 0  # the newest of all, deletions too
@@ -136,7 +132,9 @@ class SqliteBackend:
 
     async def _start(self, path: str, mender: StartMender, reserve: Reserve) -> Loaded:
         """Open the connections and read what memory holds."""
-        self._writer, found = await self._open_mended(path, mender)
+        opened = await Opener(self._options, self._turns, self._damage).open_mended(mender)
+        self._writer, found = opened.writer, opened.found
+        self._is_index_lost = opened.is_index_lost
         for damage in found.damaged.values():
             self._damage.note(damage)
         self._damaged_records.update(found.damaged)
@@ -145,8 +143,7 @@ class SqliteBackend:
         loaded = await self._writer.run(self._writing.take_up, found.loaded)
         for _ in range(self._options.readers):
             reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
-            self._readers.append(reader)
-            self._idle_readers.append(reader)
+            self._readers.add(reader)
             await reader.run(schema.prepare_reader)
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
@@ -162,65 +159,6 @@ class SqliteBackend:
         self._keeps_position = found.position is not None
         position = loaded.rev if found.position is None else found.position
         return msgspec.structs.replace(loaded, position=position)
-
-    async def _open_mended(
-        self, path: str, mender: StartMender
-    ) -> tuple[SqliteWorker, loading.FoundState]:
-        """Open the file and read what memory holds, with what can be mended mended before."""
-        index = IndexMender(path, mender.report)
-        has_tried = False
-        while True:
-            try:
-                writer, found = await self._open(path)
-            except DamagedStorage as met:
-                is_mended = await trio.to_thread.run_sync(mender.mend)
-                if not is_mended and not await self._reindex(index, met):
-                    raise
-                continue
-            if found.damaged and not has_tried:
-                has_tried = True
-                await writer.close()
-                await trio.to_thread.run_sync(mender.mend)
-                continue
-            if mender.is_index_due and await self._mend_index(index, writer):
-                await writer.close()
-                continue
-            self._is_index_lost = index.is_lost
-            return writer, found
-
-    async def _reindex(self, index: IndexMender, met: DamagedStorage) -> bool:
-        """Make anew what is damaged of the index; return false where that is not what is wrong."""
-        if isinstance(met, UnreadableStorage):
-            return False
-        path = self._options.database
-        writer = await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
-        try:
-            await writer.run(schema.prepare, path, self._options.synchronous)
-            return await writer.run(index.mend)
-        except DamagedStorage:
-            return False
-        finally:
-            await writer.close()
-
-    async def _mend_index(self, index: IndexMender, writer: SqliteWorker) -> bool:
-        """Make anew what is damaged of the index, if it can be; the daemon starts either way."""
-        try:
-            return await writer.run(index.mend)
-        except (DamagedStorage, PassingBackendError) as error:
-            logger.error("the index cannot be made anew: %s", error)
-            return False
-
-    async def _open(self, path: str) -> tuple[SqliteWorker, loading.FoundState]:
-        """Open the writing connection and read what memory holds; on an error it is closed."""
-        writer = await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
-        try:
-            if not await writer.run(schema.read_version, path):
-                standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
-            await writer.run(schema.prepare, path, self._options.synchronous)
-            return writer, await writer.run(loading.load, read_mark(path))
-        except BaseException:
-            await writer.close()
-            raise
 
     async def apply(self, commits: Sequence[Commit], position: int) -> None:
         """Apply commits in one transaction; see `PersistenceBackend.apply`."""
@@ -512,10 +450,7 @@ class SqliteBackend:
                 last_first.callback(self._writing.close)
             if self._writer is not None:
                 last_first.push_async_callback(self._writer.close)
-            for reader in self._readers:
-                last_first.push_async_callback(reader.close)
-        self._readers.clear()
-        self._idle_readers.clear()
+            last_first.push_async_callback(self._readers.close)
 
     @property
     def _writing_side(self) -> WritingSide:
@@ -618,22 +553,10 @@ class SqliteBackend:
     async def _read(self, function: Callable[[apsw.Connection], tuple[T, int]]) -> tuple[T, int]:
         """Read; return what was found and the tick of it, whose losses are known by then."""
         with trio.move_on_after(self._options.query_timeout_s):
-            async with self._reader() as reader:
+            async with self._readers.borrow() as reader:
                 with contextlib.suppress(trio.TooSlowError):
                     found = await reader.run(function)
                     await self._moments.wait_noted(found[1])
                     return found
         refusal = f"the query took longer than {self._options.query_timeout_s:g} s; ask for less"
         raise RequestError(Reason.TIMEOUT, refusal)
-
-    @contextlib.asynccontextmanager
-    async def _reader(self) -> AsyncIterator[SqliteWorker]:
-        """Borrow a reading connection, waiting for one in turn."""
-        while not self._idle_readers:
-            await self._reader_freed.park()
-        reader = self._idle_readers.pop()
-        try:
-            yield reader
-        finally:
-            self._idle_readers.append(reader)
-            self._reader_freed.unpark()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recordd.config.settings import load
+from recordd.core import build_core
 from recordd.daemon import configured_extensions
 from recordd_protocol.errors import RecorddError
 from tests.conftest import StartDaemon
@@ -64,11 +65,22 @@ def make_herald(table):
         builder.extensions.on_start(tell)
 
     return install
+
+
+def make_clumsy(table):
+    return table["what nobody stated"]
+
+
+def make_idle(table):
+    return None
 """
 ENTRY_POINTS = """[recordd.extensions]
 oracle = delphi:make_oracle
 herald = delphi:make_herald
 broken = delphi:nothing
+clumsy = delphi:make_clumsy
+idle = delphi:make_idle
+ruined = ruins:make
 """
 
 
@@ -78,6 +90,7 @@ def site(short_path: Path) -> Path:
     folder = short_path / "site"
     install_distribution(folder, "delphi", ENTRY_POINTS)
     (folder / "delphi.py").write_text(MODULE)
+    (folder / "ruins.py").write_text("raise RuntimeError('ruins')")
     return folder
 
 
@@ -98,20 +111,24 @@ def test_a_daemon_runs_the_named_extensions_with_their_tables(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('extensions = ["nope"]', "extension 'nope' is not installed (there is: broken, herald, oracle)"),
+        ('extensions = ["nope"]', "extension 'nope' is not installed (there is: broken, clumsy, herald, idle, oracle, ruined)"),
         ('extensions = ["broken"]', "extension 'broken' cannot be loaded"),
+        ('extensions = ["ruined"]', "extension 'ruined' cannot be loaded: RuntimeError: ruins"),
+        ('extensions = ["clumsy"]', "extension 'clumsy' fails: KeyError: 'what nobody stated' (log_level debug"),
+        ('extensions = ["idle"]', "extension 'idle' fails: TypeError: 'NoneType' object is not callable"),
         ('extensions = ["oracle"]\n[extension.oracle]\nanswr = 1', "[extension.oracle] Object contains unknown field `answr`"),
         ('extensions = ["herald"]\n[extension.herald]\nsilent = 1', "[extension.herald] silent: a herald is not"),
     ],
 )  # fmt: skip
-def test_an_extension_that_cannot_be_loaded_is_named_in_one_line(
+def test_an_extension_that_cannot_be_used_is_named_in_one_line(
     short_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch, text: str, complaint: str
 ) -> None:
     monkeypatch.syspath_prepend(site)
     monkeypatch.delitem(sys.modules, "delphi", raising=False)
     (short_path / "recordd.toml").write_text(text)
+    configuration = load({}, {}, short_path / "recordd.toml")
     with pytest.raises(RecorddError) as caught:
-        configured_extensions(load({}, {}, short_path / "recordd.toml"))
+        build_core(configuration, configured_extensions(configuration))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -21,7 +21,7 @@ import trio
 
 from recordd.config.reloading import Reload, serve_signals
 from recordd.config.settings import Configuration, ConfigurationError, refusal_to_use, split_address
-from recordd.core import Core, Extension, build_core
+from recordd.core import Core, CoreBuilder, Extension, build_core
 from recordd.extending.backend import PersistenceBackend
 from recordd.extending.extensions import ExtensionError
 from recordd.extending.installed import load_installed
@@ -67,7 +67,7 @@ def configured_extensions(
     Raises:
         NotConfigured: the backend or an extension is not installed, or the backend refuses its
             options.
-        ConfigurationError: an extension refuses its table.
+        ConfigurationError: an extension refuses its table, or fails.
     """
     named = [_make_extension(name, table) for name, table in configuration.extensions.items()]
     if not configuration.settings.backend:
@@ -80,9 +80,29 @@ def _make_extension(name: str, table: Mapping[str, Any]) -> Extension:
     factory: Callable[[Mapping[str, Any]], Extension]
     factory = load_installed(_EXTENSIONS_GROUP, "extension", name)
     try:
-        return factory(table)
+        extension = factory(table)
     except (ExtensionError, ValueError) as error:
         raise ConfigurationError(f"[extension.{name}] {error}") from error
+    except Exception as error:
+        raise _fault_of(name, error) from error
+    return functools.partial(_install, name, extension)
+
+
+def _install(name: str, extension: Extension, builder: CoreBuilder) -> None:
+    """Have an extension put its parts into the builder; what it says of itself goes on."""
+    try:
+        extension(builder)
+    except RecorddError:
+        raise
+    except Exception as error:
+        raise _fault_of(name, error) from error
+
+
+def _fault_of(name: str, error: Exception) -> ConfigurationError:
+    """Return one line for a fault in another's code, which no second start would mend."""
+    logger.debug("extension %r", name, exc_info=error)
+    text = f"extension {name!r} fails: {type(error).__name__}: {error}"
+    return ConfigurationError(f"{text} (log_level debug shows where)")
 
 
 def _configured_persistence(configuration: Configuration, *, accept_loss: bool) -> Extension:

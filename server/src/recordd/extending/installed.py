@@ -14,7 +14,8 @@ def load_installed(group: str, kind: str, name: str) -> Any:
     """Return what an entry point names; `kind` is what people call it.
 
     Raises:
-        NotConfigured: none is installed under that name, or what it names is not there.
+        NotConfigured: none is installed under that name, what it names is not there, or its module
+            fails.
     """
     found = importlib.metadata.entry_points(group=group)
     if name not in found.names:
@@ -24,3 +25,6 @@ def load_installed(group: str, kind: str, name: str) -> Any:
         return found[name].load()
     except (ImportError, AttributeError) as error:
         raise NotConfigured(f"{kind} {name!r} cannot be loaded: {error}") from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise NotConfigured(f"{kind} {name!r} cannot be loaded: {text}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from recordd.methods import writing
 from recordd.methods.openrpc import describe_api
 from recordd.methods.table import TABLE
 from recordd_client import AsyncClient, Client
@@ -38,6 +39,11 @@ def public_methods(client: type) -> set[str]:
 def test_every_method_has_a_handler_and_nothing_else_has() -> None:
     assert list(TABLE) != []
     assert set(TABLE) == set(METHODS)
+
+
+def test_the_methods_that_need_write_access_are_those_whose_handlers_write() -> None:
+    needing = {method.name for method in METHODS.values() if method.access == "write"}
+    assert needing == set(writing.HANDLERS)
 
 
 @pytest.mark.parametrize("client", [AsyncClient, Client])

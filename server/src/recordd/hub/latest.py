@@ -1,6 +1,6 @@
 """Latest values by pattern: `record.query` where one row a record is asked for.
 
-They are the hub's, so they are served for every record, persisted or not, and with or
+They are the hub's, so they are served for every record, transient ones too, and with or
 without persistence. All pages show the moment of the first.
 """
 

@@ -6,8 +6,9 @@ below it is not looked at.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import apsw
 import msgspec
@@ -66,52 +67,28 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         BackendError: when the index names a row that the log does not have.
         apsw.Error: anything else cannot be read.
     """
-    with naming("the start needs the table meta, its epoch and how far it is indexed", db):
-        meta = dict(db.execute("SELECT key, value FROM meta"))
-    if not isinstance(meta.get(Meta.EPOCH), str):
-        raise DamagedStorage(
-            "the table meta has no epoch: see 'recordd check' and 'recordd repair'"
-        )
+    meta = _read_meta(db)
     merged_rev = meta.get(Meta.MERGED_REV, 0)
     unmerged, log_end = _find_unmerged(db, merged_rev, mark)
     latest, rows = _find_latest(db, merged_rev, unmerged)
-    ids: dict[str, int] = {}
-    purged: dict[int, int] = {}
-    with naming(_RECORDS, db):
-        query = "SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL"
-        named = cast("list[tuple[int, str, int]]", db.execute(query).fetchall())
-        purge_rev = db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get
-    for record, name, purged_rev in named:
-        ids[name] = record
-        purged[record] = purged_rev
+    named, purge_rev = _read_names(db)
     # A record without rows is as good as deleted: nothing tells of it but what it lost.
-    lost = [(name, purged[record]) for name, record in ids.items() if record not in latest]
-    with naming("the start needs the table deletion, the names of what was deleted", db):
-        deletions = [*db.execute("SELECT name, rev FROM deletion"), *lost]
-    deleted_rev = meta.get(Meta.DELETED_REV, 0)
-    last_rev = unmerged[-1][2] if unmerged else merged_rev
-    rev = max(
-        last_rev,
-        deleted_rev,
-        meta.get(Meta.GIVEN_REV, 0),
-        *purged.values(),
-        *(rev for _, rev in deletions),
+    lost = [(name, purged_rev) for record, name, purged_rev in named if record not in latest]
+    loaded = Loaded(
+        epoch=meta[Meta.EPOCH],
+        rev=unmerged[-1][2] if unmerged else merged_rev,
+        next_record_id=_find_next_id(db, meta),
+        deleted_rev=meta.get(Meta.DELETED_REV, 0),
+        deletions=sorted([*_read_deletions(db), *lost], key=itemgetter(1)),
+        records=[
+            _load_record(db, (record, name), latest[record], rows[record], purged_rev)
+            for record, name, purged_rev in named
+            if record in latest
+        ],
     )
-    next_record_id = db.execute("SELECT max(id) + 1 FROM record").get or FIRST_RECORD
     return FoundState(
-        loaded=Loaded(
-            epoch=meta[Meta.EPOCH],
-            rev=rev,
-            next_record_id=max(next_record_id - FIRST_RECORD, meta.get(Meta.NEXT_RECORD_ID, 0)),
-            deleted_rev=deleted_rev,
-            deletions=sorted(deletions, key=itemgetter(1)),
-            records=[
-                _load_record(db, (record, name), latest[record], rows[record], purged[record])
-                for name, record in sorted(ids.items(), key=lambda item: item[1])
-                if record in latest
-            ],
-        ),
-        ids=ids,
+        loaded=msgspec.structs.replace(loaded, rev=_find_newest_rev(loaded, meta)),
+        ids={name: record for record, name, _ in named},
         latest=latest,
         merged_rev=merged_rev,
         purge_rev=purge_rev,
@@ -120,6 +97,50 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
         position=meta.get(Meta.POSITION),
         log_end=log_end,
     )
+
+
+def _read_meta(db: apsw.Connection) -> dict[str, Any]:
+    with naming("the start needs the table meta, its epoch and how far it is indexed", db):
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+    if not isinstance(meta.get(Meta.EPOCH), str):
+        raise DamagedStorage(
+            "the table meta has no epoch: see 'recordd check' and 'recordd repair'"
+        )
+    return meta
+
+
+def _read_names(db: apsw.Connection) -> tuple[list[tuple[int, str, int]], int | None]:
+    """Return the records by number, each with its name and the newest rev that it lost.
+
+    And the rev up to which rows of deleted records wait to be purged.
+    """
+    with naming(_RECORDS, db):
+        query = "SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL"
+        named = cast("list[tuple[int, str, int]]", db.execute(query).fetchall())
+        purge_rev = db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get
+    return sorted(named), purge_rev
+
+
+def _read_deletions(db: apsw.Connection) -> list[tuple[str, int]]:
+    with naming("the start needs the table deletion, the names of what was deleted", db):
+        found = db.execute("SELECT name, rev FROM deletion").fetchall()
+    return cast("list[tuple[str, int]]", found)
+
+
+def _find_newest_rev(loaded: Loaded, meta: Mapping[str, int]) -> int:
+    """Return the newest rev that was ever given: the row that had it may have gone."""
+    return max(
+        loaded.rev,
+        loaded.deleted_rev,
+        meta.get(Meta.GIVEN_REV, 0),
+        *(record.purged_rev for record in loaded.records),
+        *(rev for _, rev in loaded.deletions),
+    )
+
+
+def _find_next_id(db: apsw.Connection, meta: Mapping[str, int]) -> int:
+    newest: int = db.execute("SELECT max(id) + 1 FROM record").get or FIRST_RECORD
+    return max(newest - FIRST_RECORD, meta.get(Meta.NEXT_RECORD_ID, 0))
 
 
 def _find_latest(

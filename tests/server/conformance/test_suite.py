@@ -18,6 +18,7 @@ from recordd.conformance.suite import why_spared
 from recordd.conformance.support import AS_OF
 from recordd.extending.backend import (
     CleanupTarget,
+    Loaded,
     PersistenceBackend,
     QueryParams,
     ReplayParams,
@@ -26,8 +27,10 @@ from recordd.extending.commit import Commit, Deletion
 from recordd.extending.moments import Moment, Moments
 from recordd.persistence.cursor import Cursor, encode
 from recordd.persistence.memory import MemoryBackend
+from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
+from tests.server.backends import sqlite_options
 
 
 class Hasty(MemoryBackend):
@@ -263,6 +266,48 @@ def test_a_backend_that_is_wrong_is_caught(
     tmp_path: Path, kind: Callable[[], PersistenceBackend], caught_by: str
 ) -> None:
     assert failures_of(kind, tmp_path, caught_by) == {caught_by}
+
+
+class Amnesiac(SqliteBackend):
+    """Says something else of what it finds at a start."""
+
+    change: Callable[[Loaded], dict[str, Any]]
+
+    async def initialize(self) -> Loaded:
+        loaded = await super().initialize()
+        return msgspec.structs.replace(loaded, **type(self).change(loaded))
+
+
+@pytest.mark.parametrize(
+    ("change", "caught_by"),
+    [
+        (lambda found: {"position": 0}, "test_what_was_stored_is_there_after_a_restart"),
+        (
+            lambda found: {"next_record_id": len(found.records)},
+            "test_ids_and_the_position_go_on_where_they_were",
+        ),
+        (
+            lambda found: {"records": sorted(found.records, key=lambda r: r.latest.name)},
+            "test_ids_and_the_position_go_on_where_they_were",
+        ),
+        (
+            lambda found: {"deletions": found.deletions[::-1]},
+            "test_deletions_come_oldest_first_and_of_each_name_the_newest",
+        ),
+    ],
+)
+async def test_a_backend_that_starts_wrong_is_caught(
+    tmp_path: Path, change: Callable[[Loaded], dict[str, Any]], caught_by: str
+) -> None:
+    kind = type("Wrong", (Amnesiac,), {"change": staticmethod(change)})
+
+    class Suite(BackendSuite):
+        def make_backend(self, folder: Path) -> PersistenceBackend:
+            backend: PersistenceBackend = kind(sqlite_options(folder / "test.db"))
+            return backend
+
+    with pytest.raises(AssertionError):
+        await getattr(Suite(), caught_by)(tmp_path)
 
 
 def test_the_backend_that_they_are_made_of_passes(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +11,7 @@ from recordd.core import Core
 from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
+from recordd.system.clock import SYSTEM_CLOCK
 from recordd.system.turns import Steps
 from recordd.writing.requests import Condition, DeleteRecord, NewRow, TrimRecord, WriteRows
 from recordd.writing.time_window import check_ts
@@ -96,7 +96,7 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Ne
     if ts is not None:
         check_ts(
             ts,
-            now_ms=int(time.time() * 1000),
+            now_ms=SYSTEM_CLOCK.wall_ms(),
             min_ts=settings.min_ts,
             max_future_ms=settings.max_future_ms,
         )

@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from recordd.extending.points import BackupReporter
+from recordd.system.clock import SYSTEM_CLOCK
 from recordd_protocol.methods import BackupStats
 
 __all__ = ["BackupPolicy", "ScheduledBackup", "find_backups", "rotate"]
@@ -92,13 +93,13 @@ class ScheduledBackup(BackupReporter):
         return max(0.0, min(interval_s, made_at + interval_s - time.time()))
 
     async def _back_up(self) -> None:
-        self._started_at_ms = time.time_ns() // 1_000_000
+        self._started_at_ms = SYSTEM_CLOCK.wall_ms()
         self._runs += 1
         try:
             self._error = await self._run_child()
         except OSError as error:
             self._error = f"{self._policy.folder}: {error.strerror}"
-        self._finished_at_ms = time.time_ns() // 1_000_000
+        self._finished_at_ms = SYSTEM_CLOCK.wall_ms()
         if self._error is not None:
             logger.error("backup failed: %s", self._error)
             return

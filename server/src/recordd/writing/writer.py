@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,6 +33,7 @@ from recordd.extending.commit import Deletion, Deletions
 from recordd.extending.extensions import Housekeeper
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
+from recordd.system.clock import SYSTEM_CLOCK
 from recordd.system.turns import Turns
 from recordd.writing.committer import Committer
 from recordd.writing.plan import Plan
@@ -206,7 +206,7 @@ class Writer:
 
     async def _commit_writes(self, writes: list[WriteRows]) -> None:
         storing = self._backend is not None
-        plan = Plan(writes, self._hub.catalogue, now_ms=_now_ms(), storing=storing)
+        plan = Plan(writes, self._hub.catalogue, now_ms=SYSTEM_CLOCK.wall_ms(), storing=storing)
         await self._turns.run(plan.make())
         for write, refusal in plan.refused:
             write.settle(refusal)
@@ -253,7 +253,9 @@ class Writer:
         trimmed = Trimmed(deleted=0, more=False)
         try:
             if is_stored and self._trimmer is not None:
-                trimmed = await self._trimmer.trim(trim.name, trim.newer_than_ms, now_ms=_now_ms())
+                trimmed = await self._trimmer.trim(
+                    trim.name, trim.newer_than_ms, now_ms=SYSTEM_CLOCK.wall_ms()
+                )
             # A transient value has no other behind it.
             if state is not None and state.latest.rev is None and not trimmed.more:
                 await self._forget_if_newer(state, trim.newer_than_ms)
@@ -266,7 +268,7 @@ class Writer:
 
     async def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
         if state.latest.ts > than_ms:
-            deletion = Deletion(state.name, state.record_id, _now_ms(), None)
+            deletion = Deletion(state.name, state.record_id, SYSTEM_CLOCK.wall_ms(), None)
             await self._committer.commit(Deletions([deletion]))
 
     async def _commit_deletion(self, request: DeleteRecord) -> None:
@@ -279,7 +281,7 @@ class Writer:
             return
         rows = self._hub.archive.rows_of(name) + (0 if state is None else state.rows)
         rev = self._hub.rev + 1 if is_stored else None
-        deletion = Deletion(name, self._hub.id_of(name), _now_ms(), rev)
+        deletion = Deletion(name, self._hub.id_of(name), SYSTEM_CLOCK.wall_ms(), rev)
         try:
             await self._committer.commit(Deletions([deletion]))
         except FatalBackendError:
@@ -294,7 +296,3 @@ class Writer:
         if name in self._hub.archive:
             return True
         return state is not None and state.rule.persist and self._backend is not None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

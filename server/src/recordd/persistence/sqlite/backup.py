@@ -8,7 +8,6 @@ a new epoch, since later commits are not in it.
 from __future__ import annotations
 
 import os
-import time
 
 import msgspec
 
@@ -26,6 +25,7 @@ from recordd.persistence.sqlite.files import (
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.structure import Summary
+from recordd.system.clock import SYSTEM_CLOCK
 
 __all__ = ["Backup", "BackupNote", "back_up"]
 
@@ -110,7 +110,7 @@ def _copy(database: str, path: str, progress: Progress) -> Summary:
 
 
 def _write_note(path: str, found: Summary) -> None:
-    note = BackupNote(found.epoch, found.rev, time.time_ns() // 1_000_000)
+    note = BackupNote(found.epoch, found.rev, SYSTEM_CLOCK.wall_ms())
     db = open_database(path, keeps_wal=False)
     try:
         db.execute(

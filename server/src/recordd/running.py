@@ -52,10 +52,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
     committer = core.extensions.get(Committer) or Committer(
         BackendJournal(), Applier(core.hub, None, core.turns)
     )
-    writer = Writer(core.hub, backend, core.queue, core.turns, committer)
-    for housekeeper in core.housekeepers:
-        writer.add_housekeeper(housekeeper)
-    core.writer_statistics = writer.statistics
+    writer = _make_writer(core, backend, committer)
     faults: list[FatalBackendError] = []
 
     async def write() -> None:
@@ -78,6 +75,15 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
         hooks.cancel_scope.cancel()
     for fault in faults:
         raise fault
+
+
+def _make_writer(core: Core, backend: PersistenceBackend | None, committer: Committer) -> Writer:
+    """Make the writer, and tell the core where its figures are."""
+    writer = Writer(core.hub, backend, core.queue, core.turns, committer)
+    for housekeeper in core.housekeepers:
+        writer.add_housekeeper(housekeeper)
+    core.writer_statistics = writer.statistics
+    return writer
 
 
 @contextlib.asynccontextmanager

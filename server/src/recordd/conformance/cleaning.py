@@ -9,6 +9,7 @@ from recordd.conformance.support import (
     ask,
     ask_log,
     clean_up,
+    read_on,
     reason_of,
     revs,
     row,
@@ -135,9 +136,9 @@ class CleaningUp(Suite):
         first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
         await clean_up(cleaner, CleanupTarget("a", 60, None, keep_latest=True))
         for pattern in ("#", "a"):
-            answer = _follow(backend, pattern, first.next)
+            answer = read_on(backend, pattern, first.next)
             assert await reason_of(answer) is Reason.EXPIRED, pattern
-        assert revs(await _follow(backend, "b", first.next)) == [4, 6, 8]
+        assert revs(await read_on(backend, "b", first.next)) == [4, 6, 8]
 
     @needs(CleansUp)
     async def test_readers_from_before_a_cleanup_see_every_row_or_are_refused(
@@ -163,10 +164,5 @@ class CleaningUp(Suite):
         await settle(backend)
         first = await backend.query(EVERYTHING, ask(backend, as_of=10, page=PageLimits(4, 1 << 20)))
         await clean_up(have(backend, CleansUp), CleanupTarget("a", 60, None, keep_latest=True))
-        second = await _follow(backend, "#", first.next)
+        second = await read_on(backend, "#", first.next)
         assert revs([*first.rows, *second]) == list(range(1, 11))
-
-
-async def _follow(backend: PersistenceBackend, pattern: str, page_cursor: str | None) -> list[Row]:
-    page = await backend.query(compile_patterns(pattern), ask(backend, page_cursor=page_cursor))
-    return list(page.rows)

@@ -18,6 +18,7 @@ from recordd.conformance.support import (
     ask,
     ask_log,
     delete,
+    read_on,
     reason_of,
     revs,
     row,
@@ -134,9 +135,9 @@ class HeldMoments(Suite):
         first = await backend.query(EVERYTHING, ask(backend, as_of=8, page=TWO_ROWS))
         await delete(backend, "a", 9)
         for pattern in ("#", "a", "a*"):
-            answer = self._follow(backend, pattern, first.next)
+            answer = read_on(backend, pattern, first.next)
             assert await reason_of(answer) is Reason.EXPIRED, pattern
-        assert revs(await self._follow(backend, "b", first.next)) == [4, 6, 8]
+        assert revs(await read_on(backend, "b", first.next)) == [4, 6, 8]
 
     async def test_what_went_before_the_first_page_refuses_none(
         self, backend: PersistenceBackend
@@ -146,7 +147,7 @@ class HeldMoments(Suite):
         first = await backend.query(EVERYTHING, ask(backend, as_of=9, page=TWO_ROWS))
         await store(backend, [row(10, "c")])
         await delete(backend, "c", 11)
-        second = await self._follow(backend, "#", first.next)
+        second = await read_on(backend, "#", first.next)
         assert revs([*first.rows, *second]) == [2, 4, 6, 8]
 
     async def test_a_page_is_whole_when_only_rows_that_it_had_are_gone(
@@ -159,7 +160,7 @@ class HeldMoments(Suite):
         params = ask(backend, as_of=10, page=to_the_last_that_goes)
         first = await backend.query(EVERYTHING, params)
         await delete(backend, "a", 11)
-        second = await self._follow(backend, "#", first.next)
+        second = await read_on(backend, "#", first.next)
         assert revs([*first.rows, *second]) == list(range(1, 11))
 
     async def test_rows_that_are_younger_than_a_query_may_go_without_harm_to_it(
@@ -172,7 +173,7 @@ class HeldMoments(Suite):
         await store(backend, [row(9, "c"), row(10, "c")])
         await delete(backend, "c", 11)
         assert revs((await waiting).rows) == revs((await log).rows) == list(range(1, 9))
-        second = await self._follow(backend, "#", first.next)
+        second = await read_on(backend, "#", first.next)
         assert revs([*first.rows, *second]) == list(range(1, 9))
 
     async def test_a_page_says_from_when_on_it_is_whole(self, backend: PersistenceBackend) -> None:
@@ -183,7 +184,7 @@ class HeldMoments(Suite):
         await delete(backend, "a", 9)
         one_row = ask(backend, page_cursor=first.next, page=PageLimits(1, 1 << 20))
         second = await backend.query(only_b, one_row)
-        third = await self._follow(backend, "#", second.next)
+        third = await read_on(backend, "#", second.next)
         assert revs([*first.rows, *second.rows, *third]) == [2, 4, 6, 8]
 
     async def test_a_page_that_is_read_late_is_whole_from_its_moment_on(
@@ -195,14 +196,8 @@ class HeldMoments(Suite):
         await delete(backend, "a", 9)
         first = await waiting
         assert revs(first.rows) == [2, 4]
-        rest = await unless_expired(self._follow(backend, "#", first.next))
+        rest = await unless_expired(read_on(backend, "#", first.next))
         assert rest is None or revs(rest) == [5, 6, 7, 8]
-
-    async def _follow(
-        self, backend: PersistenceBackend, pattern: str, page_cursor: str | None
-    ) -> list[Row]:
-        params = ask(backend, page_cursor=page_cursor)
-        return list((await backend.query(compile_patterns(pattern), params)).rows)
 
 
 async def _row_or_expired(answer: Awaitable[Row | None]) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "delete",
     "ends",
     "new_rows",
+    "read_on",
     "reason_of",
     "revs",
     "row",
@@ -91,6 +92,12 @@ def ask_log(
     return ReplayParams(
         moment=backend.take_moment(as_of), after_rev=after_rev, limit=limit, page=page
     )
+
+
+async def read_on(backend: PersistenceBackend, pattern: str, page_cursor: str | None) -> list[Row]:
+    """Return the rows of the page behind another, asked for at the present moment."""
+    page = await backend.query(compile_patterns(pattern), ask(backend, page_cursor=page_cursor))
+    return list(page.rows)
 
 
 async def all_rows(backend: PersistenceBackend, params: QueryParams) -> list[Row]:

@@ -87,6 +87,7 @@ def test_what_is_stated_twice_or_is_no_name_is_refused(
         ("database = ''", {}, "database: must not be empty"),
         ("", {"RECORDD_DATABASE": "a\0b"}, "database: a path holds no NUL"),
         ("[backend]\nname = 'memory'\nreaders = 3", {}, "[backend] readers: no option of this backend (there is: none)"),
+        ("[backend]\nname = ''\nreaders = 3", {}, "[backend] readers: no option of this backend (there is: none)"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_says_where_and_what_is_allowed_in_one_line(
@@ -99,8 +100,9 @@ def test_a_wrong_option_says_where_and_what_is_allowed_in_one_line(
 
 
 def test_a_backend_without_an_option_is_not_troubled_by_the_setting_it_was(tmp_path: Path) -> None:
-    text = 'backend = "memory"\nreaders = 3\nsynchronous = "normal"\n'
-    assert in_force(load_text(tmp_path, text, {"database": "/x"}, RECORDD_TAIL_ROWS="5")) == {}
+    for name in ("memory", ""):
+        text = f'backend = "{name}"\nreaders = 3\nsynchronous = "normal"\n'
+        assert in_force(load_text(tmp_path, text, {"database": "/x"}, RECORDD_TAIL_ROWS="5")) == {}
 
 
 def test_what_is_stated_for_the_backend_itself_is_never_left_out(tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ class BackendFactory(Protocol):
         """
 
 
+class _NoOptions(msgspec.Struct, frozen=True):
+    """What may be stated where there is no backend."""
+
+
 class OptionValue(msgspec.Struct, frozen=True):
     """An option in force, and where it came from."""
 
@@ -81,6 +85,7 @@ def describe_backend(configuration: Configuration) -> list[OptionValue]:
         NotConfigured: as `make_backend` does.
     """
     if not configuration.settings.backend:
+        read_options(_NoOptions, state_options(_NoOptions, configuration.backend))
         return []
     kind = _options_type_of(_find_factory(configuration.settings.backend))
     options, sources = state_options(kind, configuration.backend), configuration.backend.sources

@@ -49,9 +49,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
         FatalBackendError: storage cannot be trusted any more.
     """
     backend = core.extensions.get(PersistenceBackend)
-    committer = core.extensions.get(Committer) or Committer(
-        BackendJournal(), Applier(core.hub, None, core.turns)
-    )
+    committer = _committer_of(core)
     writer = _make_writer(core, backend, committer)
     faults: list[FatalBackendError] = []
 
@@ -75,6 +73,12 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
         hooks.cancel_scope.cancel()
     for fault in faults:
         raise fault
+
+
+def _committer_of(core: Core) -> Committer:
+    """Return the one that persistence brings; without it, one that changes the hub alone."""
+    found = core.extensions.get(Committer)
+    return found or Committer(BackendJournal(), Applier(core.hub, None, core.turns))
 
 
 def _make_writer(core: Core, backend: PersistenceBackend | None, committer: Committer) -> Writer:

@@ -247,9 +247,7 @@ class Writer:
         state = self._hub.catalogue.find(trim.name)
         is_stored = self._is_stored(trim.name, state)
         if state is None and not is_stored:
-            refusal = f"record {trim.name!r} does not exist"
-            trim.settle(RequestError(Reason.NOT_FOUND, refusal))
-            return
+            return trim.settle(_unknown(trim.name))
         trimmed = Trimmed(deleted=0, more=False)
         try:
             if is_stored and self._trimmer is not None:
@@ -276,9 +274,7 @@ class Writer:
         state = self._hub.catalogue.find(name)
         is_stored = self._is_stored(name, state)
         if state is None and not is_stored:
-            refusal = f"record {name!r} does not exist"
-            request.settle(RequestError(Reason.NOT_FOUND, refusal))
-            return
+            return request.settle(_unknown(name))
         rows = self._hub.archive.rows_of(name) + (0 if state is None else state.rows)
         rev = self._hub.rev + 1 if is_stored else None
         deletion = Deletion(name, self._hub.id_of(name), SYSTEM_CLOCK.wall_ms(), rev)
@@ -296,3 +292,7 @@ class Writer:
         if name in self._hub.archive:
             return True
         return state is not None and state.rule.persist and self._backend is not None
+
+
+def _unknown(name: str) -> RequestError:
+    return RequestError(Reason.NOT_FOUND, f"record {name!r} does not exist")

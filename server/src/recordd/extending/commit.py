@@ -31,8 +31,8 @@ class NewRecord(NamedTuple):
 class NewRows(msgspec.Struct, frozen=True):
     """Rows in the order of the commit; those of transient records have no rev.
 
-    `record_ids` has the record of each row. `created` are the records that are new, by id;
-    ids are never given twice.
+    `record_ids` has the record of each row. `created` are the records that are new, by id.
+    An id is never given twice once a stored commit has told of it or of a later one.
     """
 
     rows: Sequence[Row]

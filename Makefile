@@ -18,12 +18,13 @@ SLOW := $(addprefix tests/process/test_,$(addsuffix .py, \
     memory_bound \
     odd_files \
     odd_values \
+    own_backend \
     owners \
     recipes \
     scheduled_backup \
     sigterm \
     soak \
-))
+    updates))
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
 .PHONY: help install demo test slow kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \
@@ -45,7 +46,7 @@ demo: $(STAMP)  ## real observations in, latest per airport out, until Ctrl-C
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SLOW))
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(SLOW) tests/faults)
 
 slow: $(STAMP)  ## the rest of it: daemons on full disks, under floods, over damaged and odd files
 	$(BIN)/python -m pytest $(SLOW)

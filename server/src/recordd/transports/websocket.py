@@ -73,6 +73,7 @@ async def _converse(
     fragments = core.settings.max_message_fragments
     stream.on_flood = lambda: watched.refuse_flood(fragments)
     stream.find_fault = lambda: _find_fault(connection)
+    stream.hand_on()
     idle_ms = core.settings.idle_timeout_ms
     async with open_session(
         core, peer, sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
@@ -240,6 +241,7 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self._head, end, frames = head.partition(b"\r\n\r\n")
         self._head += end
         self._received = frames  # and not handed on yet
+        self._is_open: Final = trio.Event()
         self._turns: Final = core.turns
         self._frames: Final = FrameCounter(core.settings.max_message_fragments)
         self._sending: Final = trio.StrictFIFOLock()
@@ -252,11 +254,18 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self.moved_at = trio.current_time()
         """When something came in, or a piece of something large went out."""
 
+    def hand_on(self) -> None:
+        """Hand on frames from now: the handshake is done, and somebody listens to floods."""
+        self._is_open.set()
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._head:
             await trio.lowlevel.checkpoint()
             head, self._head = self._head, b""
             return head
+        # A client may send on before it has our answer: until the library has sent that, it
+        # takes frames for a part of the handshake and drops them.
+        await self._is_open.wait()
         if self._received:
             await self._turns.next()
         else:

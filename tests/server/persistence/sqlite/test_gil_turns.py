@@ -42,13 +42,13 @@ def test_short_passes_give_way_each(loop: Loop) -> None:
 
 def test_a_pass_in_which_a_thread_can_demand_its_turn_does_not_give_way(loop: Loop) -> None:
     for _ in range(3):
-        loop.make_pass(100e-6)
+        loop.make_pass(300e-6)
     assert loop.sleeps == 0
 
 
 def test_the_sleep_is_no_part_of_the_next_pass(loop: Loop) -> None:
-    loop.make_pass(45e-6)
-    loop.make_pass(45e-6)
+    loop.make_pass(145e-6)
+    loop.make_pass(145e-6)
     assert loop.sleeps == 2
 
 

@@ -7,14 +7,14 @@ waited for a whole switch interval without a release demands the lock, and then 
 the default of 5 ms one commit was measured to take over two seconds instead of 0.3 ms, with
 the loop at 100 %.
 
-So the interval is shorter than most passes, and a thread gets its turn in the middle of
-them. Passes that are as short as a thread's way to the lock give way with a sleep, while a
-database call is in flight. A loop that stood in `epoll_wait` has given its turn there.
+So the interval is shorter than a long pass, in the middle of which a thread gets its turn
+then. Passes that are shorter than a thread's wait give way with a sleep, while a database
+call is in flight. A loop that stood in `epoll_wait` has given its turn there.
 
-Measured with a call of some twenty turns: beside passes of 20, 100 and 500 µs it takes 620,
-760 and 1,600 µs, and the loop keeps 29, 70 and 88 % of its time; 290 µs beside an idle loop.
-Instead of this, 500 µs of interval and a sleep at every pass: 620, 1,000 and 2,600 µs, and 13,
-43 and 79 %; 440 µs beside an idle loop.
+Measured with a call of some twenty turns: beside passes of 20, 100 and 500 µs it takes 630,
+790 and 1,220 µs, and 350 beside an idle loop. With 500 µs of interval and a sleep at every
+pass it took 640, 930, 2,490 and 490 µs, and the loop kept 52 % of its time instead of 84
+between passes of 500 µs.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from typing import Final
 
 import trio
 
-from recordd.system.timer_slack import shorten_timer_slack
-
 __all__ = ["GilTurns"]
 
 _SHORTEST_SLEEP_S: Final = 1e-6
-_SWITCH_INTERVAL_S: Final = 5e-6
-"""Instead of 5 ms. With 20 µs the thread's call takes twice as long beside short passes."""
-_TURN_S: Final = 50e-6
-"""Time for a thread to be woken and to have the lock, or to demand it."""
+_SWITCH_INTERVAL_S: Final = 100e-6
+"""Instead of 5 ms. With 5 µs, and timers without slack, a call takes half as long on a quiet
+machine; on a busy one the threads take the processor from each other (p95 of 530 ms)."""
+_TURN_S: Final = 150e-6
+"""A wait for the switch interval, with the timer's slack: in a longer pass a thread demands."""
 
 
 class GilTurns(trio.abc.Instrument):
@@ -50,7 +49,6 @@ class GilTurns(trio.abc.Instrument):
         self._sleep: Final = sleep
         self._calls = 0
         self._resumed_at_s = 0.0
-        shorten_timer_slack()  # else the switch interval is 55 µs at least
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
     @contextlib.contextmanager

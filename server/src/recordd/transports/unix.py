@@ -20,6 +20,7 @@ from recordd.core import Core
 from recordd.session.session import Session, open_session
 from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.peers import find_peer
+from recordd.transports.receiving import receive_waiting
 from recordd.transports.sending import (
     COPIED_BYTES,
     linger,
@@ -31,8 +32,6 @@ from recordd_protocol.errors import Reason, RecorddError, RequestError
 from recordd_protocol.framing import Framing, LineBuffer
 
 __all__ = ["SocketInUse", "open_unix_listener", "refuse_unix", "serve_unix"]
-
-_RECEIVE_BYTES: Final = 65_536
 
 _REFUSAL_S: Final = 1.0
 """For a peer to take a refusal: it is short, and nothing is sent before it."""
@@ -147,7 +146,7 @@ async def _receive_lines(stream: trio.SocketStream, session: Session) -> Request
     limit = session.core.settings.max_message_bytes
     lines = LineBuffer(limit)
     try:
-        while data := await stream.receive_some(_RECEIVE_BYTES):
+        while data := await receive_waiting(stream):
             await session.receive(lines.feed(data))
             if lines.overflowed:
                 return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recordd_protocol import methods
 from recordd_protocol.aimx import Aimx
+from recordd_protocol.aimx_replies import encode_refusal
 from recordd_protocol.dialect import Malformed
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing, LineBuffer
@@ -145,7 +146,7 @@ def test_an_answer_says_that_rows_are_left_out() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_refusal_has_one_of_aimdbs_words_and_says_more_beside_it(reason: Reason) -> None:
-    reply = DIALECT.encode_refusal(3, RequestError(reason, 'wie"so\n?'))
+    reply = encode_refusal(3, RequestError(reason, 'wie"so\n?'))
     assert reply.startswith(b'{"t":"reply","id":3,"err":"%b","msg":"' % reason.aimx.encode())
     assert json.loads(reply)["msg"] == 'wie"so\n?'
 
@@ -156,7 +157,7 @@ def test_a_refusal_of_any_text_is_short_and_one_line(text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         return
-    reply = DIALECT.encode_refusal(3, RequestError(Reason.INTERNAL, text))
+    reply = encode_refusal(3, RequestError(Reason.INTERNAL, text))
     assert len(reply) < 1000
     assert b"\n" not in reply
     json.loads(reply)

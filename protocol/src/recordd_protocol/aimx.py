@@ -17,24 +17,20 @@ from msgspec import Raw
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
 from recordd_protocol.aimx_params import READERS, Follow, unwrap
+from recordd_protocol.aimx_replies import encode_refusal, encode_reply, render
 from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.mending import FLAW, UNREADABLE, mend
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.rendering import render_result, render_topics
-from recordd_protocol.rows import Page, Row
 
 __all__ = ["Aimx"]
 
-_MAX_TEXT_BYTES: Final = 300
 _NO_PARAMS: Final = b"{}"
 _ID_END: Final = 2**64
 """AimDB's ids are unsigned and have 64 bits."""
 
 _FLAWED_FRAME: Final = RequestError(Reason.INVALID_PARAMS, f"params: text {FLAW}")
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class _Tag(msgspec.Struct):
@@ -120,25 +116,6 @@ class Aimx:
     def refuse_message(self, error: RequestError) -> None:
         """Say nothing: there is no id to say it to."""
 
-    def encode_reply(self, id: int, ok: bytes) -> bytes:
-        """Return a reply, or its refusal where it would be too long or read as no reply."""
-        if ok == b"null":
-            text = "the value is null, which AimX cannot tell from no value"
-            return self.encode_refusal(id, RequestError(Reason.INTERNAL, text))
-        reply = b'{"t":"reply","id":%d,"ok":%b}' % (id, ok)
-        if len(reply) > self.max_reply_bytes:
-            text = f"the answer has {len(reply)} bytes, limit {self.max_reply_bytes}"
-            return self.encode_refusal(id, RequestError(Reason.TOO_LARGE, text))
-        return reply
-
-    def encode_refusal(self, id: int, error: RequestError) -> bytes:
-        """Return the refusal; `msg` says more than AimX has words for."""
-        text = error.message
-        if len(text) > _MAX_TEXT_BYTES // 6:  # an escape takes six bytes
-            text = text.encode("ascii", "backslashreplace").decode()[:_MAX_TEXT_BYTES]
-        word = error.reason.aimx.encode()
-        return b'{"t":"reply","id":%d,"err":"%b","msg":%b}' % (id, word, _encode(text))
-
     def _decode_request(self, frame: _Frame) -> Call | Malformed:
         if not 0 <= frame.id < _ID_END or not frame.method:
             return Malformed("req: needs an unsigned id and a method")
@@ -155,7 +132,7 @@ class Aimx:
             refusal = RequestError(Reason.INVALID_PARAMS, str(error).replace("`$.", "`"))
         except RequestError as error:
             refusal = error
-        return Malformed(refusal.message, self.encode_refusal(frame.id, refusal))
+        return Malformed(refusal.message, encode_refusal(frame.id, refusal))
 
     def _decode_subscribe(self, frame: _Frame) -> Call | Malformed:
         if not 0 <= frame.id < _ID_END or frame.topic is None:
@@ -228,10 +205,10 @@ class _ReqCall(_AimxCall):
         return self._dialect.max_reply_bytes
 
     def answer(self, result: Result) -> bytes:
-        return self._dialect.encode_reply(self._id, _render(result, self.params))
+        return encode_reply(self._id, render(result, self.params), self._dialect.max_reply_bytes)
 
     def refuse(self, error: RequestError) -> bytes:
-        return self._dialect.encode_refusal(self._id, error)
+        return encode_refusal(self._id, error)
 
 
 class _SubCall(_AimxCall):
@@ -251,7 +228,7 @@ class _SubCall(_AimxCall):
         return b'{"t":"subscribed","sub":"%d"}' % self._id
 
     def refuse(self, error: RequestError) -> bytes:
-        return self._dialect.encode_refusal(self._id, error)
+        return encode_refusal(self._id, error)
 
     def encode_events(self, subscription_id: str, pattern: Pattern) -> AimxEvents:
         return AimxEvents(subscription_id, self._dialect.framing, pattern)
@@ -269,15 +246,3 @@ class _UnansweredCall(_AimxCall):
 
     def refuse(self, error: RequestError) -> None:
         """Say nothing."""
-
-
-def _render(result: Result, params: object) -> bytes:
-    """Render a result in AimX's shape; values are spliced."""
-    if isinstance(result, Row):
-        return result.value
-    if isinstance(result, Page):
-        return render_topics(result)
-    if isinstance(result, methods.Written):
-        assert isinstance(params, methods.Set), "only a set is answered with Written"
-        return b'{"status":"success","value":%b}' % bytes(params.value)
-    return render_result(result)

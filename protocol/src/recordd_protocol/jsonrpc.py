@@ -16,26 +16,19 @@ from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.jsonrpc_replies import encode_answer, encode_error, flaw_of_id
 from recordd_protocol.mending import FLAW, UNREADABLE, is_flawed, mend
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.rendering import render_result
-from recordd_protocol.rows import Row
 
 __all__ = ["JsonRpc"]
-
-_MAX_ID_BYTES: Final = 1024
-"""An id is echoed in the answer: unbounded, it would let an answer outgrow its limit."""
 
 _MAX_COUNTED: Final = 10_000
 """Members that are counted before all are read: each is a field of a class."""
 
-_MAX_TEXT_BYTES: Final = 300
 _REFUSAL_BYTES: Final = 512
 """Room kept in a batch's answer for each call still out, beside its id: for any refusal."""
 
 _NO_PARAMS: Final = b"{}"
-_ID_STARTS: Final = b'"-0123456789n'
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class _RequestObject(msgspec.Struct):
@@ -86,7 +79,7 @@ class JsonRpc:
 
     def refuse_message(self, error: RequestError) -> bytes:
         """Encode a refusal whose id could not be determined: null, §5."""
-        return _encode_error(b"null", error)
+        return encode_error(b"null", error)
 
     def _decode_batch(self, message: bytes) -> list[Call | Malformed]:
         try:
@@ -136,20 +129,13 @@ class _JsonRpcCall:
     def answer(self, result: Result) -> bytes | None:
         if not self._id:
             return self._deliver(None)
-        if type(result) is Row:  # spliced in one step: the most frequent result
-            reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (self._id, result.body)
-        else:
-            reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self._id, render_result(result))
         room = self._dialect.max_reply_bytes
         if self._batch is not None:
             room = self._batch.room + _REFUSAL_BYTES + len(self._id)
-        if len(reply) > room:
-            refusal = f"the answer has {len(reply)} bytes, room for {room}; ask for less"
-            return self.refuse(RequestError(Reason.TOO_LARGE, refusal))
-        return self._deliver(reply)
+        return self._deliver(encode_answer(self._id, result, room))
 
     def refuse(self, error: RequestError) -> bytes | None:
-        return self._deliver(_encode_error(self._id, error) if self._id else None)
+        return self._deliver(encode_error(self._id, error) if self._id else None)
 
     def encode_events(self, subscription_id: str, pattern: Pattern) -> JsonRpcEvents:
         dialect = self._dialect
@@ -269,7 +255,7 @@ def _read_request(message: bytes) -> _RequestObject | Malformed:
         if mended == message:
             return _malformed(b"null", _parse_error(error))
         return _read_flawed(mended)
-    if request.id and (flaw := _flaw_of_id(bytes(request.id))):
+    if request.id and (flaw := flaw_of_id(bytes(request.id))):
         return _malformed(b"null", _invalid_request(flaw))
     if request.params and (params := bytes(request.params))[:1] != b"{":
         return _read_odd_params(request, params)
@@ -301,7 +287,7 @@ def _read_flawed(mended: bytes) -> _RequestObject | Malformed:
     echoed_id = bytes(request.id)
     if is_flawed(echoed_id):
         return _malformed(b"null", _invalid_request("id: holds half a surrogate pair"))
-    if flaw := _flaw_of_id(echoed_id):
+    if flaw := flaw_of_id(echoed_id):
         return _malformed(b"null", _invalid_request(flaw))
     return request
 
@@ -318,40 +304,13 @@ def _explain(message: bytes, error: Exception) -> Malformed:
         # To answer an answer could go on for ever between two servers.
         return Malformed("a response, and nothing was asked")
     echoed_id = bytes(parsed.get("id", b"null"))
-    if _flaw_of_id(echoed_id) or is_flawed(echoed_id):
+    if flaw_of_id(echoed_id) or is_flawed(echoed_id):
         echoed_id = b"null"
     return _malformed(echoed_id, _invalid_request(str(error)))
 
 
-def _flaw_of_id(raw: bytes) -> str | None:
-    if raw[0] not in _ID_STARTS:
-        return "id: must be a string, a number or null"
-    return "id: too long" if len(raw) > _MAX_ID_BYTES else None
-
-
 def _malformed(id: bytes, error: RequestError) -> Malformed:
-    return Malformed(error.message, _encode_error(id, error))
-
-
-def _encode_error(id: bytes, error: RequestError) -> bytes:
-    reason = error.reason
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (
-        id,
-        _encode(
-            {
-                "code": reason.code,
-                "message": _shorten(error.message),
-                "data": {"reason": reason.word, "retryable": reason.retryable},
-            }
-        ),
-    )
-
-
-def _shorten(text: str) -> str:
-    """Bound a text in bytes as encoded: it may quote a client's own text."""
-    if len(_encode(text)) <= _MAX_TEXT_BYTES:
-        return text
-    return text.encode("ascii", "backslashreplace").decode()[: _MAX_TEXT_BYTES // 6] + "…"
+    return Malformed(error.message, encode_error(id, error))
 
 
 def _parse_error(error: Exception) -> RequestError:

@@ -17,6 +17,7 @@ from msgspec import Raw
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
 from recordd_protocol.aimx_params import READERS, Follow, unwrap
+from recordd_protocol.aimx_plain import make_plain_decoder
 from recordd_protocol.aimx_replies import encode_refusal, encode_reply, render
 from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
@@ -64,6 +65,8 @@ class Aimx:
     def __init__(self, framing: Framing, *, max_reply_bytes: int) -> None:
         self.framing: Final = framing
         self.max_reply_bytes: Final = max_reply_bytes
+        self.decode_plain: Final = make_plain_decoder(max_reply_bytes)
+        """See `Dialect.decode_plain`."""
         self._decoders: Final[dict[str, Callable[[_Frame], Call | Malformed | bytes]]] = {
             "req": self._decode_request,
             "sub": self._decode_subscribe,

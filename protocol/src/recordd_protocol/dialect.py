@@ -106,6 +106,14 @@ class Dialect(Protocol):
     def name(self) -> str:
         """Short name for logs and counters."""
 
+    def decode_plain(self, messages: Sequence[bytes]) -> Sequence[Call]:
+        """Return the calls of the first messages, up to one that is no plain request.
+
+        Plain is a request of one call whose members are all known and as they should be; its
+        `params` are of the method's type. No other dialect claims one, and `decode` would
+        come to the same, for four times as much. May be empty; never raises.
+        """
+
     def claims(self, message: bytes) -> bool:
         """Tell whether the message is written in this dialect."""
 

@@ -16,6 +16,7 @@ from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.jsonrpc_plain import make_plain_decoder
 from recordd_protocol.jsonrpc_replies import encode_answer, encode_error, flaw_of_id
 from recordd_protocol.mending import FLAW, UNREADABLE, is_flawed, mend
 from recordd_protocol.patterns import Pattern
@@ -60,6 +61,8 @@ class JsonRpc:
         self.framing: Final = framing
         self.max_reply_bytes: Final = max_reply_bytes
         self._max_batch_calls: Final = max_batch_calls
+        self.decode_plain: Final = make_plain_decoder(framing, max_reply_bytes)
+        """See `Dialect.decode_plain`."""
 
     def claims(self, message: bytes) -> bool:
         """Claim every message: one that no other dialect claims is JSON-RPC."""

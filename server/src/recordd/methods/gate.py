@@ -9,7 +9,7 @@ import msgspec
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Access, Method
 
-__all__ = ["FULL_GRANTS", "Grants", "check_grants"]
+__all__ = ["FULL_GRANTS", "Grants", "check_grants", "is_granted"]
 
 
 class Grants(msgspec.Struct, frozen=True):
@@ -30,5 +30,10 @@ def check_grants(grants: Grants, method: Method) -> None:
     Raises:
         RequestError: `denied`.
     """
-    if method.access not in grants.accesses:
+    if not is_granted(grants, method):
         raise RequestError(Reason.DENIED, f"{method.name} needs {method.access} access")
+
+
+def is_granted(grants: Grants, method: Method) -> bool:
+    """Tell whether a caller has the grants for a method."""
+    return method.access in grants.accesses

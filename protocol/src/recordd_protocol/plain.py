@@ -1,0 +1,85 @@
+"""Plain requests: a call of one method whose message is as the documentation writes it.
+
+Nearly every message is one. It is decoded in one pass, envelope and typed parameters together:
+a tagged union tells the methods apart. Whatever is not plain (unknown members, a batch, a
+mistake) raises in the decoder and goes the long way, which knows what is wrong and says so. The
+union takes no member that it does not know, so no text passes it unread but what is `Raw`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, Union
+
+import msgspec
+
+from recordd_protocol.mending import UNREADABLE
+
+__all__ = ["decode_leading", "make_decoder"]
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def make_decoder(
+    base: type[C], methods: Mapping[str, type[msgspec.Struct]], attributes: Mapping[str, Any]
+) -> Callable[[bytes], C]:
+    """Return the decoder of a dialect's plain requests: one class for each method.
+
+    The classes derive from `base`; their `params` are of the method's type, and may be left out
+    where all of them may. `attributes`, and the name as `method`, are attributes of the class,
+    which cost nothing for each call.
+    """
+    classes = [
+        msgspec.defstruct(
+            f"Plain_{name}",
+            [_params_field(params)],
+            bases=(base,),
+            namespace={**attributes, "method": name},
+            tag_field="method",
+            tag=name,
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
+        for name, params in methods.items()
+    ]
+    union: Any = Union[tuple(classes)]  # noqa: UP007 - of as many as there are
+    return msgspec.json.Decoder(union).decode
+
+
+def decode_leading(decode: Callable[[bytes], C], messages: Sequence[bytes]) -> list[C]:
+    """Decode messages up to the first that is not plain.
+
+    `map` within `extend` spares a third of what a loop takes, and keeps what came before an
+    error.
+    """
+    calls: list[C] = []
+    with contextlib.suppress(*UNREADABLE):
+        calls.extend(map(decode, messages))
+    if not all(map(bytes.isascii, messages)):
+        del calls[_count_readable(messages[: len(calls)]) :]
+    return calls
+
+
+def _count_readable(messages: Iterable[bytes]) -> int:
+    """Count messages up to the first that is no UTF-8: the decoder does not look into `Raw`."""
+    count = 0
+    for message in messages:
+        try:
+            message.decode()
+        except UnicodeDecodeError:
+            break
+        count += 1
+    return count
+
+
+def _params_field(params: type[msgspec.Struct]) -> tuple[str, Any] | tuple[str, Any, Any]:
+    """Return the field of a method's parameters, with a default where none is needed.
+
+    They are frozen: all calls without parameters share one.
+    """
+    try:
+        return ("params", params, params())
+    except TypeError:
+        return ("params", params)

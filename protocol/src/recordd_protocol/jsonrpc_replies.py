@@ -8,8 +8,8 @@ import msgspec
 
 from recordd_protocol.dialect import Result
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rendering import render_result
-from recordd_protocol.rows import Row
+from recordd_protocol.rendering import render_page_end, render_result
+from recordd_protocol.rows import Page, Row
 
 __all__ = ["ID_STARTS", "MAX_ID_BYTES", "encode_answer", "encode_error", "flaw_of_id"]
 
@@ -34,6 +34,9 @@ def encode_answer(id: bytes | msgspec.Raw, result: Result, room: int) -> bytes:
     """Return the answer with a result, or its refusal where that has more than `room` bytes."""
     if type(result) is Row:  # spliced in one step: the most frequent result
         reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (id, result.body)
+    elif type(result) is Page and result.text is not None:  # one copy: of 150 kB it takes 8 µs
+        start = b'{"jsonrpc":"2.0","id":%b,"result":{"records":[{' % id
+        reply = b"".join((start, result.text, b"}]", render_page_end(result), b"}"))
     else:
         reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, render_result(result))
     if len(reply) > room:

@@ -31,7 +31,14 @@ from recordd_protocol.automaton import Automaton
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.names import UNWRITABLE, refuse_character
 
-__all__ = ["MAX_PATTERN_BYTES", "Pattern", "PatternSet", "compile_pattern", "compile_patterns"]
+__all__ = [
+    "MAX_PATTERN_BYTES",
+    "Pattern",
+    "PatternSet",
+    "compile_one",
+    "compile_pattern",
+    "compile_patterns",
+]
 
 MAX_PATTERN_BYTES: Final = 1024
 """Longest pattern in bytes: four names' worth."""
@@ -160,6 +167,12 @@ class PatternSet:
 def compile_patterns(texts: str | Iterable[str]) -> PatternSet:
     """Compile one pattern or several; raises as `compile_pattern` does."""
     return PatternSet(map(compile_pattern, [texts] if isinstance(texts, str) else texts))
+
+
+@functools.lru_cache(maxsize=512)
+def compile_one(text: str) -> PatternSet:
+    """Return a set of one pattern; the last 512 are kept. Raises as `compile_pattern` does."""
+    return PatternSet([compile_pattern(text)])
 
 
 class _LongMatcher:

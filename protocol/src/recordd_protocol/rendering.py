@@ -12,7 +12,7 @@ import msgspec
 from recordd_protocol.dialect import Result
 from recordd_protocol.rows import Page, Row, join_rows
 
-__all__ = ["render_page", "render_result", "render_row", "render_topics"]
+__all__ = ["render_page", "render_page_end", "render_result", "render_row", "render_topics"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -35,17 +35,19 @@ def render_row(row: Row) -> bytes:
 
 def render_page(page: Page) -> bytes:
     """Return a page as `Records`."""
+    if page.text is not None:
+        return b'{"records":[{%b}]%b' % (page.text, render_page_end(page))
+    return b'{"records":%b%b' % (join_rows(page.rows), render_page_end(page))
+
+
+def render_page_end(page: Page) -> bytes:
+    """Return what follows the rows of a page, to the end of its `Records`."""
     following = b"" if page.next is None else b',"next":%b' % _encode(page.next)
     if page.total is not None:
         following = b',"total":%d%b' % (page.total, _mark_truncated(page))
     if page.oldest_rev is not None:
         following += b',"gap":true,"oldest_rev":%d' % page.oldest_rev
-    return b'{"records":%b,"rev":%d,"epoch":%b%b}' % (
-        join_rows(page.rows),
-        page.rev,
-        _encode(page.epoch),
-        following,
-    )
+    return b',"rev":%d,"epoch":%b%b}' % (page.rev, _encode(page.epoch), following)
 
 
 def render_topics(page: Page) -> bytes:

@@ -66,9 +66,10 @@ class Page:
     opaque string to pass back as `after`, or None on the last page. `total`, of an answer
     without pages, is the number of rows there are; the oldest are left out where it is more.
     `oldest_rev`, where rows of a log are gone, is the commit from which on none is missing.
+    `text`, where there are rows, may be their bodies, joined before by `ROW_SEPARATOR`.
     """
 
-    __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "total")
+    __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "text", "total")
 
     def __init__(
         self,
@@ -79,8 +80,10 @@ class Page:
         next: str | None = None,
         total: int | None = None,
         oldest_rev: int | None = None,
+        text: bytes | None = None,
     ) -> None:
         self.rows: Final = rows
+        self.text: Final = text
         self.rev: Final = rev
         self.epoch: Final = epoch
         self.next: Final = next

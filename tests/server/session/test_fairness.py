@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 import trio
 
-from recordd.hub import changes
-from recordd_protocol import rendering
+from recordd.hub import changes, rendered
 from recordd_protocol.jsonrpc_events import JsonRpcEvents
 from recordd_protocol.patterns import PatternSet
-from recordd_protocol.rows import join_rows
 from tests.core_in_memory import CoreInMemory, Peer, configure, running_core
 from tests.loop_lag import LoopLag
 from tests.wire import request
@@ -134,12 +132,14 @@ async def test_of_many_who_ask_for_much_at_once_one_is_answered_in_each_pass(
     peers = [core.connect() for _ in range(20)]
     for peer in peers:
         await peer.call("hello", client="t")
-    answers = Calls(JsonRpcEvents.encode_snapshot if method == "record.subscribe" else join_rows)
+    is_query = method == "record.query"
+    answers = Calls(rendered._Answer if is_query else JsonRpcEvents.encode_snapshot)
     monkeypatch.setattr(JsonRpcEvents, "encode_snapshot", lambda *a, **k: answers(*a, **k))
-    monkeypatch.setattr(rendering, "join_rows", answers)
+    monkeypatch.setattr(rendered, "_Answer", answers)
     lag = watch(answers)
-    for peer in peers:  # without a pass between
-        os.write(peer.stream.socket.fileno(), request(method, 1, name="#") + b"\n")  # type: ignore[attr-defined]
+    for number, peer in enumerate(peers):  # without a pass between; no two ask for the same
+        name = "r" + "*" * number + ".#" if is_query else "#"
+        os.write(peer.stream.socket.fileno(), request(method, 1, name=name) + b"\n")  # type: ignore[attr-defined]
     for peer in peers:
         assert "result" in await peer.receive()
     assert answers.count >= 20

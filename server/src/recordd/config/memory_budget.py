@@ -7,7 +7,7 @@ from typing import Final
 
 from recordd.config.settings import Settings
 
-__all__ = ["estimate_memory"]
+__all__ = ["RENDERED_BYTES", "estimate_memory"]
 
 _MIB: Final = 1 << 20
 _BASE_BYTES: Final = 160 * _MIB
@@ -15,6 +15,9 @@ _BASE_BYTES: Final = 160 * _MIB
 
 _RECORD_BYTES: Final = 1500
 """What a record takes beside its values: its state, its places in the hub and its views."""
+
+RENDERED_BYTES: Final = 32 * _MIB
+"""Answers with latest values that are kept as text: some 30 of a thousand records each."""
 
 _CONNECTION_BYTES: Final = 50_000
 _COPIES: Final = 3
@@ -33,6 +36,7 @@ def estimate_memory(settings: Settings, backend: Mapping[str, int]) -> dict[str,
         "answers waiting": 2 * settings.max_waiting_bytes,
         "write queue": _COPIES * settings.write_queue_bytes,
         "backlog": _COPIES * settings.backlog_bytes,
+        "answers kept": RENDERED_BYTES,
         "pages kept": settings.page_snapshot_bytes,
         "connections": settings.max_connections * (settings.max_message_bytes + _CONNECTION_BYTES),
         **backend,

@@ -11,6 +11,7 @@ from typing import Final
 
 from recordd.extending.paging import PageLimits, end_of_page, keep_newest
 from recordd.hub.catalogue import Catalogue
+from recordd.hub.rendered import RenderedAnswers
 from recordd.hub.snapshots import Snapshots
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
@@ -29,15 +30,24 @@ class LatestReader:
         self._catalogue: Final = catalogue
         self._limits: Final = limits
         self._snapshots: Final = snapshots
+        self._rendered: Final = RenderedAnswers(catalogue, limits)
+
+    def maybe_page(self, patterns: PatternSet) -> Page | None:
+        """Return the first and only page where that takes little; None says nothing."""
+        if self._catalogue.damaged:
+            self._catalogue.check_readable(patterns.matches)
+        return self._rendered.find_soon(patterns)
 
     def first_page(self, patterns: PatternSet, owner: object) -> Steps[Page]:
         """Return the first page; the rows of the others are kept for `owner`."""
         self._catalogue.check_readable(patterns.matches)
+        if (page := self._rendered.find(patterns)) is not None:
+            return page
         yield from self._catalogue.prepare_latest(patterns)
         rows, rev = self._catalogue.latest(patterns), self._catalogue.rev
         end = end_of_page(rows, 0, self._limits)
         if end == len(rows):
-            return Page(rows, rev=rev, epoch=self._catalogue.epoch)
+            return self._rendered.keep(patterns, rows)
         snapshot = yield from self._snapshots.keep(rows, owner, rev=rev)
         following = self._encode(snapshot.id, end, patterns)
         return Page(rows[:end], rev=rev, epoch=self._catalogue.epoch, next=following)

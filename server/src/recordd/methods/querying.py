@@ -17,7 +17,7 @@ from recordd_protocol.dialect import ENVELOPE_BYTES
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import check_integer
 from recordd_protocol.methods import At, Query, Replay
-from recordd_protocol.patterns import PatternSet, compile_pattern, compile_patterns
+from recordd_protocol.patterns import PatternSet, compile_one, compile_pattern, compile_patterns
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["HANDLERS"]
@@ -46,6 +46,8 @@ def query_records(caller: Caller, params: Query) -> Handled:
         return _answer(latest.newest(query.patterns, query.max_bytes))
     if query.page_cursor is not None:
         return Answer(latest.page_after(query.page_cursor, query.patterns))
+    if (page := latest.maybe_page(query.patterns)) is not None:
+        return Answer(page)
     return _answer(latest.first_page(query.patterns, caller))
 
 
@@ -106,7 +108,7 @@ def _read(params: Query, max_bytes: int) -> HistoryQuery:
 
 def _compile_all(names: str | list[str]) -> PatternSet:
     if isinstance(names, str):
-        return compile_patterns(names)
+        return compile_one(names)
     if not names:
         raise _invalid("name: needs a name or a pattern")
     wildcards = sum("*" in n or "#" in n for n in names)

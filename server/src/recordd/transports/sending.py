@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 __all__ = [
     "COPIED_BYTES",
+    "LARGE_BYTES",
     "PIECE_BYTES",
     "linger",
     "send_all_or_give_up",
     "send_in_pieces",
     "write_nowait",
+    "writev_nowait",
 ]
 
 PIECE_BYTES: Final = 65_536
@@ -23,8 +25,22 @@ PIECE_BYTES: Final = 65_536
 COPIED_BYTES: Final = 4 << 20
 """What is longer is sent from where it is: each copy of it would stop the loop for a while."""
 
+LARGE_BYTES: Final = 16_384
+"""A single message from here on goes out from where it is: to join it with its frame or line end
+would take longer (10 µs for 150 kB) than a write of two parts (0.3 µs)."""
+
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 16 << 20
+
+
+def writev_nowait(stream: trio.SocketStream, parts: Sequence[bytes]) -> int:
+    """Do as `write_nowait` with parts of one text, without joining them."""
+    try:
+        return os.writev(stream.socket.fileno(), parts)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        raise trio.BrokenResourceError from None
 
 
 def write_nowait(stream: trio.SocketStream, data: bytes | memoryview) -> int:

@@ -18,8 +18,10 @@ from recordd.transports.frames import FrameCounter, cut_frames, encode_head, joi
 from recordd.transports.peers import find_peer
 from recordd.transports.sending import (
     COPIED_BYTES,
+    LARGE_BYTES,
     PIECE_BYTES,
     write_nowait,
+    writev_nowait,
 )
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
@@ -295,9 +297,15 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         """
         if self.rest or self._sending.locked():
             return messages
-        data = join_frames(messages)
-        sent = write_nowait(self._stream, data)
-        if sent == len(data):
+        if len(messages) == 1 and len(messages[0]) >= LARGE_BYTES:
+            head = encode_head(len(messages[0]))
+            size = len(head) + len(messages[0])
+            sent = writev_nowait(self._stream, (head, messages[0]))
+        else:
+            data = join_frames(messages)
+            size = len(data)
+            sent = write_nowait(self._stream, data)
+        if sent == size:
             return []
         self.rest, left = cut_frames(messages, sent)
         return [self.rest, *left] if self.rest else left

@@ -18,12 +18,16 @@ import msgspec
 __all__ = [
     "Daemon",
     "call",
+    "daemon_command",
+    "daemon_environment",
     "encode_request",
+    "find_port",
     "run_until_left",
     "running_daemon",
     "running_full_daemon",
 ]
 
+_RECORDD: Final = (sys.executable, "-m", "recordd")
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 60.0
 
@@ -44,9 +48,12 @@ def running_daemon(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_full_daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
+def running_full_daemon(
+    folder: Path, program: Sequence[str] = _RECORDD, **settings: str
+) -> Iterator[Daemon]:
     """Run `recordd serve` on `folder`, on a Unix socket and a free port.
 
+    `program` is the command of another build, where not this one's is meant.
     Its settings are the defaults, whatever the environment says, but for those given, for
     retention and for `min_ts`: rows with old times must be taken, and stay.
 
@@ -55,35 +62,48 @@ def running_full_daemon(folder: Path, **settings: str) -> Iterator[Daemon]:
     """
     folder.mkdir(exist_ok=True)
     path = str(folder / "s")
-    command = [
-        *(sys.executable, "-m", "recordd", "serve"),
-        *("--socket", path),
-        *("--database", str(folder / "recordd.db")),
-        *("--retention", "off"),
-    ]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
-    settings = {"listen": "127.0.0.1:0", "min_ts": "0", **settings}
-    environment |= {f"RECORDD_{key.upper()}": value for key, value in settings.items()}
+    settings = {"listen": "127.0.0.1:0", **settings}
+    command, environment = daemon_command(folder, program), daemon_environment(**settings)
     with run_until_left(command, path, environment) as pid:
-        yield Daemon(path, _find_port(path) if settings["listen"] else 0, pid)
+        yield Daemon(path, find_port(path) if settings["listen"] else 0, pid)
         if refused := call(path, "server.stats")["request_errors"]:
             raise RuntimeError(f"{refused} requests were refused: their timings mean nothing")
 
 
+def daemon_command(folder: Path, program: Sequence[str] = _RECORDD) -> list[str]:
+    """Return the command of a daemon whose files and socket `s` are in `folder`."""
+    return [
+        *(*program, "serve"),
+        *("--socket", str(folder / "s")),
+        *("--database", str(folder / "recordd.db")),
+        *("--retention", "off"),
+    ]
+
+
+def daemon_environment(**settings: str) -> dict[str, str]:
+    """Return our environment with these settings of the daemon's, and no others."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RECORDD_")}
+    settings = {"min_ts": "0", **settings}
+    return environment | {f"RECORDD_{key.upper()}": value for key, value in settings.items()}
+
+
 @contextlib.contextmanager
 def run_until_left(
-    command: Sequence[str], path: str, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    path: str,
+    environment: Mapping[str, str] | None = None,
+    user: int | None = None,
 ) -> Iterator[int]:
     """Run a server that listens on the Unix socket `path`; SIGTERM and wait at the end.
 
-    Gives its process id.
+    It runs as `user`, where one is given. Gives its process id.
 
     Raises:
         RuntimeError: when it ends before it listens, or does not listen in time.
     """
     with (
-        Path(f"{path}.log").open("ab") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+        Path(f"{path}.log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log, user=user) as process,
     ):
         try:
             _wait_until_it_listens(process, path)
@@ -122,8 +142,12 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], path: str) -> None:
         time.sleep(0.01)
 
 
-def _find_port(path: str) -> int:
-    """Return the port that the system gave; the log has it once the daemon listens there."""
+def find_port(path: str) -> int:
+    """Return the port that the system gave; the log has it once the daemon listens there.
+
+    Raises:
+        RuntimeError: the daemon does not say.
+    """
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if found := re.search(r"listening on ws://[^:]+:(\d+)/ws", Path(f"{path}.log").read_text()):

@@ -1,0 +1,101 @@
+"""Measure recordd beside its peers, and print a table.
+
+Databases are written below the system's temporary folder (TMPDIR): it should be on the
+disk that is meant, since on a tmpfs a commit costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.wire.data import Scale
+from benchmarks.wire.loadgen import NoCompilerError, build_generator
+from benchmarks.wire.running import Wish, lines_of, measure
+from benchmarks.wire.tables import format_cpu, format_table
+
+__all__ = ["main"]
+
+_FULL: Final = Scale(
+    rounds=7,
+    seconds=0.5,
+    rows_each=1000,
+    wide_records=100_000,
+    wide_rows=1_000_000,
+    load_rows=1_000_000,
+    load_rounds=3,
+    starts=5,
+)
+_QUICK: Final = Scale(
+    rounds=2,
+    seconds=0.15,
+    rows_each=150,
+    wide_records=20_000,
+    wide_rows=40_000,
+    load_rows=50_000,
+    load_rounds=2,
+    starts=1,
+    flights=40_000,
+    subscribers=200,
+)
+_DEEP_ROWS: Final = 30_000_000
+
+
+def main() -> None:
+    """Measure and print; a slow figure is no failure, a refused question is one."""
+    wish, has_cpu = _read_wish()
+    with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
+        try:
+            generator = build_generator(Path(folder))
+        except NoCompilerError as error:
+            sys.exit(f"not measured: {error}")
+        outcome = measure(wish, generator, Path(folder))
+    print(format_table(outcome.lines, outcome.figures, outcome.refused))
+    if has_cpu:
+        print(f"\n{format_cpu(outcome.lines, outcome.cpu_us)}")
+    for (line, contestant), reason in outcome.refused.items():
+        print(f"refused: {line}, {contestant}: {reason}", file=sys.stderr)
+    for program in outcome.missing:
+        print(f"not installed: {program}", file=sys.stderr)
+    sys.exit(1 if outcome.refused else 0)
+
+
+def _read_wish() -> tuple[Wish, bool]:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short form, under two minutes")
+    parser.add_argument("--deep", action="store_true", help="starts on 30,000,000 rows")
+    parser.add_argument("--alone", action="store_true", help="recordd without its peers")
+    parser.add_argument("--recordd", default=_own_recordd(), help="the program of another build")
+    parser.add_argument("--cpu", action="store_true", help="show the CPU of each request too")
+    parser.add_argument("--rounds", type=int, help="instead of 7, or 2 in short")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="lines' beginnings")
+    options = parser.parse_args()
+    scale = _QUICK if options.quick else _FULL
+    if options.deep:
+        scale = msgspec.structs.replace(scale, deep_rows=_DEEP_ROWS)
+    if options.rounds:
+        scale = msgspec.structs.replace(scale, rounds=options.rounds)
+    names = [line.name for line in lines_of(scale)]
+    for beginning in options.only:
+        if not any(name.startswith(beginning) for name in names):
+            parser.error(f"no line {beginning!r}; there are {', '.join(names)}")
+    wish = Wish(
+        scale=scale,
+        program=(options.recordd,),
+        only=tuple(options.only),
+        has_peers=not options.alone,
+    )
+    return wish, options.cpu
+
+
+def _own_recordd() -> str:
+    return str(Path(sys.executable).with_name("recordd"))
+
+
+if __name__ == "__main__":
+    main()

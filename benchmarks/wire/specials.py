@@ -1,0 +1,154 @@
+"""The lines that are no question to a running server: loads, starts, memory, all rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.load import Generator
+from benchmarks.wire.data import Scale, made_up_rows
+from benchmarks.wire.lines import OURS, Line, at_least, at_most
+from benchmarks.wire.lives import idle_connection_kib, memory_mib, start_seconds
+from benchmarks.wire.paging import export_all, read_all_pages
+from benchmarks.wire.rounds import Rounds
+from benchmarks.wire.stage import Stage
+
+__all__ = ["Specials", "make_specials"]
+
+_MANY: Final = 1000
+
+
+def make_specials(scale: Scale) -> list[Line]:
+    """Return these lines in the order of the table."""
+    rows = scale.deep_rows or scale.load_rows * scale.load_rounds
+    wide = f"{scale.wide_rows:,} rows of {scale.wide_records:,} records"
+    return [
+        Line(
+            name="all-rows",
+            title=f"all {scale.flights:,} rows, page by page",
+            unit="rows/s",
+            targets=(at_least(250_000),),
+        ),
+        Line(name="export", title="the same through `recordctl export`", unit="rows/s"),
+        Line(
+            name="load-1000",
+            title=f"`set_many` load of {scale.load_rows:,} rows, {_MANY:,} records",
+            unit="rows/s",
+            targets=(at_least(250_000),),
+        ),
+        Line(
+            name="load-100000",
+            title=f"`set_many` load of {wide}",
+            unit="rows/s",
+            targets=(at_least(180_000),),
+        ),
+        Line(
+            name="start-rows",
+            title=f"start to first answer, {rows:,} rows of {_MANY:,} records",
+            unit="s",
+            targets=(at_most(0.5),),
+        ),
+        Line(
+            name="start-records",
+            title=f"start to first answer, {wide}",
+            unit="s",
+            targets=(at_most(1.5),),
+        ),
+        Line(
+            name="memory-100000",
+            title=f"memory after a start, {scale.wide_records:,} records",
+            unit="MiB",
+            targets=(at_most(110),),
+        ),
+        Line(
+            name="memory-unix",
+            title="memory of an idle connection, Unix socket",
+            unit="KiB",
+            targets=(at_most(10),),
+        ),
+        Line(
+            name="memory-websocket",
+            title="memory of an idle connection, WebSocket",
+            unit="KiB",
+            targets=(at_most(30),),
+        ),
+    ]
+
+
+class Specials:
+    """Measures these lines of one build, on folders of its own."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        rounds: Rounds,
+        scale: Scale,
+        folder: Path,
+        program: Sequence[str],
+        *,
+        build: str = OURS,
+    ) -> None:
+        """Measure the build that `program` runs; `build` is its name among the contestants."""
+        self._stage: Final = stage
+        self._rounds: Final = rounds
+        self._scale: Final = scale
+        self._folder: Final = folder
+        self._program: Final = program
+        self._build: Final = build
+
+    def measure_lives(self, wanted: set[str]) -> None:
+        """Measure loads, then starts on what was loaded, then memory."""
+        deep, wide = self._folder / f"{self._build}-deep", self._folder / f"{self._build}-wide"
+        if wanted & {"load-1000", "start-rows"}:
+            self._load_deep(deep)
+            self._start("start-rows", deep)
+            shutil.rmtree(deep)
+        if wanted & {"load-100000", "start-records", "memory-100000", "limit-2"}:
+            self._add("load-100000", self._stage.fill_recordd("wide", self._program, self._build))
+            self._start("start-records", wide)
+        for name, is_websocket in (("memory-unix", False), ("memory-websocket", True)):
+            if name in wanted:
+                folder = self._folder / f"{self._build}-{name}"
+                kib = idle_connection_kib(folder, self._program, is_websocket=is_websocket)
+                self._add(name, kib)
+
+    def open_wide(self) -> None:
+        """Run the daemon of many records; its memory is looked at before anything is asked."""
+        site = self._stage.open_recordd("wide", self._program, self._build)
+        self._add("memory-100000", memory_mib(site.pid))
+
+    def read_flights(self, path: str, generator: Generator, wanted: set[str]) -> None:
+        """Read all rows of a daemon, and check that they are all."""
+        if "all-rows" in wanted:
+            self._add_rows("all-rows", *generator.run(read_all_pages, path))
+        if "export" in wanted and (program := self._find_client()):
+            self._add_rows("export", *export_all(program, path))
+
+    def _find_client(self) -> str | None:
+        beside = Path(self._program[0]).with_name("recordctl")
+        return str(beside) if beside.exists() else None
+
+    def _load_deep(self, folder: Path) -> None:
+        rows_each_round = self._scale.load_rows
+        for number in range(self._scale.load_rounds):
+            rows = list(made_up_rows(_MANY, rows_each_round, number * rows_each_round // _MANY))
+            self._add("load-1000", self._stage.load_recordd(folder, self._program, rows))
+        done = rows_each_round * self._scale.load_rounds
+        while done < self._scale.deep_rows:
+            rows = list(made_up_rows(_MANY, rows_each_round, done // _MANY))
+            self._stage.load_recordd(folder, self._program, rows)
+            done += rows_each_round
+
+    def _start(self, line: str, folder: Path) -> None:
+        for _ in range(self._scale.starts):
+            self._add(line, start_seconds(folder, self._program))
+
+    def _add_rows(self, line: str, rows: int, seconds: float) -> None:
+        if rows != self._scale.flights:
+            raise RuntimeError(f"{line}: {rows} rows instead of {self._scale.flights}")
+        self._add(line, rows / seconds)
+
+    def _add(self, line: str, figure: float) -> None:
+        self._rounds.add(line, self._build, figure)

@@ -36,11 +36,13 @@ _MIN_INFO_BYTES: Final = 250
 
 def get_record(caller: Caller, params: Get) -> Answer:
     """Return the latest row of one record."""
-    hub = caller.core.hub
-    latest = find_record(hub, params.name).latest
-    if hub.catalogue.damaged:
-        hub.catalogue.check_readable(params.name.__eq__)
-    return Answer(latest)
+    catalogue = caller.core.hub.catalogue
+    state = catalogue.find(params.name)
+    if state is None:
+        raise _not_found(params.name)
+    if catalogue.damaged:
+        catalogue.check_readable(params.name.__eq__)
+    return Answer(state.latest)
 
 
 def list_records(caller: Caller, params: List) -> Steps[Listing]:
@@ -93,8 +95,12 @@ def find_record(hub: Hub, name: str) -> RecordState:
     """Return a record's state; `not_found` where there is none."""
     state = hub.catalogue.find(name)
     if state is None:
-        raise RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")
+        raise _not_found(name)
     return state
+
+
+def _not_found(name: str) -> RequestError:
+    return RequestError(Reason.NOT_FOUND, f"record {name[:255]!r} does not exist")
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

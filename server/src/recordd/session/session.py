@@ -132,7 +132,8 @@ class Session:
             parallel=core.parallel_queries,
             settled=self._settled,
         )
-        self.active_at = trio.current_time()
+        self._now: Final = trio.lowlevel.current_clock().current_time
+        self.active_at = self._now()
         """When something last came."""
         self._turn_ends = 0.0
 
@@ -142,8 +143,10 @@ class Session:
         Waits where the write queue or the outbox is full, or the peer is slow to take its
         answers. Cancelled, the requests handled so far have had or will have their effect,
         the others none.
+
+        `messages` are those of one read: that bounds how long it takes to decode some ahead.
         """
-        self.active_at = trio.current_time()
+        self.active_at = self._now()
         self.outbox.hold()
         self._turn_ends = time.perf_counter() + TURN_S
         position = 0
@@ -152,7 +155,8 @@ class Session:
             calls = self._dialect.decode_plain(burst)
             if calls:
                 await self._receive_plain(calls)
-                await self._end_step()
+                if time.perf_counter() > self._turn_ends:
+                    await self._end_turn()
             if len(calls) < len(burst):
                 await self._receive_other(burst[len(calls)])
                 position += 1
@@ -233,7 +237,8 @@ class Session:
             await self._wait(waiting)
         if self.outbox.is_over:
             await self._wait(self.outbox.wait_under())
-        await self._end_step()
+        if time.perf_counter() > self._turn_ends:
+            await self._end_turn()
 
     async def _receive_other(self, message: bytes) -> None:
         """Handle a message that is no plain request."""
@@ -244,14 +249,14 @@ class Session:
                 self._replies.refuse_malformed(item)
             elif (waiting := self._begin(item)) is not None:
                 await self._wait(waiting)
-            await self._end_step()
+            if time.perf_counter() > self._turn_ends:
+                await self._end_turn()
         if self.outbox.is_over:
             await self._wait(self.outbox.wait_under())
 
-    async def _end_step(self) -> None:
-        """Let others run where this turn is over."""
-        if time.perf_counter() > self._turn_ends:
-            self._turn_ends = await self._wait(self.core.turns.next())
+    async def _end_turn(self) -> None:
+        """Let others run."""
+        self._turn_ends = await self._wait(self.core.turns.next())
 
     def _find_dialect(self, message: bytes) -> Dialect:
         """Return the dialect that a message says it is written in; the next may be plain in it."""

@@ -20,7 +20,7 @@ from recordd.core import Core
 from recordd.session.session import Session, open_session
 from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.peers import find_peer
-from recordd.transports.receiving import receive_waiting
+from recordd.transports.receiving import read_nowait
 from recordd.transports.sending import (
     COPIED_BYTES,
     LARGE_BYTES,
@@ -161,8 +161,14 @@ async def _receive_lines(stream: trio.SocketStream, session: Session) -> Request
     """
     limit = session.core.settings.max_message_bytes
     lines = LineBuffer(limit)
+    descriptor, wait_readable = stream.socket.fileno(), trio.lowlevel.wait_readable
     try:
-        while data := await receive_waiting(stream):
+        while True:
+            await wait_readable(descriptor)
+            if (data := read_nowait(descriptor)) is None:
+                continue  # what woke us is gone again
+            if not data:
+                break
             await session.receive(lines.feed(data))
             if lines.overflowed:
                 return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")

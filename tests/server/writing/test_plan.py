@@ -68,8 +68,8 @@ def test_a_row_older_than_the_latest_is_late_within_the_batch_too() -> None:
 def test_a_write_without_ts_always_becomes_the_latest(latest_ts: int, ts: int) -> None:
     hub = make_hub()
     publish(hub, [Row("a", b"0", latest_ts, 1)])
-    (planned,) = plan(hub, write(("a", b"1", None))).planned
-    assert (planned.rows[0].ts, planned.rows[0].kind) == (ts, RowKind.LATEST)
+    (row,) = plan(hub, write(("a", b"1", None))).rows
+    assert (row.ts, row.kind) == (ts, RowKind.LATEST)
 
 
 def test_a_condition_sees_the_batch_before_it_and_fails_alone() -> None:
@@ -105,8 +105,8 @@ def test_conditions_of_several_rows_hold_before_the_first_or_nothing_is_written(
 def test_without_revs_only_absence_can_be_a_condition(storing: bool) -> None:
     hub = make_hub({"name": "a", "persist": False})
     first = plan(hub, write(("a", b"1", 5), if_rev=0), storing=storing)
-    assert [row.rev for planned in first.planned for row in planned.rows] == [None]
-    publish(hub, first.planned[0].rows)
+    assert [row.rev for row in first.rows] == [None]
+    publish(hub, first.rows)
     again = plan(hub, write(("a", b"2", 5), if_rev=0), write(("a", b"2", 5), if_rev=1))
     reasons = [(refusal.reason, refusal.message) for _, refusal in again.refused]
     assert reasons == [
@@ -133,7 +133,7 @@ def test_a_record_too_many_is_refused_and_takes_no_rev() -> None:
 def test_what_is_not_persisted_has_no_rev() -> None:
     hub = make_hub({"name": "tmp.*", "persist": False})
     made = plan(hub, write(("tmp.x", b"1", 5), ("a", b"1", 5)))
-    assert [row.rev for row in made.planned[0].rows] == [None, 1]
+    assert [row.rev for row in made.rows] == [None, 1]
     assert stored(plan(hub, write(("a", b"1", 5)), storing=False)) == []
 
 

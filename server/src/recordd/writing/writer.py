@@ -218,18 +218,18 @@ class Writer:
             raise
         except SerializationError as error:
             if len(plan.planned) == 1:
-                plan.planned[0].write.settle(error)
+                plan.planned[0].settle(error)
                 return
-            for planned in plan.planned:
-                await self._commit_writes([planned.write])
+            for write in plan.planned:
+                await self._commit_writes([write])
         except PersistenceError as error:
             logger.warning("%d writes refused: %s", len(plan.planned), error)
-            for planned in plan.planned:
-                planned.write.settle(error)
+            for write in plan.planned:
+                write.settle(error)
         else:
             self._count(plan.stored_rows)
-            for planned in plan.planned:
-                planned.write.settle(planned.write.to_result(planned.rows))
+            for write, rows in plan.results():
+                write.settle(write.to_result(rows))
 
     def _count(self, stored_rows: int) -> None:
         if stored_rows:

@@ -60,7 +60,7 @@ class Catalogue:
         self.resyncs = 0
         """How often a reader was told to begin anew."""
         self.by_change: Final[collections.OrderedDict[str, RecordState]] = collections.OrderedDict()
-        """The records by their latest change, oldest first."""
+        """The records that have changed since the start, by their latest change, oldest first."""
         self.damaged: Final[dict[str, DamagedStorage]] = {}
         """Records whose latest value cannot be read: it is refused until there is another."""
         self._states: Final[dict[str, RecordState]] = {}
@@ -209,15 +209,17 @@ class Catalogue:
             assert isinstance(record, Unborn), "any other has a state"
             record.state = self._bear(record, row)
             return
-        previous, memory = state.latest, state.memory
-        state.take(row)
-        self.latest_bytes += state.memory - memory
+        previous = state.latest
+        self.latest_bytes += state.take(row)
         if state.latest is row:
             if self.damaged:
                 self.damaged.pop(row.name, None)
             self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
             state.changed = self.tick
-            self.by_change.move_to_end(row.name)
+            try:
+                self.by_change.move_to_end(row.name)
+            except KeyError:  # its first change since the start
+                self.by_change[row.name] = state
 
     def remove(self, state: RecordState, rev: int | None) -> None:
         """Forget a record, which commit `rev` has deleted; None where storage does not know it."""
@@ -229,7 +231,8 @@ class Catalogue:
         self.replaced_bytes += memory_of(state.latest)
         self.latest_bytes -= state.memory
         self.transients -= state.latest.rev is None
-        del self._states[name], self.by_change[name]
+        del self._states[name]
+        self.by_change.pop(name, None)
         self.damaged.pop(name, None)
         state.is_deleted = True
         self._views.departures += 1
@@ -241,11 +244,15 @@ class Catalogue:
         state.purged_rev = max(state.purged_rev, newest_rev)
 
     def restore(self, records: Sequence[LoadedRecord]) -> None:
-        """Take the records as they were found at start; each is one change, in order of rev."""
+        """Take the records as they were found at start; each is one change, in order of rev.
+
+        The rev itself counts as the tick: nobody asks what has changed before the start.
+        """
         for record in records:
             name = record.latest.name
             rule = self.rules.rule_for(name)
             state = RecordState(record.record_id, name, rule, record.latest, record.rows)
+            state.changed = record.latest.rev or 0
             self._add(state)
             self.rows += record.rows
             state.purged_rev = record.purged_rev
@@ -253,10 +260,7 @@ class Catalogue:
                 self.damaged[state.name] = record.damage
                 self.latest_bytes -= state.memory
                 state.forget_buffered()
-        for state in sorted(self._states.values(), key=lambda state: state.latest.rev or 0):
-            self.tick += 1
-            state.changed = self.tick
-            self.by_change.move_to_end(state.name)
+        self.tick = self.rev
 
     def _bear(self, unborn: Unborn, row: Row) -> RecordState:
         """Make a record with its first row."""
@@ -265,10 +269,11 @@ class Catalogue:
         state.topics, state.topics_version = unborn.topics, unborn.topics_version
         state.changed = self.tick
         self._add(state)
+        self.by_change[state.name] = state
         self.next_record_id = max(self.next_record_id, unborn.record_id + 1)
         return state
 
     def _add(self, state: RecordState) -> None:
-        self._states[state.name] = self.by_change[state.name] = state
-        self.latest_bytes += state.memory
+        self._states[state.name] = state
+        self.latest_bytes += memory_of(state.latest)
         self.transients += state.latest.rev is None

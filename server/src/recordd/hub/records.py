@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import UNSET
@@ -41,17 +42,21 @@ class Unborn:
 
 
 class RecordState:
-    """One record: its rule, its latest row, its recent values, and who follows it."""
+    """One record: its rule, its latest row, its recent values, and who follows it.
+
+    There may be a hundred thousand of them, so a record has nothing of its own before it
+    needs that: rows beside the latest are kept by rings alone, from their second row on.
+    A `deque` of one row is 624 bytes, more than all else that a record takes.
+    """
 
     __slots__ = (
-        "buffer",
+        "_ring",
         "buffered",
         "changed",
         "consumed",
         "dropped",
         "is_deleted",
         "latest",
-        "memory",
         "name",
         "produced",
         "purged_rev",
@@ -73,10 +78,10 @@ class RecordState:
         """Values that subscribers and drains got, each counted for each of them."""
         self.dropped = 0
         """Values that one of them did not get, being too slow; counted likewise."""
-        self.buffered = 1  # rows that ever came into the buffer: a drain's position
-        self.buffer: Final = collections.deque([latest], maxlen=rule.capacity)
-        self.memory = memory_of(latest)
-        """Bytes that the buffered rows take."""
+        self.buffered = 1
+        """Rows that ever came into the buffer, a drain's position; 0 while it is empty."""
+        self._ring: collections.deque[Row] | None = None
+        """The buffer; without it, it is the latest row alone."""
         self.changed = 0
         """The hub's tick when `latest` became the latest."""
         self.is_deleted = False
@@ -86,43 +91,70 @@ class RecordState:
         """The live wildcard topics that match, as of their `topics_version`."""
         self.topics_version = -1
 
+    @property
+    def buffer(self) -> Sequence[Row]:
+        """The buffered rows, oldest first."""
+        if self._ring is not None:
+            return self._ring
+        return (self.latest,) if self.buffered else ()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the buffered rows take; counted anew each time."""
+        return sum(map(memory_of, self.buffer))
+
     def reset_counts(self) -> None:
         """Count from zero what `record.list` tells of its values."""
         self.produced = self.consumed = self.dropped = 0
 
     def forget_buffered(self) -> None:
         """Empty the buffer."""
-        self.buffer.clear()
-        self.buffered = self.memory = 0
+        self.buffered = 0
+        is_ring = self.rule.buffer == "spmc_ring"
+        self._ring = collections.deque(maxlen=self.rule.capacity) if is_ring else None
 
-    def take(self, row: Row) -> None:
-        """Count a committed row; keep it as the latest unless it came late."""
+    def take(self, row: Row) -> int:
+        """Count a committed row; keep it as the latest unless it came late.
+
+        Returns:
+            By how many bytes the buffered rows have grown.
+        """
         self.produced += 1
         if row.rev is not None:
             self.rows += 1
+        if self.rule.buffer == "spmc_ring":
+            return self._take_in_ring(row)
+        if row.kind is not RowKind.LATEST:
+            return 0  # a late row is history; only a ring shows every row that came
+        previous, self.latest = self.latest, row
+        self.buffered += 1
+        if self.buffered == 1:
+            return memory_of(row)
+        # As `memory_of` of both, without the calls.
+        return len(row.value) + len(row.body) - len(previous.value) - len(previous.body)
+
+    def _take_in_ring(self, row: Row) -> int:
+        ring = self._ring
+        if ring is None:
+            ring = self._ring = collections.deque(self.buffer, maxlen=self.rule.capacity)
         if row.kind is RowKind.LATEST:
             self.latest = row
-        elif self.rule.buffer != "spmc_ring":
-            return  # a late row is history; only a ring shows every row that came
-        buffer = self.buffer
-        if len(buffer) == buffer.maxlen:  # as `memory_of` of both, without the calls
-            oldest = buffer[0]
-            self.memory += len(row.value) + len(row.body) - len(oldest.value) - len(oldest.body)
-        else:
-            self.memory += memory_of(row)
-        buffer.append(row)
+        dropped = memory_of(ring[0]) if len(ring) == ring.maxlen else 0
+        ring.append(row)
         self.buffered += 1
+        return memory_of(row) - dropped
 
     def drain(self, seen: int, limit: int | None, max_bytes: int) -> tuple[list[Row], int]:
         """Return the buffered rows after the first `seen`, oldest first, and the new `seen`.
 
         At most `limit` rows, and `max_bytes` but for a single one: the rest is left.
         """
-        unseen = min(self.buffered - seen, len(self.buffer))
+        buffer = self.buffer
+        unseen = min(self.buffered - seen, len(buffer))
         if seen and self.rule.buffer == "spmc_ring":  # the first one has missed nothing
             self.dropped += self.buffered - seen - unseen
         seen = self.buffered - unseen
-        rows = list(self.buffer)[len(self.buffer) - unseen :][:limit]
+        rows = list(buffer)[len(buffer) - unseen :][:limit]
         sizes = [len(row.value) for row in rows]
         rows = rows[: count_fitting(sizes, max_bytes, beside_bytes=1, one_fits=True)]
         return rows, seen + len(rows)

@@ -210,9 +210,9 @@ class Plan:
         if state is None or isinstance(state, Unborn):
             is_single = self._catalogue.rules.rule_for(name).capacity == 1
             return size - memory_of(planned) if planned is not None and is_single else size
-        if len(state.buffer) != state.buffer.maxlen:
+        if len(state.buffer) != state.rule.capacity:
             return size
-        is_single = state.buffer.maxlen == 1
+        is_single = state.rule.capacity == 1
         if is_single and ts is not None and ts < state.latest.ts:
             return 0  # late: history only
         return size - memory_of(planned if is_single and planned is not None else state.buffer[0])

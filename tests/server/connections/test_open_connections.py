@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -14,7 +14,10 @@ from recordd.connections.waiting import Waiting
 class Wall:
     """A `Sender` whose peer takes nothing."""
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"\n".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         return messages
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pytest
 import trio
 import trio.testing
 
-from recordd.connections.outbox import Outbox, OutboxLimits, _Turn
+from recordd.connections.outbox import Outbox, OutboxLimits, Room, _Turn
+from recordd.hub.topic import Burst
 from tests.schedules import run_with_seed
 
 PLAYS: Final = int(os.environ.get("RECORDD_SCHEDULES", "200"))
@@ -37,14 +38,18 @@ class MoodySender:
         self._slowness = chance.choice([1, 1, 4, 10])
         self._is_busy = False
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"%b\n" % b"\n".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         assert not self._is_busy, "two send at the same time"
         assert messages, "a send of nothing"
         if not self._takes_at_once:
             return messages
         if self._breaks():
             raise trio.BrokenResourceError
-        data = b"%b\n" % b"\n".join(messages)
+        data = self.encode(messages)
+        assert encoded in (None, data), "others' bytes"
         sent = self._chance.choice([0, len(data), self._chance.randrange(len(data))])
         self.taken += data[:sent]
         return [] if sent == len(data) else [data[sent:-1]]
@@ -121,6 +126,11 @@ class Play:
         for _ in range(self.chance.choice([1, 2, 3, 8])):
             await pause(self.chance)
             messages = [self._make() for _ in range(self.chance.randint(1, 3))]
+            burst = Burst(messages, len(messages))
+            if self.outbox.can_pass_on(burst):
+                self.outbox.pass_on(burst)
+                self.put += messages
+                continue
             if self.outbox.try_put_updates(messages, len(messages), sum(map(len, messages))):
                 self.put += messages
             self.outbox.flush_nowait()
@@ -255,3 +265,43 @@ async def test_a_cancelled_flush_leaves_nothing_to_follow_half_a_message() -> No
     with trio.fail_after(5):
         await outbox.run()
     assert b"two" not in sender.taken
+
+
+class Brink:
+    """A peer that takes so many bytes of each send, and is gone at below none."""
+
+    def __init__(self, takes: int) -> None:
+        self._takes = takes
+
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
+        if self._takes < 0:
+            raise trio.BrokenResourceError
+        rest = self.encode(messages)[self._takes :]
+        return [rest] if rest else []
+
+    async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
+        raise AssertionError("nobody runs it")
+
+
+async def test_a_burst_is_not_passed_by_what_was_put_and_not_flushed() -> None:
+    outbox = Outbox(LIMITS, Brink(100))
+    assert outbox.can_pass_on(Burst([b"burst"], 1))
+    outbox.put_updates([b"before"], 1, 6)
+    assert not outbox.can_pass_on(Burst([b"burst"], 1))
+
+
+async def test_a_peer_that_takes_half_a_burst_is_behind() -> None:
+    outbox = Outbox(LIMITS, Brink(2))
+    outbox.pass_on(Burst([b"burst"], 3))
+    assert outbox.is_behind
+    assert outbox.room == Room(LIMITS.updates - 3, LIMITS.update_bytes - 3)
+
+
+async def test_a_peer_that_is_gone_when_a_burst_is_passed_on_closes_the_outbox() -> None:
+    outbox = Outbox(LIMITS, Brink(-1))
+    outbox.pass_on(Burst([b"burst"], 1))
+    assert outbox.is_closed
+    assert outbox.is_empty

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -19,7 +19,10 @@ class TapSender:
         self._credit += messages
         self._more.unpark_all()
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"\n".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         now, later = messages[: self._credit], messages[self._credit :]
         self._credit -= len(now)
         self.taken += now

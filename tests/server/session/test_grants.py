@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -21,7 +21,10 @@ class Kept:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"\n".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         self.messages += messages
         return []
 

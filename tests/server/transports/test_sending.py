@@ -6,18 +6,22 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import pytest
 import trio
+import trio_websocket
 
 from recordd.connections.outbox import Sender
 from recordd.core import Core
-from recordd.transports import unix
+from recordd.http.port import serve_port
+from recordd.http.routes import ROUTES
+from recordd.transports import unix, websocket
 from recordd.transports.frames import join_frames
 from recordd.transports.sending import LARGE_BYTES
+from recordd.transports.unix import _LineSender, serve_unix
 from recordd.transports.websocket import _FrameSender, _SharedStream
-from tests.core_in_memory import running_core
+from tests.core_in_memory import CoreInMemory, running_core
 
 LARGE: Final = b"x" * LARGE_BYTES
 MESSAGES: Final = [[LARGE], [LARGE[1:]], [b"small", LARGE], [b"a", b"bc"], [LARGE * 5]]
@@ -43,9 +47,12 @@ class Narrow:
         return self._write(descriptor, data if limit is None else data[:limit])
 
 
-async def send_all(sender: Sender, messages: Sequence[bytes], peer: trio.SocketStream) -> bytes:
+async def send_all(
+    sender: Sender, messages: Sequence[bytes], peer: trio.SocketStream, *, is_shared: bool
+) -> bytes:
     """Send as an outbox does, and return what has come out at the end."""
-    rest = sender.send_nowait(list(messages))
+    encoded = sender.encode(messages) if is_shared else None
+    rest = sender.send_nowait(list(messages), encoded)
     received = bytearray()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_receive, peer, received)
@@ -73,9 +80,10 @@ def make_frame_sender(stream: trio.SocketStream, core: Core) -> Sender:
 
 
 @pytest.mark.parametrize("messages", MESSAGES, ids=lambda messages: str(list(map(len, messages))))
+@pytest.mark.parametrize("is_shared", [False, True])
 @pytest.mark.parametrize("short_by", [0, 1, 2, LARGE_BYTES + 12])
 async def test_what_a_socket_takes_in_part_goes_on_where_it_stopped(
-    messages: list[bytes], short_by: int, monkeypatch: pytest.MonkeyPatch
+    messages: list[bytes], short_by: int, is_shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_core() as core:
         for expected, is_line in (
@@ -83,22 +91,105 @@ async def test_what_a_socket_takes_in_part_goes_on_where_it_stopped(
             (join_frames(messages), False),
         ):
             with make_pair() as (ours, theirs), monkeypatch.context() as patch:
-                sender = unix._LineSender(ours) if is_line else make_frame_sender(ours, core.core)
+                sender = _LineSender(ours) if is_line else make_frame_sender(ours, core.core)
                 Narrow(max(0, len(expected) - short_by), patch)
-                assert await send_all(sender, messages, theirs) == expected
+                assert await send_all(sender, messages, theirs, is_shared=is_shared) == expected
 
 
 async def test_a_peer_that_has_left_takes_nothing() -> None:
     with make_pair() as (ours, theirs):
         await theirs.aclose()
         with pytest.raises(trio.BrokenResourceError):
-            unix._LineSender(ours).send_nowait([LARGE])
+            _LineSender(ours).send_nowait([LARGE])
 
 
 async def test_what_there_is_no_room_for_is_left() -> None:
     with make_pair() as (ours, _):
-        sender = unix._LineSender(ours)
+        sender = _LineSender(ours)
         while not (rest := sender.send_nowait([LARGE])):
             pass
         assert sender.send_nowait([LARGE]) == [LARGE]
         assert LARGE.endswith(rest[0])
+
+
+class NotedLines(_LineSender):
+    """Is kept by whoever wants to send on after the end."""
+
+    __slots__ = ()
+    made: ClassVar[list[Sender]] = []
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self.made.append(self)
+
+
+class NotedFrames(_FrameSender):
+    """The same of a WebSocket."""
+
+    __slots__ = ()
+    made: ClassVar[list[Sender]] = []
+
+    def __init__(
+        self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
+    ) -> None:
+        super().__init__(connection, stream)
+        self.made.append(self)
+
+
+def assert_writes_to_nobody(sender: Sender, descriptor: int) -> None:
+    """Give the descriptor to another, who must get nothing."""
+    near, far = socket.socketpair()
+    if far.fileno() == descriptor:
+        near, far = far, near
+    if near.fileno() != descriptor:
+        given = os.dup2(near.fileno(), descriptor)
+        near.close()
+        near = socket.socket(fileno=given)
+    with near, far:
+        far.setblocking(False)
+        with pytest.raises(trio.BrokenResourceError):
+            sender.send_nowait([b"for somebody else"], b"for somebody else")
+        with pytest.raises(BlockingIOError):
+            far.recv(1)
+
+
+async def test_a_unix_socket_that_is_served_no_more_is_not_written_to(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unix, "_LineSender", NotedLines)
+    ours, theirs = trio.socket.socketpair()
+    descriptor = ours.fileno()
+    theirs.close()
+    async with trio.SocketStream(ours) as stream:
+        await serve_unix(stream, core.core)
+    assert_writes_to_nobody(NotedLines.made.pop(), descriptor)
+
+
+@pytest.mark.parametrize("is_polite", [True, False])
+async def test_a_websocket_that_is_closed_is_not_written_to(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch, is_polite: bool
+) -> None:
+    monkeypatch.setattr(websocket, "_FrameSender", NotedFrames)
+    ours, theirs = (trio.SocketStream(sock) for sock in trio.socket.socketpair())
+    descriptor = ours.socket.fileno()
+    async with theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(serve_port, ours, core.core, ROUTES)
+        connection = await trio_websocket.wrap_client_stream(nursery, theirs, "localhost", "/ws")
+        if is_polite:
+            await connection.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    await ours.aclose()
+    assert_writes_to_nobody(NotedFrames.made.pop(), descriptor)
+
+
+async def test_a_shared_stream_that_the_library_closes_is_not_written_to(
+    core: CoreInMemory,
+) -> None:
+    ours, theirs = trio.socket.socketpair()
+    descriptor = ours.fileno()
+    stream = _SharedStream(trio.SocketStream(ours), b"", core.core)
+    await stream.aclose()
+    sender = _FrameSender(Open(), stream)  # type: ignore[arg-type]
+    assert_writes_to_nobody(sender, descriptor)
+    theirs.close()

@@ -39,14 +39,19 @@ import trio
 
 from recordd.connections.waiting import Waiting
 
-__all__ = ["Outbox", "OutboxLimits", "Room", "Sender"]
+__all__ = ["Outbox", "OutboxLimits", "Room", "Sender", "Updates"]
 
 
 class Sender(Protocol):
     """The transport's way out. Each message is whole; none is ever sent in part and left."""
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        """Return messages as they go out."""
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         """Send what the peer takes at once; return what is left, to be sent next.
+
+        `encoded` is what `encode` made of the same messages, where the caller has that.
 
         Raises:
             trio.BrokenResourceError: the peer will take no more.
@@ -58,6 +63,27 @@ class Sender(Protocol):
         Returns False when the peer will take no more. Cancelled, an unknown part was sent:
         the connection is of no more use.
         """
+
+
+class Updates(Protocol):
+    """So many updates as messages, `size` bytes together, which many connections share.
+
+    `encoded` is what a sender made of them, if one has: all that share them send alike.
+    """
+
+    encoded: bytes | None
+
+    @property
+    def messages(self) -> list[bytes]:
+        """Whole messages, in order."""
+
+    @property
+    def updates(self) -> int:
+        """How many updates."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
 
 
 class OutboxLimits(msgspec.Struct, frozen=True):
@@ -73,6 +99,10 @@ class Room(msgspec.Struct, frozen=True):
 
     updates: int
     bytes: int
+
+
+_PASSED_BYTES: Final = 1 << 20
+"""The most that is passed on: it is held beside the messages while a commit is published."""
 
 
 class _Turn(enum.Enum):
@@ -102,6 +132,7 @@ class Outbox:
         "_is_held",
         "_limits",
         "_messages",
+        "_passed_bytes",
         "_reported",
         "_sender",
         "_sending_since",
@@ -118,6 +149,7 @@ class Outbox:
     ) -> None:
         """Take the limits of this one; `waiting` is told what it holds, and bounds all."""
         self._limits: Final = limits
+        self._passed_bytes: Final = min(limits.update_bytes, _PASSED_BYTES)
         self._waiting: Final = waiting or Waiting(1 << 62)
         self._reported = 0
         self._sender: Final = sender
@@ -205,6 +237,30 @@ class Outbox:
             self._size += size
             self._updates += updates
 
+    def can_pass_on(self, updates: Updates) -> bool:
+        """Tell whether updates may go past the queue, where they would be alone.
+
+        Not what is large: their bytes are a second copy of the messages.
+        """
+        if self._messages or self._turn is not _IDLE or self._is_held or self._is_closed:
+            return False
+        return updates.updates <= self._limits.updates and updates.size <= self._passed_bytes
+
+    def pass_on(self, updates: Updates) -> None:
+        """Do as `put_updates` and `flush_nowait`; nothing has been put since `can_pass_on`."""
+        encoded = updates.encoded
+        if encoded is None:
+            encoded = updates.encoded = self._sender.encode(updates.messages)
+        try:
+            rest = self._sender.send_nowait(updates.messages, encoded)
+        except trio.BrokenResourceError:
+            self.discard()
+            return
+        if rest:
+            self._messages = [*rest]
+            self._updates = updates.updates
+            self._leave_rest()
+
     def hold(self) -> None:
         """Wake nobody for what is put from now on: the caller will `flush` or `release`."""
         self._is_held = True
@@ -225,9 +281,7 @@ class Outbox:
         messages, self._messages = self._messages, []
         if rest := self._send_nowait(messages):
             self._messages = rest
-            self._has_rest = True
-            self._size = sum(map(len, rest))
-            self._pass_turn()
+            self._leave_rest()
             return
         self._has_rest = False
         self._size = self._updates = 0
@@ -327,6 +381,12 @@ class Outbox:
         self._size_in_transit, self._size = self._size, 0
         self._updates_in_transit, self._updates = self._updates, 0
         return messages
+
+    def _leave_rest(self) -> None:
+        """Leave to `run` what the peer did not take at once."""
+        self._has_rest = True
+        self._size = sum(map(len, self._messages))
+        self._pass_turn()
 
     def _send_nowait(self, messages: list[bytes]) -> list[bytes]:
         try:

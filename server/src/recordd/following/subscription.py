@@ -34,7 +34,7 @@ from recordd.following.phases import (
     resync,
 )
 from recordd.following.stream import Stream
-from recordd.hub.topic import Burst
+from recordd.hub.topic import Burst, Touched
 from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.methods import Subscribed
 from recordd_protocol.rows import Page, Row
@@ -146,17 +146,18 @@ class Subscription:
         self._fall_behind(updates)
         return False
 
-    def push(self, rows: Sequence[Row], burst: Burst) -> Outbox | None:
+    def push(self, rows: Sequence[Row], burst: Burst, touched: Touched) -> None:
         """Take the events of a commit; see `LiveSubscription.push`."""
         outbox = self._outbox
-        if not outbox.try_put_updates(burst.messages, burst.updates, burst.size):
+        if outbox.can_pass_on(burst) and outbox not in touched:
+            touched[outbox] = burst
+        elif not self._put(burst, touched):
             self._fall_behind(burst.updates)
-            return None
+            return
         if self.unreported:
             self._stream.note_told(rows[0].name, self.unreported)
             self.unreported = 0
         self.encoder.advance(burst.updates)
-        return outbox
 
     def feed_nowait(self) -> bool:
         """Send what memory holds and the outbox has room for; return whether it came further.
@@ -197,6 +198,17 @@ class Subscription:
             self._phase = ClosedPhase()
             self.topic.live.pop(self, None)
             self._hub.topics.leave(self.topic)
+
+    def _put(self, burst: Burst, touched: Touched) -> bool:
+        """Put a burst behind what the outbox has already; return whether there was room."""
+        outbox = self._outbox
+        if (first := touched.get(outbox)) is not None:  # two cannot both be all there is
+            outbox.put_updates(first.messages, first.updates, first.size)
+            touched[outbox] = None
+        if not outbox.try_put_updates(burst.messages, burst.updates, burst.size):
+            return False
+        touched[outbox] = None
+        return True
 
     def _send_values(self) -> None:
         # At once: the values that were announced may all have changed a moment later.

@@ -9,7 +9,7 @@ from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Burst", "LiveSubscription", "Outlet", "Topic"]
+__all__ = ["Burst", "LiveSubscription", "Outlet", "Topic", "Touched"]
 
 
 _FEW_ROWS: Final = 16
@@ -18,14 +18,18 @@ to ask first would be a call more for each subscription and event."""
 
 
 class Burst:
-    """The events of one commit, as messages, for everybody whose bytes they are."""
+    """The events of one commit, as messages, for everybody whose bytes they are.
 
-    __slots__ = ("messages", "size", "updates")
+    `encoded` is the same as the transport sends it, made by the first connection that needs it.
+    """
+
+    __slots__ = ("encoded", "messages", "size", "updates")
 
     def __init__(self, messages: list[bytes], updates: int) -> None:
         self.messages: Final = messages
         self.updates: Final = updates
         self.size: Final = sum(map(len, messages))
+        self.encoded: bytes | None = None
 
 
 class Outlet(Protocol):
@@ -33,6 +37,13 @@ class Outlet(Protocol):
 
     def flush_nowait(self) -> None:
         """Send what was put; called once for a commit."""
+
+    def pass_on(self, burst: Burst) -> None:
+        """Send a burst instead, which is all there is for it of a commit."""
+
+
+Touched = dict[Outlet, Burst | None]
+"""The outlets that a commit went to: with the one burst to pass on, or None for a flush."""
 
 
 class LiveSubscription(Protocol):
@@ -49,8 +60,8 @@ class LiveSubscription(Protocol):
     def has_room(self, updates: int) -> bool:
         """Tell whether so many updates may find room; where not, it is not live any more."""
 
-    def push(self, rows: Sequence[Row], burst: Burst) -> Outlet | None:
-        """Take the events of a commit; return the outbox they are in, None where there is no room.
+    def push(self, rows: Sequence[Row], burst: Burst, touched: Touched) -> None:
+        """Take the events of a commit, and note the outbox they are to leave by.
 
         Without room it is not live any more.
         """
@@ -88,7 +99,7 @@ class Topic:
         self.transients = 0
         self.transients_before = 0
 
-    def publish(self, rows: Sequence[Row], touched: dict[Outlet, None]) -> None:
+    def publish(self, rows: Sequence[Row], touched: Touched) -> None:
         """Give the rows of one commit to all that are live; note the outboxes they went to."""
         self.published += len(rows)
         self.transients_before = self.transients
@@ -104,5 +115,4 @@ class Topic:
                 burst = Burst(encoder.encode(rows, subscription.unreported), len(rows))
                 if not subscription.unreported:
                     shared[encoder.share_key] = burst
-            if (outlet := subscription.push(rows, burst)) is not None:
-                touched[outlet] = None
+            subscription.push(rows, burst, touched)

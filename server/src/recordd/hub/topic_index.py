@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
-from recordd.hub.topic import Outlet, Topic
+from recordd.hub.topic import Topic, Touched
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row, RowKind
 
@@ -153,11 +153,14 @@ class TopicIndex:
         """Tell every live subscription of one commit, each connection in one send."""
         for _ in delivery.sort():
             pass  # what came since it was sorted in steps
-        touched: dict[Outlet, None] = {}
+        touched: Touched = {}
         for topic, rows in delivery.by_topic.items():
             topic.publish(rows, touched)
-        for outlet in touched:
-            outlet.flush_nowait()
+        for outlet, burst in touched.items():
+            if burst is None:
+                outlet.flush_nowait()
+            else:
+                outlet.pass_on(burst)
 
 
 class Delivery:

@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 __all__ = [
+    "CLOSED",
     "COPIED_BYTES",
     "LARGE_BYTES",
     "PIECE_BYTES",
@@ -33,27 +34,32 @@ _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 16 << 20
 
 
-def writev_nowait(stream: trio.SocketStream, parts: Sequence[bytes]) -> int:
+CLOSED: Final = -1
+"""In place of the descriptor of a stream that is closed: the system gives its number anew."""
+
+
+def writev_nowait(descriptor: int, parts: Sequence[bytes]) -> int:
     """Do as `write_nowait` with parts of one text, without joining them."""
     try:
-        return os.writev(stream.socket.fileno(), parts)
+        return os.writev(descriptor, parts)
     except BlockingIOError:
         return 0
     except OSError:
         raise trio.BrokenResourceError from None
 
 
-def write_nowait(stream: trio.SocketStream, data: bytes | memoryview) -> int:
-    """Write what the socket takes at once; return how much that was.
+def write_nowait(descriptor: int, data: bytes | memoryview) -> int:
+    """Write what a socket takes at once; return how much that was.
 
     That needs no pass of the loop: Trio's own send takes one in any case, which made a lone
-    request a fifth slower.
+    request a fifth slower. Who keeps the descriptor of a stream puts `CLOSED` there before the
+    stream is closed. To ask the stream each time costs 0.2 µs, a tenth of an event.
 
     Raises:
         trio.BrokenResourceError: the peer will take no more.
     """
     try:
-        return os.write(stream.socket.fileno(), data)
+        return os.write(descriptor, data)
     except BlockingIOError:
         return 0
     except OSError:

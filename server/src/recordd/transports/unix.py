@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -22,6 +22,7 @@ from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.peers import find_peer
 from recordd.transports.receiving import read_nowait
 from recordd.transports.sending import (
+    CLOSED,
     COPIED_BYTES,
     LARGE_BYTES,
     linger,
@@ -90,11 +91,19 @@ async def serve_unix(stream: trio.SocketStream, core: Core) -> None:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     sender, connection = _LineSender(stream), _UnixConnection(stream)
     idle_ms = core.settings.unix_idle_timeout_ms
-    async with open_session(
-        core, find_peer(stream, "unix"), sender, Framing.LINE, connection, idle_timeout_ms=idle_ms
-    ) as session:
-        refusal = await _receive_lines(stream, session)
-        await session.finish(refusal)
+    try:
+        async with open_session(
+            core,
+            find_peer(stream, "unix"),
+            sender,
+            Framing.LINE,
+            connection,
+            idle_timeout_ms=idle_ms,
+        ) as session:
+            refusal = await _receive_lines(stream, session)
+            await session.finish(refusal)
+    finally:
+        sender.close()
     if refusal is not None or core.connections.is_stopping:
         await linger(stream)
 
@@ -123,24 +132,33 @@ async def refuse_unix(stream: trio.SocketStream, core: Core, reason: str) -> Non
 class _LineSender:
     """A `Sender`: each message is a line, or several whole ones."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_descriptor", "_stream")
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream: Final = stream
+        self._descriptor = stream.socket.fileno()
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
-        if (size := sum(map(len, messages))) > COPIED_BYTES:
-            return messages
-        if size >= LARGE_BYTES and len(messages) == 1:
-            return self._send_alone(messages)
-        data = b"%b\n" % b"\n".join(messages)
-        sent = write_nowait(self._stream, data)
+    def close(self) -> None:
+        """Send no more: the stream is about to be closed."""
+        self._descriptor = CLOSED
+
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return b"%b\n" % b"\n".join(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
+        if encoded is None:
+            if (size := sum(map(len, messages))) > COPIED_BYTES:
+                return messages
+            if size >= LARGE_BYTES and len(messages) == 1:
+                return self._send_alone(messages)
+            encoded = self.encode(messages)
+        sent = write_nowait(self._descriptor, encoded)
         # The line end is not part of a message, also where it is all that is left.
-        return [] if sent == len(data) else [data[sent:-1]]
+        return [] if sent == len(encoded) else [encoded[sent:-1]]
 
     def _send_alone(self, messages: list[bytes]) -> list[bytes]:
         (message,) = messages
-        sent = writev_nowait(self._stream, (message, b"\n"))
+        sent = writev_nowait(self._descriptor, (message, b"\n"))
         return [] if sent > len(message) else [message[sent:]]
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:

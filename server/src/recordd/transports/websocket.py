@@ -17,6 +17,7 @@ from recordd.session.session import Session, open_session
 from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
 from recordd.transports.peers import find_peer
 from recordd.transports.sending import (
+    CLOSED,
     COPIED_BYTES,
     LARGE_BYTES,
     PIECE_BYTES,
@@ -53,9 +54,9 @@ _CLOSE_S: Final = 3.0
 
 async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) -> None:
     """Serve one connection to its end; `head` is what was read of it, an upgrade request."""
+    shared = _SharedStream(stream, head, core)
     try:
         async with trio.open_nursery() as nursery:
-            shared = _SharedStream(stream, head, core)
             connection = await _shake_hands(nursery, shared, core)
             if connection is not None:
                 await _converse(connection, shared, core, find_peer(stream, "websocket"))
@@ -64,6 +65,8 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
         # The library's own task answers a ping that crossed our close, and may not; and the
         # peer may leave at any moment, in the handshake too.
         logger.debug("a WebSocket ended out of turn: %r", gone.exceptions[0])
+    finally:
+        shared.forget_descriptor()
 
 
 async def _converse(
@@ -189,12 +192,15 @@ class _FrameSender:
         self._has_begun = False
         """Whether the first of the next messages is the rest that the stream keeps by itself."""
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
-        if self._has_begun or sum(map(len, messages)) > COPIED_BYTES:
+    def encode(self, messages: Sequence[bytes]) -> bytes:
+        return join_frames(messages)
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
+        if self._has_begun or (encoded is None and sum(map(len, messages)) > COPIED_BYTES):
             return messages
-        if self._connection.closed is not None:  # nothing may follow a close frame, §5.5.1
+        if self._stream.has_said_close:  # nothing may follow a close frame, §5.5.1
             raise trio.BrokenResourceError
-        left = self._stream.send_nowait(messages)
+        left = self._stream.send_nowait(messages, encoded)
         self._has_begun = bool(left) and left[0] is self._stream.rest
         return left
 
@@ -238,8 +244,27 @@ class _SharedStream(trio.abc.HalfCloseableStream):
     turns where there are many. What is sent goes out whole before anything else does.
     """
 
+    __slots__ = (
+        "_descriptor",
+        "_frames",
+        "_head",
+        "_is_open",
+        "_received",
+        "_senders",
+        "_sending",
+        "_stream",
+        "_turns",
+        "find_fault",
+        "has_said_close",
+        "moved_at",
+        "note_progress",
+        "on_flood",
+        "rest",
+    )
+
     def __init__(self, stream: trio.SocketStream, head: bytes, core: Core) -> None:
         self._stream: Final = stream
+        self._descriptor = stream.socket.fileno()
         self._head, end, frames = head.partition(b"\r\n\r\n")
         self._head += end
         self._received = frames  # and not handed on yet
@@ -247,12 +272,14 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         self._turns: Final = core.turns
         self._frames: Final = FrameCounter(core.settings.max_message_fragments)
         self._sending: Final = trio.StrictFIFOLock()
+        self._senders = 0
+        """Tasks that send or wait for their turn to."""
         self.rest = b""
         """Of frames that are out in part: it goes out before anything else."""
         self.note_progress: Callable[[], None] = lambda: None
         self.on_flood: Callable[[], None] = lambda: None
         self.find_fault: Callable[[], int | None] = lambda: None
-        self._has_said_close = False
+        self.has_said_close = False
         self.moved_at = trio.current_time()
         """When something came in, or a piece of something large went out."""
 
@@ -286,8 +313,10 @@ class _SharedStream(trio.abc.HalfCloseableStream):
             pass
         return b""
 
-    def send_nowait(self, messages: list[bytes]) -> list[bytes]:
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
         """Send as frames what the system takes at once; return what is left.
+
+        `encoded` are the frames, where the caller has them.
 
         The rest of a frame that is out in part comes first; it is kept here, and whoever
         sends next begins with it. Nothing is sent while there is one from before.
@@ -295,23 +324,23 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError: the peer will take no more.
         """
-        if self.rest or self._sending.locked():
+        if self.rest or self._senders:
             return messages
-        if len(messages) == 1 and len(messages[0]) >= LARGE_BYTES:
+        if encoded is None and len(messages) == 1 and len(messages[0]) >= LARGE_BYTES:
             head = encode_head(len(messages[0]))
             size = len(head) + len(messages[0])
-            sent = writev_nowait(self._stream, (head, messages[0]))
+            sent = writev_nowait(self._descriptor, (head, messages[0]))
         else:
-            data = join_frames(messages)
+            data = join_frames(messages) if encoded is None else encoded
             size = len(data)
-            sent = write_nowait(self._stream, data)
+            sent = write_nowait(self._descriptor, data)
         if sent == size:
             return []
         self.rest, left = cut_frames(messages, sent)
         return [self.rest, *left] if self.rest else left
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self._has_said_close = self._has_said_close or data[:1] == _CLOSE_FRAME
+        self.has_said_close = self.has_said_close or data[:1] == _CLOSE_FRAME
         await self.send_parts((data,))
 
     async def send_parts(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -320,21 +349,27 @@ class _SharedStream(trio.abc.HalfCloseableStream):
         Cancelled, what is left of these is the rest that goes out next: the library gives up
         pings, and half a frame would end the conversation.
         """
-        async with self._sending:
-            data = memoryview(b"".join((self.rest, *parts)))
-            try:
-                while data:
-                    is_long = len(data) >= PIECE_BYTES
-                    sent = write_nowait(self._stream, data)
-                    data = data[sent:]
-                    if sent:
-                        self.note_progress()
-                        if is_long:  # the system takes what is small for a dead peer
-                            self.moved_at = trio.current_time()
-                    if data:
-                        await trio.lowlevel.wait_writable(self._stream.socket)
-            finally:
-                self.rest = bytes(data)
+        self._senders += 1
+        try:
+            async with self._sending:
+                await self._send_whole(memoryview(b"".join((self.rest, *parts))))
+        finally:
+            self._senders -= 1
+
+    async def _send_whole(self, data: memoryview) -> None:
+        try:
+            while data:
+                is_long = len(data) >= PIECE_BYTES
+                sent = write_nowait(self._descriptor, data)
+                data = data[sent:]
+                if sent:
+                    self.note_progress()
+                    if is_long:  # the system takes what is small for a dead peer
+                        self.moved_at = trio.current_time()
+                if data:
+                    await trio.lowlevel.wait_writable(self._stream.socket)
+        finally:
+            self.rest = bytes(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -344,9 +379,14 @@ class _SharedStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         """Close; who broke the protocol is told so first, which the library leaves out."""
-        code = None if self._has_said_close else self.find_fault()
+        code = None if self.has_said_close else self.find_fault()
         if code is not None:
             departed = (trio.BrokenResourceError, trio.ClosedResourceError)
             with trio.move_on_after(_CLOSE_S), contextlib.suppress(*departed):
                 await self.send_all(_CLOSE_FRAME + b"\x02" + code.to_bytes(2, "big"))
+        self.forget_descriptor()
         await self._stream.aclose()
+
+    def forget_descriptor(self) -> None:
+        """Send no more: the stream is about to be closed."""
+        self._descriptor = CLOSED

@@ -14,12 +14,14 @@ from recordd.extending.commit import Commit
 from recordd.extending.moments import Moment
 from recordd.extending.paging import PageLimits
 from recordd.system.passing import NO_ROOM, PassingError, is_passing
+from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
 __all__ = [
     "MAX_DELETIONS",
+    "AnswersAtOnce",
     "BackendError",
     "BackendOptions",
     "BackendShutdown",
@@ -314,6 +316,17 @@ class PersistenceBackend(Protocol):
 def find_capability(backend: object, kind: type[Capability]) -> Capability | None:
     """Return the backend as what it may be beside, None where it is not that, or is None."""
     return backend if isinstance(backend, kind) else None
+
+
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """Answer what is in memory without a wait: else each question waits for storage."""
+
+    def query_at_once(self, patterns: PatternSet, params: QueryParams) -> Steps[Page | None]:
+        """Return, in steps, what `query` would return; None where that has to be asked.
+
+        Raises as the call of `query` does.
+        """
 
 
 @runtime_checkable

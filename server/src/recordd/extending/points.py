@@ -45,9 +45,7 @@ class QueryHandler(abc.ABC):
     """
 
     @abc.abstractmethod
-    def query(
-        self, query: HistoryQuery
-    ) -> Page | Awaitable[Page] | Steps[Page] | Steps[Awaitable[Page]]:
+    def query(self, query: HistoryQuery) -> Page | Awaitable[Page] | Steps[Page | Awaitable[Page]]:
         """Return rows of the records that match; see `record.query`."""
 
     @abc.abstractmethod

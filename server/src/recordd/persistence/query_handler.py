@@ -7,9 +7,15 @@ from typing import Final
 
 import msgspec
 
-from recordd.extending.backend import PersistenceBackend, QueryParams, ReplayParams
+from recordd.extending.backend import (
+    AnswersAtOnce,
+    PersistenceBackend,
+    QueryParams,
+    ReplayParams,
+    find_capability,
+)
 from recordd.extending.moments import Moment
-from recordd.extending.paging import PageLimits
+from recordd.extending.paging import PageLimits, keep_newest
 from recordd.extending.points import HistoryQuery, QueryHandler
 from recordd.hub.hub import Hub
 from recordd.persistence.cursor import LogCursor, decode_log_cursor, encode
@@ -24,6 +30,7 @@ from recordd_protocol.rows import Page, Row
 __all__ = ["StoredQueryHandler"]
 
 _RECORDS_A_STEP: Final = 1024
+_ENDLESS: Final = PageLimits(rows=1 << 62, bytes=1 << 62)
 
 
 class StoredQueryHandler(QueryHandler):
@@ -34,14 +41,24 @@ class StoredQueryHandler(QueryHandler):
     ) -> None:
         self._hub: Final = hub
         self._backend: Final = backend
+        self._at_once: Final = find_capability(backend, AnswersAtOnce)
         self._page: Final = page
         self._timeout_s: Final = timeout_s
 
-    def query(self, query: HistoryQuery) -> Awaitable[Page] | Steps[Awaitable[Page]]:
-        """Ask storage for a page, or for the newest rows of all pages."""
-        if query.paged:
+    def query(self, query: HistoryQuery) -> Awaitable[Page] | Steps[Page | Awaitable[Page]]:
+        """Ask storage for a page, or for the newest rows of all pages; memory before it."""
+        if not query.paged:
+            return self._begin_whole(query)
+        if self._at_once is None:
             return self._backend.query(query.patterns, self._wanted(query))
-        return self._begin_whole(query)
+        return self._begin_page(query, self._at_once)
+
+    def _begin_page(
+        self, query: HistoryQuery, at_once: AnswersAtOnce
+    ) -> Steps[Page | Awaitable[Page]]:
+        wanted = self._wanted(query)  # and so the moment, before others run
+        page = yield from at_once.query_at_once(query.patterns, wanted)
+        return self._backend.query(query.patterns, wanted) if page is None else page
 
     def _wanted(self, query: HistoryQuery) -> QueryParams:
         return QueryParams(
@@ -53,8 +70,14 @@ class StoredQueryHandler(QueryHandler):
             page=self._page,
         )
 
-    def _begin_whole(self, query: HistoryQuery) -> Steps[Awaitable[Page]]:
+    def _begin_whole(self, query: HistoryQuery) -> Steps[Page | Awaitable[Page]]:
         wanted = self._wanted(query)  # and so the moment, before others run
+        if self._at_once is not None:
+            all_rows = msgspec.structs.replace(wanted, page=_ENDLESS)
+            page = yield from self._at_once.query_at_once(query.patterns, all_rows)
+            if page is not None:
+                newest = keep_newest(page.rows, query.max_bytes)
+                return Page(newest, rev=page.rev, epoch=page.epoch, total=len(page.rows))
         limit = query.limit_per_record
         if limit is not None:
             most_rows = yield from self._count_most_rows(query.patterns)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from recordd.conformance.support import revs, row, settle
@@ -23,8 +24,9 @@ from recordd.extending.backend import (
 from recordd.persistence.sqlite import reads
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.damage import find_cause
+from recordd.persistence.sqlite.plans import Found
 from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page
 from tests.server.backends import sqlite_options
 from tests.server.commits import store
 from tests.server.sqlite_files import FLAGGED, PAGE_BYTES, ask, closing_all, make
@@ -192,9 +194,9 @@ async def test_the_suite_flags_a_reader_that_ends_where_it_cannot_read(
     """Negative control: it leaves rows out in silence."""
     read_carefully = reads._read_page_carefully
 
-    def end(*args: Any) -> tuple[tuple[list[Row], bool], int]:
-        (page, _), tick = read_carefully(*args)
-        return (page, False), tick
+    def end(*args: Any) -> tuple[Found, int]:
+        found, tick = read_carefully(*args)
+        return msgspec.structs.replace(found, more=False), tick
 
     monkeypatch.setattr(reads, "_read_page_carefully", end)
     async with closing_all(monkeypatch):

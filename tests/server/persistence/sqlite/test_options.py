@@ -32,7 +32,10 @@ def test_the_database_goes_by_its_real_name(tmp_path: Path) -> None:
 
 
 def test_readers_and_tail_say_how_much_is_read_at_a_time_and_held() -> None:
-    backend = SqliteBackend(BackendOptions({"database": "x.db", "readers": 3, "tail_rows": 1000}))
+    backend = SqliteBackend(
+        BackendOptions({"database": "x.db", "readers": 3, "tail_rows": 1000, "recent_bytes": 9})
+    )
     assert backend.parallel_reads == 3
     parts = backend.estimate_memory(max_value_bytes=100, max_reply_bytes=1000)
-    assert parts == {"index tail": 2 * 1000 * 200, "reads": 3 * 3 * (32 * 100 + 1000)}
+    reads = 3 * 3 * (32 * 100 + 1000)
+    assert parts == {"index tail": 2 * 1000 * 200, "recent rows": 9, "reads": reads}

@@ -37,6 +37,7 @@ from recordd.extending.backend import (
 )
 from recordd.extending.commit import Commit, NewRows, Renewal
 from recordd.extending.moments import Gone, Moment, Moments
+from recordd.extending.paging import end_of_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import reads, schema, statements
 from recordd.persistence.sqlite.catalog import Catalog
@@ -56,12 +57,14 @@ from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
 from recordd.persistence.sqlite.readers import Readers
+from recordd.persistence.sqlite.recent_rows import RecentRows
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import WritingSide
+from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.patterns import PatternSet, compile_patterns
@@ -99,6 +102,7 @@ class SqliteBackend:
         self._given_rev = 0  # the newest of all, deletions too
         self._epoch = ""
         self._catalog: Final = Catalog()
+        self._recent_rows: Final = RecentRows(self._catalog, self._options.recent_bytes)
         self._damaged_records: Final[set[str]] = set()
         self._moments = Moments()
         self._deletions = 0  # remembered by name, at most
@@ -244,10 +248,15 @@ class SqliteBackend:
             _, rev = change.replaced
             self._moments.note_purge([Gone(change.name, change.replaced, rev, rev)], tick)
             self._note_rows([(change.rev, change.record, change.ts)])
+            self._recent_rows.recent.forget(
+                change.record
+            )  # the row that is new is not the newest one
             self._damaged_records.discard(change.name)
 
     async def _note_stored(self, change: RowsChange) -> None:
         self._catalog.add(change.records)
+        if not self._recent_rows.recent.is_empty:
+            self._recent_rows.note_commit(change.commit)
         for start in range(0, len(change.rows), _ROWS_AT_ONCE):
             if start:  # it is committed: cancelled here, memory would lack it
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -263,16 +272,7 @@ class SqliteBackend:
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`); see `PersistenceBackend.query`."""
-        moment, as_of, behind = params.moment, params.moment.as_of, None
-        if params.page_cursor is not None:
-            cursor = decode_cursor(
-                params.page_cursor, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
-            )
-            as_of, behind = cursor.as_of, (cursor.ts, cursor.rev)
-            self._moments.check_page(
-                patterns, since=cursor.tick, until=moment.tick, behind=behind,
-                end_ms=params.end_ms, as_of=as_of,
-            )  # fmt: skip
+        moment, (as_of, behind) = params.moment, self._find_place(patterns, params)
         merged_rev, tails = self._tail.snapshot()
         start_ms = 0 if params.start_ms is None else params.start_ms
         plan = reads.QueryPlan(
@@ -288,20 +288,56 @@ class SqliteBackend:
         )
         return self._query(patterns, plan, moment)
 
+    def query_at_once(self, patterns: PatternSet, params: QueryParams) -> Steps[Page | None]:
+        """Return rows that are in memory; see `AnswersAtOnce`."""
+        as_of, behind = self._find_place(patterns, params)
+        rows = yield from self._recent_rows.find(patterns, params, as_of, behind)
+        if rows is None or self._moments.tick != params.moment.tick:
+            return None
+        end = end_of_page(rows, 0, params.page)
+        page, more = (rows, False) if end == len(rows) else (rows[:end], True)
+        return self._make_page(page, more, as_of, params.moment)
+
+    def _find_place(
+        self, patterns: PatternSet, params: QueryParams
+    ) -> tuple[int, tuple[int, int] | None]:
+        """Return the newest commit that a page shows, and the last key of the page before."""
+        moment = params.moment
+        if params.page_cursor is None:
+            return moment.as_of, None
+        cursor = decode_cursor(
+            params.page_cursor, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
+        )
+        as_of, behind = cursor.as_of, (cursor.ts, cursor.rev)
+        self._moments.check_page(
+            patterns, since=cursor.tick, until=moment.tick, behind=behind,
+            end_ms=params.end_ms, as_of=as_of,
+        )  # fmt: skip
+        return as_of, behind
+
     async def _query(self, patterns: PatternSet, plan: reads.QueryPlan, moment: Moment) -> Page:
         """Read the page; `moment` is held until then, or until this is given up."""
-        (rows, more), tick = await self._read(
-            lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
-        )
-        if tick > moment.tick:
-            self._moments.check_read(
-                patterns, moment, behind=plan.start, end_ms=plan.end_ms, as_of=plan.as_of
+        warming = self._recent_rows.begin(patterns, plan, self._rev)
+        try:
+            found, tick = await self._read(
+                lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
             )
+            if tick > moment.tick:
+                self._moments.check_read(
+                    patterns, moment, behind=plan.start, end_ms=plan.end_ms, as_of=plan.as_of
+                )
+            warming.take(found)
+        finally:
+            warming.end()
+        return self._make_page(found.rows, found.more, plan.as_of, moment)
+
+    def _make_page(self, rows: list[Row], more: bool, as_of: int, moment: Moment) -> Page:
+        """Return a page, and where there are more rows, what the next one is asked for by."""
         following = None
         if more and rows[-1].rev is not None:
-            cursor = Cursor(rows[-1].ts, rows[-1].rev, plan.as_of, moment.tick)
+            cursor = Cursor(rows[-1].ts, rows[-1].rev, as_of, moment.tick)
             following = encode(cursor, self._epoch)
-        return Page(rows, rev=plan.as_of, epoch=self._epoch, next=following)
+        return Page(rows, rev=as_of, epoch=self._epoch, next=following)
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`; see `PersistenceBackend.replay`."""
@@ -355,6 +391,9 @@ class SqliteBackend:
         )
         if cleaned.tick is not None:
             self._moments.note_purge(cleaned.gone, cleaned.tick)
+            for gone in cleaned.gone:
+                if (record := self._catalog.find(gone.name)) is not None:
+                    self._recent_rows.recent.note_gone(record, gone.newest)
         return cleaned.purged, cleaned.done
 
     @property
@@ -394,6 +433,7 @@ class SqliteBackend:
         largest_read_bytes = reads.VALUES_AT_ONCE * max_value_bytes + max_reply_bytes
         return {
             "index tail": 2 * self._options.tail_rows * _TAIL_ENTRY_BYTES,
+            "recent rows": self._options.recent_bytes,
             "reads": self._options.readers * _COPIES * largest_read_bytes,
         }
 
@@ -421,6 +461,7 @@ class SqliteBackend:
             "merged_rev": self._tail.merged_rev,
             "unmerged_rows": self._rev - self._tail.merged_rev,
             "merges": self._merges,
+            "recent_bytes": self._recent_rows.recent.size_bytes,
             "rollbacks": self._writer.rollbacks if self._writer else 0,
             "reserve_bytes": self._writing.reserve.size_bytes if self._writing else 0,
             "damaged_pages": self._damage.pages,
@@ -467,6 +508,8 @@ class SqliteBackend:
 
     def _forget(self, name: str, last_rev: int) -> None:
         """Take note that a record is deleted, all its rows at or below `last_rev`."""
+        if (record := self._catalog.find(name)) is not None:
+            self._recent_rows.recent.forget(record)
         self._catalog.remove(name, self._moments.tick)
         self._damaged_records.discard(name)
         self._purge_rev = max(self._purge_rev or 0, last_rev)

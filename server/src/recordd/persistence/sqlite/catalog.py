@@ -98,6 +98,21 @@ class Catalog:
             del self._deleted[record]
         return set(self._deleted)
 
+    def find_few(self, patterns: PatternSet, most: int) -> list[int] | None:
+        """Return the ids of the records that match, each once; None where that may be many."""
+        if patterns.wildcards and len(self._ids) > most:
+            return None
+        found = patterns.select(self._ids)
+        return found if len(found) <= most else None
+
+    def name_of(self, record: int) -> str:
+        """Return the name of a record that exists."""
+        return self._names[record]
+
+    def latest_of(self, record: int) -> tuple[int, int] | None:
+        """Return the latest (`ts`, `rev`) of a record, None where it has no row."""
+        return self._latest.get(record)
+
     def select(self, patterns: PatternSet, moment: Moment) -> Selection:
         """Return which records of a moment match; nothing is matched yet."""
         return Selection(self._ids, self._latest, self._deleted, patterns, self.names_at(moment))

@@ -40,6 +40,10 @@ class SqliteOptions(msgspec.Struct, frozen=True, kw_only=True):
     tail_rows: Annotated[
         int, option("rows", "indexed in memory before they are merged to disk", ge=1, le=1 << 20)
     ] = 65_536
+    recent_bytes: Annotated[
+        int,
+        option("bytes", "newest rows of records that are asked for, in memory; 0: none", ge=0),
+    ] = 32 << 20
 
     def __post_init__(self) -> None:
         if "\0" in self.database:

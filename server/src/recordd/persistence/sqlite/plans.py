@@ -13,8 +13,9 @@ import trio
 from recordd.extending.paging import PageLimits
 from recordd.persistence.sqlite.catalog import Selection
 from recordd.persistence.sqlite.tail import Entries
+from recordd_protocol.rows import Row
 
-__all__ = ["Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
+__all__ = ["Found", "Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
 
 Key = tuple[int, int, int]
 """`ts`, `rev`, record id: the order of a page."""
@@ -74,6 +75,17 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.merged_rev, self.as_of)
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A page as it was read, and whether there are more rows.
+
+    It is whole where every key that was found led to a row.
+    """
+
+    rows: list[Row]
+    more: bool
+    is_whole: bool = True
+
+
 class Names(Protocol):
     """Names by id, of the records that are asked for."""
 
@@ -97,6 +109,8 @@ class Pace:
     def __init__(self, timeout_s: float) -> None:
         self.was_cut = False
         """Whether rows behind the page were not looked for."""
+        self.has_lost = False
+        """Whether a key led to no row."""
         self._has_row = False
         self._full_at = math.inf
         self._deadline: Final = time.monotonic() + timeout_s

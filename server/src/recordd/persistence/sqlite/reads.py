@@ -22,7 +22,7 @@ from recordd.extending.backend import DamagedStorage
 from recordd.extending.paging import Filling, PageLimits
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
-from recordd.persistence.sqlite.plans import Key, Names, Pace, QueryPlan, ReplayPlan
+from recordd.persistence.sqlite.plans import Found, Key, Names, Pace, QueryPlan, ReplayPlan
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.timeline import read_by_time
 from recordd_protocol.rows import Row, RowKind
@@ -74,10 +74,8 @@ def _read_tick(db: apsw.Connection) -> int:
     return cast("int", db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get or 0)
 
 
-def read_page(
-    db: apsw.Connection, plan: QueryPlan, timeout_s: float
-) -> tuple[tuple[list[Row], bool], int]:
-    """Return a page of rows by (`ts`, `rev`), whether there are more, and the tick.
+def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[Found, int]:
+    """Return a page of rows by (`ts`, `rev`), and the tick.
 
     A page ends before the first row that cannot be read; the one that begins with it is
     refused.
@@ -95,7 +93,7 @@ def read_page(
 
 def _read_page_carefully(
     db: apsw.Connection, plan: QueryPlan, timeout_s: float
-) -> tuple[tuple[list[Row], bool], int]:
+) -> tuple[Found, int]:
     """Read in small steps, up to an unreadable row; nothing is read behind it.
 
     SQLite ends the transaction with the error: rows behind it would be of another moment.
@@ -106,7 +104,7 @@ def _read_page_carefully(
     def read(db: apsw.Connection) -> bool:
         nonlocal tick
         tick = _read_tick(db)
-        return _read_page(db, plan, timeout_s, page)[1]
+        return _read_page(db, plan, timeout_s, page).more
 
     try:
         with db:
@@ -115,17 +113,16 @@ def _read_page_carefully(
         if not page or describe_damage(error, db) is None:
             raise
         more = True
-    return (page, more), tick
+    return Found(page, more, is_whole=False), tick
 
 
-def _read_page(
-    db: apsw.Connection, plan: QueryPlan, timeout_s: float, page: list[Row]
-) -> tuple[list[Row], bool]:
-    """Fill a page; return it, and whether there are more rows."""
+def _read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float, page: list[Row]) -> Found:
+    """Fill a page and return it."""
     pace = Pace(timeout_s)
     keys = _choose_keys(db, plan, pace)
     fetch = _fetch_one_by_one if plan.is_careful else _fetch_rows
-    return page, _fill_page(page, fetch(db, keys, plan.records, pace), plan.page, pace)
+    more = _fill_page(page, fetch(db, keys, plan.records, pace), plan.page, pace)
+    return Found(page, more, is_whole=not pace.has_lost)
 
 
 def read_replay(
@@ -301,7 +298,9 @@ def _fetch_rows(
             if record != known:
                 known, name = record, names.get(record)
             value = values.get(rev)
-            if value is not None and name is not None:
+            if value is None:
+                pace.has_lost = True
+            elif name is not None:
                 content = value.encode()
                 if b"\0" in content:
                     check_text(value, f"rev {rev}")

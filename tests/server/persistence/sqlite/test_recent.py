@@ -1,0 +1,91 @@
+"""Series of the newest rows: what they cover, what they forget."""
+
+from __future__ import annotations
+
+from recordd.conformance.support import revs, row
+from recordd.persistence.sqlite.recent import Recent, Series, Span, order_before
+
+LAST_TWO = Span(2, order_before(0), None, 1 << 40)
+ALL = Span(None, order_before(0), None, 1 << 40)
+
+
+def fill(recent: Recent, record: int = 1, rows: int = 4, floor: int | None = None) -> Series:
+    series = recent.begin(record)
+    assert series is not None
+    found = [row(n) for n in range(1, rows + 1)]
+    recent.fill(record, series, found, order_before(0) if floor is None else floor)
+    return series
+
+
+def test_what_lies_below_the_floor_is_not_answered() -> None:
+    recent = Recent(1 << 20)
+    fill(recent, floor=row(1).order - 1)
+    assert revs(recent.find(1, LAST_TWO) or ()) == [3, 4]
+    assert recent.find(1, ALL) is None
+    assert recent.find(1, Span(5, order_before(0), None, 1 << 40)) is None
+    assert revs(recent.find(1, Span(5, order_before(11), None, 1 << 40)) or ()) == [2, 3, 4]
+    assert recent.find(1, Span(2, order_before(0), 9, 1 << 40)) is None
+    assert revs(recent.find(1, Span(2, order_before(0), None, 3)) or ()) == [2, 3]
+
+
+def test_late_rows_go_to_their_place_and_below_the_floor_nowhere() -> None:
+    recent = Recent(1 << 20)
+    fill(recent, floor=row(1).order - 1)
+    recent.note_rows([(1, row(5, ts=25)), (1, row(6, ts=5)), (2, row(7))])
+    assert revs(recent.find(1, Span(4, order_before(0), None, 1 << 40)) or ()) == [2, 5, 3, 4]
+    assert recent.find(2, LAST_TWO) is None
+
+
+def test_rows_that_go_while_others_are_read_are_not_taken() -> None:
+    recent = Recent(1 << 20)
+    series = recent.begin(1)
+    assert series is not None
+    assert recent.begin(1) is None, "one at a time"
+    recent.note_rows([(1, row(5))])
+    recent.note_gone(1, (20, 2))
+    recent.fill(1, series, [row(n) for n in range(1, 5)], order_before(0))
+    assert revs(recent.find(1, Span(3, order_before(0), None, 9)) or ()) == [3, 4, 5]
+    assert recent.find(1, ALL) is None
+
+
+def test_a_record_that_is_forgotten_while_it_is_read_is_not_filled() -> None:
+    recent = Recent(1 << 20)
+    series = recent.begin(1)
+    assert series is not None
+    recent.forget(1)
+    recent.fill(1, series, [row(1)], order_before(0))
+    assert recent.find(1, LAST_TWO) is None
+    assert recent.size_bytes == 0
+
+
+def test_a_shorter_series_does_not_take_the_place_of_a_longer_one() -> None:
+    recent = Recent(1 << 20)
+    fill(recent)
+    fill(recent, floor=row(2).order)
+    assert len(recent.find(1, ALL) or ()) == 4
+
+
+def test_nobody_asks_so_nothing_is_kept() -> None:
+    recent = Recent(1 << 20)
+    fill(recent)
+    recent.note_rows([(1, row(n)) for n in range(5, 70)])
+    assert len(recent.find(1, Span(30, order_before(0), None, 1 << 40)) or ()) == 30
+    assert recent.find(1, ALL) is None, "it was cut"
+    recent.note_rows([(1, row(n)) for n in range(70, 110)])
+    assert recent.find(1, LAST_TWO) is not None, "it was asked between two cuts"
+    recent.note_rows([(1, row(n)) for n in range(110, 190)])
+    assert recent.find(1, LAST_TWO) is None
+    assert recent.size_bytes == 0
+    assert recent.is_empty
+
+
+def test_the_series_that_was_asked_longest_ago_makes_room() -> None:
+    recent = Recent(10_000)
+    for record in (1, 2, 3):
+        fill(recent, record)
+    assert recent.find(1, LAST_TWO) is not None
+    fill(recent, 4)
+    assert [recent.find(n, LAST_TWO) is not None for n in (1, 2, 3, 4)] == [True, False, True, True]
+    recent.note_rows([(1, row(5, value=b'"%b"' % (b"x" * 9000)))])
+    assert recent.find(1, LAST_TWO) is None
+    assert recent.size_bytes <= 10_000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from recordd.transports.frames import FrameCounter, cut_frames, join_frames
+from recordd.transports.frames import FrameCounter, cut_frames, join_frames, unmask
 
 TEXT, CONTINUED, PING = 1, 0, 9
 
@@ -55,6 +55,87 @@ def test_a_message_may_have_so_many_fragments_and_no_more() -> None:
     assert not counter.is_over
     hand_on(counter, begin + more * 3 + end)
     assert counter.is_over
+
+
+PIECES = st.sampled_from(
+    [
+        frame(TEXT, b""),
+        frame(TEXT, b"x" * 125),
+        frame(TEXT, "\N{SNOWMAN}".encode() * 42),
+        frame(TEXT, b"a", final=False) + frame(PING, b"p") + frame(CONTINUED, b"b"),
+        frame(PING, b"x" * 20),
+    ]
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 900), max_size=4))
+def test_messages_are_taken_out_or_handed_on_in_order(frames: list[bytes], cuts: list[int]) -> None:
+    data = b"".join(frames)
+    counter, library = FrameCounter(max_fragments=9), FrameProtocol(client=False, extensions=[])
+    order: list[str | None] = []
+    ends = sorted({min(cut, len(data)) for cut in cuts} | {len(data)})
+    for start, end in zip([0, *ends], ends, strict=False):
+        piece = data[start:end]
+        while piece:
+            messages, taken = counter.take(piece)
+            order += [message.decode() for message in messages]
+            piece = piece[taken:]
+            handed = counter.cut(piece)
+            library.receive_bytes(piece[:handed])
+            order += [None] * counter.count_messages()
+            piece = piece[handed:]
+    told = iter(_messages_of(library))
+    assert [message if message is not None else next(told) for message in order] == _messages_of(
+        _receive_all(data)
+    )
+    assert next(told, None) is None
+
+
+def _receive_all(data: bytes) -> FrameProtocol:
+    library = FrameProtocol(client=False, extensions=[])
+    library.receive_bytes(data)
+    return library
+
+
+def _messages_of(library: FrameProtocol) -> list[str]:
+    messages = [""]
+    for found in library.received_frames():
+        if found.opcode is Opcode.TEXT:
+            messages[-1] += str(found.payload)
+            messages += [""] * found.message_finished
+    return messages[:-1]
+
+
+@settings(max_examples=30)
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_a_payload_is_unmasked(payload: bytes, mask: bytes) -> None:
+    assert unmask(payload, mask) == bytes(b ^ mask[n % 4] for n, b in enumerate(payload))
+
+
+def test_at_every_byte_a_burst_is_taken_out_of_its_frames() -> None:
+    data = frame(TEXT, b"first") + frame(TEXT, b"x" * 200) + frame(TEXT, b"last")
+    for end in range(len(data)):
+        counter = FrameCounter(max_fragments=1)
+        messages, taken = counter.take(data[:end])
+        assert taken == sum(len(frame(TEXT, message)) for message in messages) <= end
+        whole = [b"first", b"x" * 200, b"last"]
+        assert messages == whole[: len(messages)]
+        rest = data[taken:end]
+        assert counter.cut(rest) == len(rest)
+        left, _ = counter.take(data[end:])
+        assert left == [] if rest else left == whole[len(messages) :]
+
+
+def test_behind_a_close_frame_nothing_is_taken() -> None:
+    counter = FrameCounter(max_fragments=1)
+    data = frame(TEXT, b"a") + frame(8, b"") + frame(TEXT, b"b")
+    assert counter.take(data) == ([b"a"], 7)
+    assert not counter.is_ping(data[7:])
+    assert counter.is_ping(frame(PING, b"p"))
+    assert counter.cut(data[7:]) == len(data) - 7
+    assert counter.take(frame(TEXT, b"c")) == ([], 0)
+    assert not counter.is_ping(frame(PING, b"p"))
 
 
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])

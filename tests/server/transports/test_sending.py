@@ -19,8 +19,9 @@ from recordd.http.routes import ROUTES
 from recordd.transports import unix, websocket
 from recordd.transports.frames import join_frames
 from recordd.transports.sending import LARGE_BYTES
+from recordd.transports.shared_stream import SharedStream
 from recordd.transports.unix import _LineSender, serve_unix
-from recordd.transports.websocket import _FrameSender, _SharedStream
+from recordd.transports.websocket import _FrameSender
 from tests.core_in_memory import CoreInMemory, running_core
 
 LARGE: Final = b"x" * LARGE_BYTES
@@ -76,7 +77,7 @@ def make_pair() -> Iterator[tuple[trio.SocketStream, trio.SocketStream]]:
 
 
 def make_frame_sender(stream: trio.SocketStream, core: Core) -> Sender:
-    return _FrameSender(Open(), _SharedStream(stream, b"\r\n\r\n", core))  # type: ignore[arg-type]
+    return _FrameSender(Open(), SharedStream(stream, b"\r\n\r\n", core))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("messages", MESSAGES, ids=lambda messages: str(list(map(len, messages))))
@@ -130,7 +131,7 @@ class NotedFrames(_FrameSender):
     made: ClassVar[list[Sender]] = []
 
     def __init__(
-        self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
+        self, connection: trio_websocket.WebSocketConnection, stream: SharedStream
     ) -> None:
         super().__init__(connection, stream)
         self.made.append(self)
@@ -188,7 +189,7 @@ async def test_a_shared_stream_that_the_library_closes_is_not_written_to(
 ) -> None:
     ours, theirs = trio.socket.socketpair()
     descriptor = ours.fileno()
-    stream = _SharedStream(trio.SocketStream(ours), b"", core.core)
+    stream = SharedStream(trio.SocketStream(ours), b"", core.core)
     await stream.aclose()
     sender = _FrameSender(Open(), stream)  # type: ignore[arg-type]
     assert_writes_to_nobody(sender, descriptor)

@@ -22,7 +22,7 @@ from recordd.http.routes import ROUTES
 from recordd.persistence.memory import MemoryBackend
 from recordd.session import session
 from recordd.transports.frames import join_frames
-from recordd.transports.websocket import _SharedStream
+from recordd.transports.shared_stream import SharedStream
 from recordd.writing.requests import WriteRows
 from tests.core_in_memory import configure, running_core
 from tests.schedules import run_with_seed
@@ -136,7 +136,7 @@ async def test_a_send_that_is_given_up_leaves_no_frame_in_part() -> None:
     """The library gives a ping up: what it was to bring to an end is sent by whoever is next."""
     ours, theirs = trio.socket.socketpair()
     async with running_core() as core:
-        stream = _SharedStream(trio.SocketStream(ours), b"", core.core)
+        stream = SharedStream(trio.SocketStream(ours), b"", core.core)
         long, ping = b"x" * 3_000_000, b"\x89\x00"
         assert stream.send_nowait([long]) == [stream.rest]
         with trio.move_on_after(0.05) as given_up:

@@ -14,25 +14,110 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["FrameCounter", "cut_frames", "encode_head", "join_frames"]
+__all__ = ["FrameCounter", "cut_frames", "encode_head", "is_utf8", "join_frames", "unmask"]
 
 _FRAMES_AT_ONCE: Final = 64
 """Handed on between two turns of others: the library takes some 30 µs for each."""
+
+_MESSAGES_AT_ONCE: Final = 1024
+"""Taken out of their frames between two turns of others: each takes 1 µs."""
+
+_TEXT: Final = 0x81
+"""The first byte of a message of one frame of text, §5.2."""
+
+_PINGS: Final = b"\x89\x8a"
+_CLOSE: Final = 8
+_MASKED: Final = 0x80
+_TWO_BYTES: Final = 126
+"""The length of who has it in the two bytes behind."""
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """Return the payload of a frame as it was before it was masked, §5.3.
+
+    As one number: 0.4 µs for 60 bytes, where a step for each byte took 4.
+    """
+    size = len(payload)
+    masks = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(masks, "little")).to_bytes(
+        size, "little"
+    )
+
+
+def is_utf8(text: bytes) -> bool:
+    """Tell whether a peer may send it as text."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class FrameCounter:
     """Follows one direction of a connection, frame by frame, whatever pieces it comes in."""
 
-    def __init__(self, max_fragments: int) -> None:
+    def __init__(self, max_fragments: int, max_message_bytes: int = 1 << 20) -> None:
         self.is_over = False
         """Whether a message had more than `max_fragments`; nothing is to be handed on then."""
         self._max_fragments: Final = max_fragments
+        self._max_message_bytes: Final = max_message_bytes
+        self._is_closing = False  # behind a close frame there is nothing, §5.5.1
         self._fragments = 0
+        self._messages = 0
         self._head: Final = bytearray()
         self._payload = 0  # bytes of the current frame that are still to come
 
+    def take(self, data: bytes) -> tuple[list[bytes], int]:
+        """Return the messages that the bytes begin with, and where those end.
+
+        That is: whole messages of one frame each, as a client should send them, up to the first
+        bytes that are anything else. Whatever is wrong with a frame is left to the library.
+        """
+        messages: list[bytes] = []
+        position, size = 0, len(data)
+        if not self._is_between:
+            return messages, 0
+        while (
+            position + 6 <= size and data[position] == _TEXT and len(messages) < _MESSAGES_AT_ONCE
+        ):
+            length, start = data[position + 1] - _MASKED, position + 6
+            if length == _TWO_BYTES:
+                length, start = int.from_bytes(data[position + 2 : position + 4], "big"), start + 2
+                if length < _TWO_BYTES:
+                    break  # §5.2: the shortest form is the only one
+            elif not 0 <= length < _TWO_BYTES:
+                break
+            end = start + length
+            if end > size or length > self._max_message_bytes:
+                break
+            message = unmask(data[start:end], data[start - 4 : start])
+            if not is_utf8(message):
+                break
+            messages.append(message)
+            position = end
+        return messages, position
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether the next byte begins a frame, and a message too unless it is a control frame."""
+        return not (self._payload or self._head or self._fragments or self._is_closing)
+
+    def is_ping(self, data: bytes) -> bool:
+        """Tell whether the bytes begin with a ping or a pong."""
+        return self._is_between and data[0] in _PINGS
+
+    def count_messages(self) -> int:
+        """Return how many messages had their last frame among the bytes cut since the last call."""
+        messages, self._messages = self._messages, 0
+        return messages
+
     def cut(self, data: bytes) -> int:
-        """Return how many of the bytes may be handed on at once; call again with the others."""
+        """Return how many of the bytes may be handed on at once; call again with the others.
+
+        Behind the first frame that is where `take` may go on, too.
+        """
         position, frames = 0, 0
         while position < len(data) and not self.is_over:
             if self._payload:
@@ -40,7 +125,9 @@ class FrameCounter:
                 self._payload -= step
                 position += step
                 continue
-            if frames == _FRAMES_AT_ONCE:
+            if frames == _FRAMES_AT_ONCE or (
+                position and data[position] == _TEXT and self._is_between
+            ):
                 break
             self._head.append(data[position])
             position += 1
@@ -62,14 +149,16 @@ class FrameCounter:
         if length >= 126:
             length = int.from_bytes(head[2 : 4 if length == 126 else 10], "big")
         self._payload = length
-        is_control, is_final = head[0] & 0x08, head[0] & 0x80
+        opcode, is_control, is_final = head[0] & 0x0F, head[0] & 0x08, head[0] & 0x80
         head.clear()
         if is_control:
+            self._is_closing = self._is_closing or opcode == _CLOSE
             return
         self._fragments += 1
         self.is_over = self._fragments > self._max_fragments
         if is_final:
             self._fragments = 0
+            self._messages += 1
 
 
 def encode_head(size: int) -> bytes:

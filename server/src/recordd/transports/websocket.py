@@ -14,16 +14,11 @@ from wsproto.utilities import LocalProtocolError
 from recordd.core import Core
 from recordd.methods.peer import Peer
 from recordd.session.session import Session, open_session
-from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
+from recordd.transports.frames import encode_head, join_frames
+from recordd.transports.inbox import Inbox
 from recordd.transports.peers import find_peer
-from recordd.transports.sending import (
-    CLOSED,
-    COPIED_BYTES,
-    LARGE_BYTES,
-    PIECE_BYTES,
-    write_nowait,
-    writev_nowait,
-)
+from recordd.transports.sending import COPIED_BYTES
+from recordd.transports.shared_stream import SharedStream
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 
@@ -45,16 +40,13 @@ _DEPARTURES: Final = (
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
-_CLOSE_FRAME: Final = b"\x88"
-"""How the library's begin, which it sends by themselves."""
-
 _CLOSE_S: Final = 3.0
 """How long to wait for a peer's part of the closing handshake."""
 
 
 async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) -> None:
     """Serve one connection to its end; `head` is what was read of it, an upgrade request."""
-    shared = _SharedStream(stream, head, core)
+    shared = SharedStream(stream, head, core)
     try:
         async with trio.open_nursery() as nursery:
             connection = await _shake_hands(nursery, shared, core)
@@ -70,11 +62,11 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
 
 
 async def _converse(
-    connection: trio_websocket.WebSocketConnection, stream: _SharedStream, core: Core, peer: Peer
+    connection: trio_websocket.WebSocketConnection, stream: SharedStream, core: Core, peer: Peer
 ) -> None:
     """Carry messages between the connection and a session until either is done."""
     close_code, refusal = _CLOSE_NORMAL, None
-    sender, watched = _FrameSender(connection, stream), _WebSocketConnection()
+    sender, watched = _FrameSender(connection, stream), _WebSocketConnection(stream.inbox)
     fragments = core.settings.max_message_fragments
     stream.on_flood = lambda: watched.refuse_flood(fragments)
     stream.find_fault = lambda: _find_fault(connection)
@@ -85,7 +77,7 @@ async def _converse(
     ) as session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_ping, connection, stream, session, watched)
-            close_code, refusal = await _receive_frames(connection, session, watched)
+            close_code, refusal = await _receive_messages(connection, session, watched)
             nursery.cancel_scope.cancel()
         await session.finish(refusal)
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
@@ -96,7 +88,8 @@ async def _converse(
 class _WebSocketConnection:
     """What the core may do to a connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox: Final = inbox
         self.scope: Final = trio.CancelScope()
         self.is_stopped = False
         self.receiving = trio.CancelScope()
@@ -106,6 +99,7 @@ class _WebSocketConnection:
     def stop_reading(self) -> None:
         """Take no more messages; those that were taken are handled to their end."""
         self.is_stopped = True
+        self.inbox.end()
         self.receiving.cancel()
 
     def refuse_flood(self, max_fragments: int) -> None:
@@ -124,7 +118,7 @@ def _find_fault(connection: trio_websocket.WebSocketConnection) -> int | None:
 
 async def _ping(
     connection: trio_websocket.WebSocketConnection,
-    stream: _SharedStream,
+    stream: SharedStream,
     session: Session,
     watched: _WebSocketConnection,
 ) -> None:
@@ -147,12 +141,18 @@ async def _ping(
             core.connections.cut_dead(session.outbox, watched)
 
 
-async def _receive_frames(
+async def _receive_messages(
     connection: trio_websocket.WebSocketConnection, session: Session, watched: _WebSocketConnection
 ) -> tuple[int, RequestError | None]:
-    """Hand frames to the session; return the code to close with, and what was refused."""
+    """Hand messages to the session; return the code to close with, and what was refused."""
     limit = session.core.settings.max_message_bytes
-    while not watched.is_stopped:
+    while True:
+        messages = await watched.inbox.take()
+        if watched.is_stopped:
+            return watched.close_code, watched.refusal
+        if messages is not None:
+            await session.receive(messages)
+            continue
         message: str | bytes = ""
         try:
             with trio.CancelScope() as watched.receiving:
@@ -168,7 +168,6 @@ async def _receive_frames(
             return _CLOSE_TOO_LARGE, RequestError(Reason.TOO_LARGE, text)
         if not watched.receiving.cancelled_caught:
             await session.receive((encoded,))
-    return watched.close_code, watched.refusal
 
 
 class _FrameSender:
@@ -185,7 +184,7 @@ class _FrameSender:
     )
 
     def __init__(
-        self, connection: trio_websocket.WebSocketConnection, stream: _SharedStream
+        self, connection: trio_websocket.WebSocketConnection, stream: SharedStream
     ) -> None:
         self._connection: Final = connection
         self._stream: Final = stream
@@ -221,7 +220,7 @@ class _FrameSender:
 
 
 async def _shake_hands(
-    nursery: trio.Nursery, stream: _SharedStream, core: Core
+    nursery: trio.Nursery, stream: SharedStream, core: Core
 ) -> trio_websocket.WebSocketConnection | None:
     """Return the open connection, or None where the handshake takes too long."""
     settings = core.settings
@@ -235,158 +234,3 @@ async def _shake_hands(
         )
         return await request.accept()
     return None
-
-
-class _SharedStream(trio.abc.HalfCloseableStream):
-    """A stream whose first bytes were read already, and that two send on: the library and we.
-
-    It says when it gets something out, counts frames on their way in, and hands them on in
-    turns where there are many. What is sent goes out whole before anything else does.
-    """
-
-    __slots__ = (
-        "_descriptor",
-        "_frames",
-        "_head",
-        "_is_open",
-        "_received",
-        "_senders",
-        "_sending",
-        "_stream",
-        "_turns",
-        "find_fault",
-        "has_said_close",
-        "moved_at",
-        "note_progress",
-        "on_flood",
-        "rest",
-    )
-
-    def __init__(self, stream: trio.SocketStream, head: bytes, core: Core) -> None:
-        self._stream: Final = stream
-        self._descriptor = stream.socket.fileno()
-        self._head, end, frames = head.partition(b"\r\n\r\n")
-        self._head += end
-        self._received = frames  # and not handed on yet
-        self._is_open: Final = trio.Event()
-        self._turns: Final = core.turns
-        self._frames: Final = FrameCounter(core.settings.max_message_fragments)
-        self._sending: Final = trio.StrictFIFOLock()
-        self._senders = 0
-        """Tasks that send or wait for their turn to."""
-        self.rest = b""
-        """Of frames that are out in part: it goes out before anything else."""
-        self.note_progress: Callable[[], None] = lambda: None
-        self.on_flood: Callable[[], None] = lambda: None
-        self.find_fault: Callable[[], int | None] = lambda: None
-        self.has_said_close = False
-        self.moved_at = trio.current_time()
-        """When something came in, or a piece of something large went out."""
-
-    def hand_on(self) -> None:
-        """Hand on frames from now: the handshake is done, and somebody listens to floods."""
-        self._is_open.set()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._head:
-            await trio.lowlevel.checkpoint()
-            head, self._head = self._head, b""
-            return head
-        # A client may send on before it has our answer: until the library has sent that, it
-        # takes frames for a part of the handshake and drops them.
-        await self._is_open.wait()
-        if self._received:
-            await self._turns.next()
-        else:
-            self._received = bytes(await self._stream.receive_some(max_bytes))
-            self.moved_at = trio.current_time()
-        end = self._frames.cut(self._received)
-        if self._frames.is_over:
-            return await self._drop_all()
-        data, self._received = self._received[:end], self._received[end:]
-        return data
-
-    async def _drop_all(self) -> bytes:
-        """Read on for nothing while the connection is closed: the peer has to be told first."""
-        self.on_flood()
-        while await self._stream.receive_some(65_536):
-            pass
-        return b""
-
-    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
-        """Send as frames what the system takes at once; return what is left.
-
-        `encoded` are the frames, where the caller has them.
-
-        The rest of a frame that is out in part comes first; it is kept here, and whoever
-        sends next begins with it. Nothing is sent while there is one from before.
-
-        Raises:
-            trio.BrokenResourceError: the peer will take no more.
-        """
-        if self.rest or self._senders:
-            return messages
-        if encoded is None and len(messages) == 1 and len(messages[0]) >= LARGE_BYTES:
-            head = encode_head(len(messages[0]))
-            size = len(head) + len(messages[0])
-            sent = writev_nowait(self._descriptor, (head, messages[0]))
-        else:
-            data = join_frames(messages) if encoded is None else encoded
-            size = len(data)
-            sent = write_nowait(self._descriptor, data)
-        if sent == size:
-            return []
-        self.rest, left = cut_frames(messages, sent)
-        return [self.rest, *left] if self.rest else left
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        self.has_said_close = self.has_said_close or data[:1] == _CLOSE_FRAME
-        await self.send_parts((data,))
-
-    async def send_parts(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
-        """Send what was begun before, and then these with nothing in between.
-
-        Cancelled, what is left of these is the rest that goes out next: the library gives up
-        pings, and half a frame would end the conversation.
-        """
-        self._senders += 1
-        try:
-            async with self._sending:
-                await self._send_whole(memoryview(b"".join((self.rest, *parts))))
-        finally:
-            self._senders -= 1
-
-    async def _send_whole(self, data: memoryview) -> None:
-        try:
-            while data:
-                is_long = len(data) >= PIECE_BYTES
-                sent = write_nowait(self._descriptor, data)
-                data = data[sent:]
-                if sent:
-                    self.note_progress()
-                    if is_long:  # the system takes what is small for a dead peer
-                        self.moved_at = trio.current_time()
-                if data:
-                    await trio.lowlevel.wait_writable(self._stream.socket)
-        finally:
-            self.rest = bytes(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Close; who broke the protocol is told so first, which the library leaves out."""
-        code = None if self.has_said_close else self.find_fault()
-        if code is not None:
-            departed = (trio.BrokenResourceError, trio.ClosedResourceError)
-            with trio.move_on_after(_CLOSE_S), contextlib.suppress(*departed):
-                await self.send_all(_CLOSE_FRAME + b"\x02" + code.to_bytes(2, "big"))
-        self.forget_descriptor()
-        await self._stream.aclose()
-
-    def forget_descriptor(self) -> None:
-        """Send no more: the stream is about to be closed."""
-        self._descriptor = CLOSED

@@ -92,7 +92,7 @@ async def test_the_suite_flags_a_daemon_that_ignores_errors(
 ) -> None:
     """Negative controls: a commit's error is swallowed; a failed fsync is taken for passing."""
     if flaw == "swallows":
-        monkeypatch.setattr(WritingSide, "_commit_on_thread", commit_or_not)
+        monkeypatch.setattr(WritingSide, "_transact", commit_or_not)
         kind = Kind.WRITE
     else:
         monkeypatch.setattr(worker, "_FATAL", ())
@@ -108,4 +108,4 @@ def commit_or_not(side: WritingSide, *args: Any) -> Any:
     return None if rev is None else [None]  # of the one change: no row went
 
 
-commit = WritingSide._commit_on_thread
+commit = WritingSide._transact

@@ -64,6 +64,7 @@ from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import WritingSide
+from recordd.persistence.sqlite.writing_connection import WritingConnection
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER
@@ -94,7 +95,7 @@ class SqliteBackend:
         self._turns: Final = GilTurns()
         self._damage: Final = DamageReport()
         self._lock: DatabaseLock | None = None
-        self._writer: SqliteWorker | None = None
+        self._writer: WritingConnection | None = None
         self._writing: WritingSide | None = None
         self._readers: Final = Readers()
         self._tail = Tail(0)
@@ -407,6 +408,7 @@ class SqliteBackend:
 
     async def maintain(self, up_to_rev: int) -> bool:
         """Merge a slice of the tail, or purge a slice of what was deleted."""
+        await self._writing_side.checkpoint_if_due()
         tail = self._tail
         if not tail.is_merging and len(tail) and self._is_merge_due(up_to_rev):
             tail.start_run(self._rev)

@@ -20,7 +20,7 @@ from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.options import OpenOptions
 from recordd.persistence.sqlite.reindexing import IndexMender
-from recordd.persistence.sqlite.worker import SqliteWorker
+from recordd.persistence.sqlite.writing_connection import WritingConnection
 
 __all__ = ["Opened", "Opener"]
 
@@ -30,7 +30,7 @@ logger: Final = logging.getLogger(__name__)
 class Opened(msgspec.Struct, frozen=True):
     """The writing connection, what the file holds, and whether its index has lost rows."""
 
-    writer: SqliteWorker
+    writer: WritingConnection
     found: loading.FoundState
     is_index_lost: bool
 
@@ -69,7 +69,7 @@ class Opener:
                 continue
             return Opened(writer, found, index.is_lost)
 
-    async def _open(self) -> tuple[SqliteWorker, loading.FoundState]:
+    async def _open(self) -> tuple[WritingConnection, loading.FoundState]:
         """Open the writing connection and read what memory holds; on an error it is closed."""
         path = self._options.database
         writer = await self._open_writer()
@@ -95,12 +95,12 @@ class Opener:
         finally:
             await writer.close()
 
-    async def _open_writer(self) -> SqliteWorker:
+    async def _open_writer(self) -> WritingConnection:
         path = self._options.database
-        return await SqliteWorker.open(path, self._turns, readonly=False, damage=self._damage)
+        return await WritingConnection.open(path, self._turns, self._damage)
 
 
-async def _mend_index(index: IndexMender, writer: SqliteWorker) -> bool:
+async def _mend_index(index: IndexMender, writer: WritingConnection) -> bool:
     """Make anew what is damaged of the index, if it can be; the daemon starts either way."""
     try:
         return await writer.run(index.mend)

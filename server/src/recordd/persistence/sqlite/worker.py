@@ -1,4 +1,4 @@
-"""One SQLite connection on a thread of its own, and SQLite's errors in our words.
+"""One reading connection on a thread of its own, and SQLite's errors in our words.
 
 Built on APSW's Trio support: whole synchronous functions run on the thread, one hop each.
 A function holds its own transaction; no statement of a transaction is awaited for, since
@@ -32,7 +32,7 @@ from recordd.persistence.sqlite.damage import (
 )
 from recordd.persistence.sqlite.gil_turns import GilTurns
 
-__all__ = ["VFS", "SqliteWorker", "open_vfs", "translate_error"]
+__all__ = ["VFS", "Guard", "SqliteWorker", "open_vfs", "translate_error"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,6 +55,37 @@ _PASSING: Final = (
 )
 
 
+class Guard:
+    """Runs functions on a connection, and counts the transactions that an error left open."""
+
+    def __init__(self) -> None:
+        self.rollbacks = 0
+
+    def run(
+        self,
+        db: apsw.Connection,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> T:
+        """Run `function(db, …)`; leave no transaction open, also after an error.
+
+        Raises:
+            apsw.Error: the cause, where one error followed from another.
+            DamagedStorage: instead of the error that tells of damage.
+        """
+        try:
+            return function(db, *args, **kwargs)
+        except apsw.Error as error:
+            if (damage := describe_damage(error, db)) is not None:
+                raise damage from error
+            raise find_cause(error)  # noqa: B904 - it is the context of the other
+        finally:
+            if db.in_transaction:
+                self.rollbacks += 1
+                db.execute("ROLLBACK")
+
+
 class SqliteWorker:
     """A connection whose functions run one after the other on its thread."""
 
@@ -65,8 +96,8 @@ class SqliteWorker:
         self._path: Final = path
         self._turns: Final = turns
         self._damage: Final = damage
+        self._guard: Final = Guard()
         self._closed = False
-        self.rollbacks = 0
 
     @classmethod
     async def open(
@@ -107,7 +138,7 @@ class SqliteWorker:
             raise BackendShutdown("the database is closed")
         with self._turns.call():
             try:
-                result = await self._db.async_run(self._guard, function, args, kwargs)
+                result = await self._db.async_run(self._run, function, args, kwargs)
             except apsw.Error as error:
                 raise translate_error(error, self._path) from error
             except DamagedStorage as damage:
@@ -115,21 +146,8 @@ class SqliteWorker:
                 raise
         return cast("T", result)
 
-    def _guard(
-        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> T:
-        """Run on the thread; leave no transaction open, also after an error."""
-        db = cast("apsw.Connection", self._db)
-        try:
-            return function(db, *args, **kwargs)
-        except apsw.Error as error:
-            if (damage := describe_damage(error, db)) is not None:
-                raise damage from error
-            raise find_cause(error)  # noqa: B904 - it is the context of the other
-        finally:
-            if db.in_transaction:
-                self.rollbacks += 1
-                db.execute("ROLLBACK")
+    def _run(self, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        return self._guard.run(cast("apsw.Connection", self._db), function, args, kwargs)
 
     async def close(self) -> None:
         """Close the connection and end its thread, which would else outlive the process's end.

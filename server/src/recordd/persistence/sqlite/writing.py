@@ -24,14 +24,16 @@ import trio
 
 from recordd.extending.backend import DiskFull, FatalBackendError, Loaded
 from recordd.persistence.sqlite import schema, standing
+from recordd.persistence.sqlite.checkpoints import Checkpoints
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.mark import MarkFile
 from recordd.persistence.sqlite.need import ENTRY_BYTES, Need
 from recordd.persistence.sqlite.options import OpenOptions
+from recordd.persistence.sqlite.pace import Pace
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.sizes import size_of
 from recordd.persistence.sqlite.watch import FileWatch
-from recordd.persistence.sqlite.worker import SqliteWorker
+from recordd.persistence.sqlite.writing_connection import WritingConnection
 from recordd_protocol.integers import MAX_INTEGER
 
 __all__ = ["WritingSide"]
@@ -43,6 +45,9 @@ _SLICE_ROWS: Final = 2000
 
 _CHECKPOINT_PAGES: Final = 1000
 _BUSY_MS: Final = 100
+_QUICK_BYTES: Final = 1 << 20
+"""What a write may need at most (`Need`) for the loop to wait for it: a thousand rows of 60
+characters, some 1.2 ms of inserts; on a thread beside a busy loop 3.3."""
 _FOLD_SLACK_BYTES: Final = 65_536
 """What the file system may need beside for a file that grows: its own maps of blocks."""
 
@@ -52,17 +57,19 @@ class WritingSide:
 
     def __init__(
         self,
-        worker: SqliteWorker,
+        connection: WritingConnection,
         options: OpenOptions,
         reserve: Reserve,
         damage: DamageReport,
     ) -> None:
         self.reserve: Final = reserve
         self._damage: Final = damage
-        self._worker: Final = worker
+        self._connection: Final = connection
         self._options: Final = options
         self._watch: FileWatch | None = None
         self._mark: MarkFile | None = None
+        self._pace: Final = Pace()
+        self._checkpoints = Checkpoints(_CHECKPOINT_PAGES)
         self._is_whole = True
         self._page_bytes = 0
         self._whole_bytes = 0  # of the database with its WAL, when it was last looked at
@@ -112,7 +119,8 @@ class WritingSide:
         if self.reserve.wanted_bytes:
             # To fold the WAL in takes as much room again: no more than half the reserve.
             pages = self.reserve.wanted_bytes // 2 // self._page_bytes
-            db.wal_autocheckpoint(max(1, min(_CHECKPOINT_PAGES, pages)))
+            self._checkpoints = Checkpoints(max(1, min(_CHECKPOINT_PAGES, pages)))
+        db.set_wal_hook(self._note_wal)  # in the place of the one that checkpoints
         with contextlib.suppress(DiskFull):  # deleting will find out
             self._whole_bytes = self._ask_for_room(db, None)
         self.reserve.start()
@@ -163,13 +171,33 @@ class WritingSide:
             self._mark.close(is_clean=self._is_whole and is_folded)
             self.reserve.stop()
 
+    async def checkpoint_if_due(self) -> None:
+        """Copy the WAL into the file when it is long, so that a later commit begins it anew.
+
+        What goes wrong is met again by the next one: all is in the WAL still.
+        """
+        if self._checkpoints.is_due:
+            await self._on_thread(self._checkpoint)
+
     async def _run(
         self,
         rev: int | None,
         call: Callable[[apsw.Connection], T],
         need: Need | None = None,
     ) -> T:
-        return await self._on_thread(self._commit_on_thread, rev, call, need)
+        """Commit where that is quicker: on the loop, or on a thread."""
+        await self.checkpoint_if_due()
+        if need is not None and need.most_bytes <= _QUICK_BYTES and self._pace.is_quick:
+            with contextlib.suppress(trio.WouldBlock):
+                return self._commit_here(rev, call, need)
+        return await self._on_thread(self._transact, rev, call, need)
+
+    def _commit_here(self, rev: int | None, call: Callable[[apsw.Connection], T], need: Need) -> T:
+        try:
+            return self._connection.run_here(self._transact, rev, call, need)
+        except FatalBackendError:
+            self._is_whole = False
+            raise
 
     async def _on_thread(
         self,
@@ -179,13 +207,13 @@ class WritingSide:
     ) -> T:
         try:
             with trio.CancelScope(shield=True):
-                result = await self._worker.run(function, *args, **kwargs)
+                result = await self._connection.run(function, *args, **kwargs)
         except FatalBackendError:
             self._is_whole = False
             raise
         return result
 
-    def _commit_on_thread(
+    def _transact(
         self,
         db: apsw.Connection,
         rev: int | None,
@@ -195,14 +223,28 @@ class WritingSide:
         """Commit, see that it went into the files that are there, and mark it."""
         assert self._watch is not None, "made by `take_up`"
         assert self._mark is not None, "made by `take_up`"
-        with db:
-            result = call(db)
-            whole_bytes = self._ask_for_room(db, need)
+        try:
+            with db:
+                result = call(db)
+                whole_bytes = self._ask_for_room(db, need)
+                self._pace.begin()
+        finally:
+            self._pace.end()
         self._whole_bytes = whole_bytes
         self._watch.check()
         if rev is not None:
             self._mark.note(rev)
         return result
+
+    def _note_wal(self, _: apsw.Connection, __: str, pages: int) -> int:
+        """Note how long the WAL is; SQLite calls this behind each commit."""
+        self._checkpoints.note_length(pages)
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self, db: apsw.Connection) -> None:
+        with contextlib.suppress(apsw.Error):  # as SQLite does behind a commit
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._checkpoints.note_done()
 
     def _ask_for_room(self, db: apsw.Connection, need: Need | None) -> int:
         """Hold the room that is needed behind this transaction; return the database's size then.

@@ -22,29 +22,43 @@ _SAMPLE: Final = 256
 _BEGINNING: Final = (0, -1)
 """Every row is behind it."""
 
+_ROWLESS: Final = -2
+"""In the place of a latest row: before every row, and before what `_BEGINNING` comes to."""
+
+_REV_BITS: Final = (1 << 64) - 1
+
 _PAGE_ROWS_A_RECORD: Final = 233
 """The cost of a page by time, in records that cost as much to read one by one."""
+
+
+def _key_of(order: int) -> tuple[int, int]:
+    """Return the (`ts`, `rev`) of a place."""
+    return order >> 64, order & _REV_BITS
 
 
 class _Deleted(msgspec.Struct, frozen=True):
     record: int
     name: str
     tick: int
-    latest: tuple[int, int]
+    latest: int
 
 
 class Catalog:
-    """Ids, names, and the latest (`ts`, `rev`) of each record."""
+    """Ids, names, and the latest row of each record, as `order_of` gives its place.
+
+    Integers, as the rows of memory have them too, so that a record takes nothing but its
+    places in three dictionaries.
+    """
 
     def __init__(self) -> None:
         self._ids: Final[dict[str, int]] = {}
         self._names: Final[dict[int, str]] = {}
-        self._latest: Final[dict[int, tuple[int, int]]] = {}
+        self._latest: Final[dict[int, int]] = {}
         self._first_rev: Final[dict[int, int]] = {}
         """Of the records that came to exist since the start."""
         self._deleted: Final[dict[int, _Deleted]] = {}
 
-    def restore(self, ids: dict[str, int], latest: dict[int, tuple[int, int]]) -> None:
+    def restore(self, ids: dict[str, int], latest: dict[int, int]) -> None:
         """Take over the file's records at start."""
         self._ids.update(ids)
         self._names.update((record, name) for name, record in ids.items())
@@ -64,23 +78,24 @@ class Catalog:
 
     def note_row(self, record: int, ts: int, rev: int) -> None:
         """Take note of a committed row."""
-        known = self._latest.get(record)
-        if known is None:
-            self._first_rev[record] = rev
-            self._latest[record] = (ts, rev)
-        elif (ts, rev) > known:
-            self._latest[record] = (ts, rev)
+        known = self._latest.get(record, _ROWLESS)
+        order = ts << 64 | rev  # order_of, without a call for each row
+        if order > known:
+            self._latest[record] = order
+            if known == _ROWLESS:
+                self._first_rev[record] = rev
 
     def extent(self, name: str, newest_rev: int) -> Gone:
         """Return the span of a record's rows, `newest_rev` being the newest of all."""
         record = self._ids[name]
-        newest = self._latest.get(record, (-1, -1))
+        order = self._latest.get(record, _ROWLESS)
+        newest = (-1, -1) if order == _ROWLESS else _key_of(order)
         return Gone(name, newest, self._first_rev.get(record, 0), newest_rev)
 
     def remove(self, name: str, tick: int) -> None:
         """Take a record's name away, but for moments before `tick`."""
         record = self._ids.pop(name)
-        latest = self._latest.pop(record, (-1, -1))
+        latest = self._latest.pop(record, _ROWLESS)
         self._first_rev.pop(record, None)
         # First there, then gone here: a reader on another thread finds it in one of both.
         self._deleted[record] = _Deleted(record, name, tick, latest)
@@ -111,7 +126,8 @@ class Catalog:
 
     def latest_of(self, record: int) -> tuple[int, int] | None:
         """Return the latest (`ts`, `rev`) of a record, None where it has no row."""
-        return self._latest.get(record)
+        order = self._latest.get(record)
+        return None if order is None else _key_of(order)
 
     def select(self, patterns: PatternSet, moment: Moment) -> Selection:
         """Return which records of a moment match; nothing is matched yet."""
@@ -149,7 +165,7 @@ class Selection:
     def __init__(
         self,
         ids: dict[str, int],
-        latest: dict[int, tuple[int, int]],
+        latest: dict[int, int],
         deleted: dict[int, _Deleted],
         patterns: PatternSet,
         names: Names,
@@ -193,17 +209,19 @@ class Selection:
     def find_all(self, start: tuple[int, int]) -> list[int]:
         """Return the ids of records that may have rows from a (`ts`, `rev`) on, each once."""
         found = self._patterns.select(self._ids.copy())
+        ts, rev = start
+        first = (ts << 64) + rev
         if start > _BEGINNING:
             latest = self._latest
-            found = [record for record in found if latest.get(record, start) >= start]
-        deleted = self._find_deleted(start)
+            found = [record for record in found if latest.get(record, first) >= first]
+        deleted = self._find_deleted(first)
         return list(dict.fromkeys([*found, *deleted])) if deleted else found
 
-    def _find_deleted(self, start: tuple[int, int]) -> list[int]:
+    def _find_deleted(self, first: int) -> list[int]:
         found = []
         for deleted in reversed(list(self._deleted.values())):
             if deleted.tick <= self._names.tick:
                 break
-            if deleted.latest >= start and self._patterns.matches(deleted.name):
+            if deleted.latest >= first and self._patterns.matches(deleted.name):
                 found.append(deleted.record)
         return found

@@ -1,12 +1,15 @@
 """The daemon's memory before it answers: one read of the file at start.
 
 Costs one index seek a record, and one read of the log above `merged_rev`; the history
-below it is not looked at.
+below it is not looked at. Records are read some thousand at a time, by three statements: a
+statement for each took twice as long, and lists of all records leave memory behind that the
+process does not give back. Where their values meet damage they are read one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import array
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, cast
 
@@ -20,7 +23,13 @@ from recordd.extending.backend import (
     LoadedRecord,
     UnreadableStorage,
 )
-from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
+from recordd.persistence.sqlite.damage import (
+    INDEX,
+    check_text,
+    describe_damage,
+    naming,
+    take_fault_offset,
+)
 from recordd.persistence.sqlite.mark import Mark
 from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
 from recordd_protocol.rows import Row
@@ -28,20 +37,45 @@ from recordd_protocol.rows import Row
 __all__ = ["FoundState", "load"]
 
 
+_RECORDS_AT_ONCE: Final = 1024
+
+_NAMED: Final = """
+    SELECT id, name, row_count, purged_rev FROM record
+    WHERE id > ? AND name IS NOT NULL ORDER BY id LIMIT ?
+"""
+
+# `value` is the record. Two seeks to the same place: a join by (`ts`, `rev`) would be a third,
+# and read pages of the index that nobody needs.
+_NEWEST_FIRST: Final = """
+    FROM history WHERE record = value AND rev <= :merged ORDER BY ts DESC, rev DESC LIMIT 1
+"""
 _NEWEST: Final = (
-    "SELECT ts, rev FROM history WHERE record = ? AND rev <= ? ORDER BY ts DESC, rev DESC LIMIT 1"
+    f"SELECT (SELECT ts {_NEWEST_FIRST}), (SELECT rev {_NEWEST_FIRST}) FROM carray(:records)"
 )
 
+# Here it is the rev.
+_VALUES: Final = "SELECT log.value FROM carray(?) c LEFT JOIN log ON rev = c.value"
 
 _RECORDS: Final = "the start needs the table record, the names of records"
 
 
+_Named = tuple[int, str, int, int]
+"""A record as its table has it: id, name, rows, and the newest rev that it lost."""
+
+_Key = tuple[int, int]
+"""(`ts`, `rev`)"""
+
+
 class FoundState(msgspec.Struct, frozen=True, kw_only=True):
-    """`loaded` for the daemon; record ids and unmerged (record id, `ts`, `rev`) for the backend."""
+    """`loaded` for the daemon; the rest for the backend.
+
+    By record id its latest row's place, as `order_of` gives it, and (record id, `ts`, `rev`) of
+    each row that is not merged.
+    """
 
     loaded: Loaded
     ids: dict[str, int]
-    latest: dict[int, tuple[int, int]]
+    latest: dict[int, int]
     merged_rev: int
     purge_rev: int | None
     tick: int
@@ -70,33 +104,108 @@ def load(db: apsw.Connection, mark: Mark | None = None) -> FoundState:
     meta = _read_meta(db)
     merged_rev = meta.get(Meta.MERGED_REV, 0)
     unmerged, log_end = _find_unmerged(db, merged_rev, mark)
-    latest, rows = _find_latest(db, merged_rev, unmerged)
-    named, purge_rev = _read_names(db)
+    found = _Records(db, merged_rev, unmerged)
+    found.read_all()
     # A record without rows is as good as deleted: nothing tells of it but what it lost.
-    lost = [(name, purged_rev) for record, name, purged_rev in named if record not in latest]
     loaded = Loaded(
         epoch=meta[Meta.EPOCH],
         rev=unmerged[-1][2] if unmerged else merged_rev,
         next_record_id=_find_next_id(db, meta),
         deleted_rev=meta.get(Meta.DELETED_REV, 0),
-        deletions=sorted([*_read_deletions(db), *lost], key=itemgetter(1)),
-        records=[
-            _load_record(db, (record, name), latest[record], rows[record], purged_rev)
-            for record, name, purged_rev in named
-            if record in latest
-        ],
+        deletions=sorted([*_read_deletions(db), *found.lost], key=itemgetter(1)),
+        records=found.records,
     )
     return FoundState(
         loaded=msgspec.structs.replace(loaded, rev=_find_newest_rev(loaded, meta)),
-        ids={name: record for record, name, _ in named},
-        latest=latest,
+        ids=found.ids,
+        latest=found.latest,
         merged_rev=merged_rev,
-        purge_rev=purge_rev,
+        purge_rev=_find_purge_rev(db),
         tick=meta.get(Meta.TICK, 0),
         unmerged=unmerged,
         position=meta.get(Meta.POSITION),
         log_end=log_end,
     )
+
+
+class _Records:
+    """The records of the file, read by number."""
+
+    def __init__(
+        self, db: apsw.Connection, merged_rev: int, unmerged: Sequence[tuple[int, int, int]]
+    ) -> None:
+        self.records: list[LoadedRecord] = []
+        self.ids: Final[dict[str, int]] = {}
+        self.latest: Final[dict[int, int]] = {}
+        self.lost: Final[list[tuple[str, int]]] = []
+        """Names of records without rows, with the newest rev that each lost."""
+        self._db: Final = db
+        self._merged_rev: Final = merged_rev
+        self._last_id = -(1 << 63)
+        self._unmerged: Final[dict[int, tuple[int, _Key]]] = {}
+        """Of records with rows that the index lacks: how many, and the latest of them."""
+        for record, ts, rev in unmerged:
+            rows, key = self._unmerged.get(record, (0, (-1, -1)))
+            self._unmerged[record] = (rows + 1, max(key, (ts, rev)))
+
+    def read_all(self) -> None:
+        """Read them all."""
+        while some := self._read_names():
+            there = self._find_latest(some)
+            loaded = self._load(there)
+            self.records += loaded
+            for (known, _), record in zip(there, loaded, strict=True):
+                self.latest[known[0]] = record.latest.order
+
+    def _read_names(self) -> list[_Named]:
+        """Return the next records by number."""
+        with naming(_RECORDS, self._db):
+            found = self._db.execute(_NAMED, (self._last_id, _RECORDS_AT_ONCE)).fetchall()
+        some = cast("list[_Named]", found)
+        for record, name, _, _ in some:
+            self.ids[name] = self._last_id = record
+        return some
+
+    def _find_latest(self, some: Sequence[_Named]) -> list[tuple[_Named, _Key]]:
+        """Return records that have rows, those not merged counted in, with the latest one's key.
+
+        What the others have lost is noted.
+        """
+        records = apsw.carray(array.array("q", [known[0] for known in some]))
+        bounds = {"records": records, "merged": self._merged_rev}
+        with naming(f"the start needs {INDEX}", self._db):
+            keys = cast(
+                "list[_Key | tuple[None, None]]", self._db.execute(_NEWEST, bounds).fetchall()
+            )
+        there = []
+        for known, (ts, rev) in zip(some, keys, strict=True):
+            key = (-1, -1) if ts is None or rev is None else (ts, rev)
+            if (more := self._unmerged.get(known[0])) is not None:
+                record, name, rows, purged_rev = known
+                there.append(((record, name, rows + more[0], purged_rev), max(key, more[1])))
+            elif rev is None:
+                self.lost.append((known[1], known[3]))
+            else:
+                there.append((known, key))
+        return there
+
+    def _load(self, there: Sequence[tuple[_Named, _Key]]) -> list[LoadedRecord]:
+        """Return records with their values; one by one where one of these cannot be read."""
+        try:
+            return self._load_together(there)
+        except (apsw.Error, DamagedStorage):
+            take_fault_offset()  # each is met again
+            return [_load_record(self._db, known, key) for known, key in there]
+
+    def _load_together(self, there: Sequence[tuple[_Named, _Key]]) -> list[LoadedRecord]:
+        revs = apsw.carray(array.array("q", [rev for _, (_, rev) in there]))
+        values = self._db.execute(_VALUES, (revs,)).fetchall() if there else []
+        loaded = []
+        for (known, (ts, rev)), (value,) in zip(there, values, strict=True):
+            record, name, rows, purged_rev = known
+            row = Row(name, _check_value(cast("str | None", value), name, rev), ts, rev)
+            loaded.append(LoadedRecord(row, rows, record - FIRST_RECORD, purged_rev))
+        return loaded
 
 
 def _read_meta(db: apsw.Connection) -> dict[str, Any]:
@@ -109,16 +218,12 @@ def _read_meta(db: apsw.Connection) -> dict[str, Any]:
     return meta
 
 
-def _read_names(db: apsw.Connection) -> tuple[list[tuple[int, str, int]], int | None]:
-    """Return the records by number, each with its name and the newest rev that it lost.
-
-    And the rev up to which rows of deleted records wait to be purged.
-    """
+def _find_purge_rev(db: apsw.Connection) -> int | None:
+    """Return the rev up to which rows of deleted records wait to be purged."""
     with naming(_RECORDS, db):
-        query = "SELECT id, name, purged_rev FROM record WHERE name IS NOT NULL"
-        named = cast("list[tuple[int, str, int]]", db.execute(query).fetchall())
+        purge_rev: int | None
         purge_rev = db.execute("SELECT max(deleted_at_rev) FROM record WHERE name IS NULL").get
-    return sorted(named), purge_rev
+    return purge_rev
 
 
 def _read_deletions(db: apsw.Connection) -> list[tuple[str, int]]:
@@ -141,27 +246,6 @@ def _find_newest_rev(loaded: Loaded, meta: Mapping[str, int]) -> int:
 def _find_next_id(db: apsw.Connection, meta: Mapping[str, int]) -> int:
     newest: int = db.execute("SELECT max(id) + 1 FROM record").get or FIRST_RECORD
     return max(newest - FIRST_RECORD, meta.get(Meta.NEXT_RECORD_ID, 0))
-
-
-def _find_latest(
-    db: apsw.Connection, merged_rev: int, unmerged: list[tuple[int, int, int]]
-) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
-    """Return the latest (`ts`, `rev`) and the number of rows of each record that has any."""
-    latest: dict[int, tuple[int, int]] = {}
-    rows: dict[int, int] = {}
-    with naming(_RECORDS, db):
-        counts = db.execute("SELECT id, row_count FROM record WHERE name IS NOT NULL").fetchall()
-    with naming(f"the start needs {INDEX}", db):
-        for record, count in cast("list[tuple[int, int]]", counts):
-            rows[record] = count
-            entry = db.execute(_NEWEST, (record, merged_rev)).get
-            if entry is not None:
-                latest[record] = entry
-    for record, ts, rev in unmerged:
-        if record in rows:
-            rows[record] += 1
-            latest[record] = max(latest.get(record, (-1, -1)), (ts, rev))
-    return latest, rows
 
 
 def _find_unmerged(
@@ -226,27 +310,25 @@ def _is_all_merged(db: apsw.Connection, merged_rev: int, mark: Mark) -> bool:
     return len(above) <= len(deleted) and deleted.issuperset(above)
 
 
-def _load_record(
-    db: apsw.Connection,
-    numbered: tuple[int, str],
-    entry: tuple[int, int],
-    rows: int,
-    purged_rev: int,
-) -> LoadedRecord:
-    record, name = numbered
+def _load_record(db: apsw.Connection, known: _Named, key: _Key) -> LoadedRecord:
+    record, name, rows, purged_rev = known
     record_id = record - FIRST_RECORD
     try:
-        return LoadedRecord(_read_row(db, name, entry), rows, record_id, purged_rev)
+        return LoadedRecord(_read_row(db, name, key), rows, record_id, purged_rev)
     except (apsw.Error, DamagedStorage) as error:
         damage = describe_damage(error, db)
         if damage is None or isinstance(damage, UnreadableStorage):
             raise  # another try may go better
-        return LoadedRecord(Row(name, b"null", *entry), rows, record_id, purged_rev, damage)
+        return LoadedRecord(Row(name, b"null", *key), rows, record_id, purged_rev, damage)
 
 
-def _read_row(db: apsw.Connection, name: str, entry: tuple[int, int]) -> Row:
-    ts, rev = entry
+def _read_row(db: apsw.Connection, name: str, key: _Key) -> Row:
+    ts, rev = key
     value = db.execute("SELECT value FROM log WHERE rev = ?", (rev,)).get
+    return Row(name, _check_value(value, name, rev), ts, rev)
+
+
+def _check_value(value: str | None, name: str, rev: int) -> bytes:
     if value is None:
         raise BackendError(f"record {name!r}: the log lacks rev {rev}: restore a backup")
-    return Row(name, check_text(value, f"rev {rev}"), ts, rev)
+    return check_text(value, f"rev {rev}")

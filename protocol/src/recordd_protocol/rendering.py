@@ -19,6 +19,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def render_result(result: Result) -> bytes:
     """Return any method's result, as its type in `recordd_protocol.methods` says."""
+    if isinstance(result, msgspec.Struct):  # what a write is answered with, above all
+        return _encode(result)
     if isinstance(result, bytes):  # JSON text already
         return result
     if isinstance(result, Row):

@@ -38,8 +38,13 @@ def check_value(value: bytes, *, max_bytes: int, max_depth: int) -> bytes:
         raise RequestError(Reason.INVALID_PARAMS, f"value: deeper than {max_depth}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RequestError(Reason.INVALID_PARAMS, f"value: {error}") from None
-    # Depth needs a walk only where there are brackets enough to reach the limit.
-    if value.count(b"[") + value.count(b"{") > max_depth and depth_of(parsed) > max_depth:
+    # Depth needs a walk only where there are brackets enough to reach the limit; a short value
+    # has no room for so many: to count them took a sixth of all this.
+    if (
+        len(value) > max_depth
+        and value.count(b"[") + value.count(b"{") > max_depth
+        and depth_of(parsed) > max_depth
+    ):
         raise RequestError(Reason.INVALID_PARAMS, f"value: deeper than {max_depth}")
     if len(value) > _MAX_DIGITS and _has_huge_integer(parsed):
         raise RequestError(Reason.INVALID_PARAMS, "value: Number out of range")

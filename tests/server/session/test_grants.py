@@ -20,11 +20,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.messages: list[bytes] = []
+        self.sends = 0
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
         return b"\n".join(messages)
 
     def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
+        self.sends += 1
         self.messages += messages
         return []
 

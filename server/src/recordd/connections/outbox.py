@@ -19,7 +19,8 @@ and only whose turn it is sends:
     DUE ──────── run ────► RUNNING ──┴─► DUE where messages wait and nobody holds, else IDLE
 
 A turn ends in `_pass_turn` and nowhere else; so does every step that leaves messages behind.
-`put_updates` alone leaves them without: its caller flushes before it gives way to others.
+`put_updates` and `put_unsent` alone leave them without: their caller flushes before it gives way
+to others.
 
 Answers are bounded by not reading further requests. Updates, which nobody on the
 connection can hold back, are bounded by `room`: the subscription that finds too little
@@ -210,6 +211,12 @@ class Outbox:
             self._size += len(message)
             if self._turn is _IDLE and not self._is_held:
                 self._pass_turn()
+
+    def put_unsent(self, message: bytes) -> None:
+        """Add a message, and wake nobody: the caller goes on as after `put_updates`."""
+        if not self._is_closed:
+            self._messages.append(message)
+            self._size += len(message)
 
     def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
         """Do as `put_updates` if there is room; return whether there was."""

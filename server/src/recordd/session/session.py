@@ -123,7 +123,7 @@ class Session:
             one_renders=core.one_renders,
         )
         self._settled: Final = trio.lowlevel.ParkingLot()
-        self._writes: Final = OwnWrites(core.queue, self._replies, self._settled)
+        self._writes: Final = OwnWrites(core.queue, outbox, self._replies, self._settled)
         self._queries: Final = Queries(
             nursery,
             outbox,
@@ -222,6 +222,8 @@ class Session:
                 if type(handled) is Answer:
                     if (reply := call.answer(handled.result)) is not None:
                         outbox.put(reply)
+                elif type(handled) is WriteRows:
+                    waiting = writes.begin(call, handled)
                 else:
                     waiting = self._take(call, handled)
             except Exception as error:

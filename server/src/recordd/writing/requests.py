@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from recordd.hub.records import ROW_BYTES, RecordState
@@ -13,12 +13,14 @@ from recordd_protocol.rows import Row
 __all__ = [
     "Condition",
     "DeleteRecord",
+    "Flush",
     "NewRow",
     "Outcome",
     "QueuedRequest",
     "TrimRecord",
     "WriteRequest",
     "WriteRows",
+    "settle_all",
 ]
 
 NewRow = tuple[str, bytes, int | None, RecordState | None]
@@ -44,18 +46,29 @@ class Condition(NamedTuple):
 Outcome = Callable[[Result | RequestError], None]
 """Takes what a request came to: its result, or the RequestError that refused it."""
 
+Flush = Callable[[], None]
+"""Sends the outcomes that were delivered."""
+
 
 class QueuedRequest:
     """What waits in the queue; settled exactly once."""
 
-    __slots__ = ("deliver", "is_settled")
+    __slots__ = ("deliver", "flush", "is_settled")
 
     def __init__(self) -> None:
         self.deliver: Outcome = _discard
+        """Takes the outcome; who waits for it may not have it before `flush`."""
+        self.flush: Flush = _do_nothing
+        """Sends on all that was delivered: equal functions need one call for many requests."""
         self.is_settled = False
 
     def settle(self, outcome: Result | RequestError) -> None:
         """Hand the outcome to who waits for it."""
+        self.deliver_once(outcome)
+        self.flush()
+
+    def deliver_once(self, outcome: Result | RequestError) -> None:
+        """Deliver the outcome, and leave `flush` to the caller, who waits for nothing before."""
         assert not self.is_settled, "a request has one outcome"
         self.is_settled = True
         self.deliver(outcome)
@@ -78,6 +91,7 @@ class WriteRows(QueuedRequest):
         conditions: Sequence[Condition] = (),
     ) -> None:
         self.deliver = _discard  # as `super` does, without a call for each write
+        self.flush = _do_nothing
         self.is_settled = False
         self.items: Final = items
         self.to_result: Final = to_result
@@ -117,3 +131,17 @@ WriteRequest = WriteRows | DeleteRecord | TrimRecord
 
 def _discard(outcome: Result | RequestError) -> None:
     """Stand in until a session says where the outcome goes."""
+
+
+def _do_nothing() -> None:
+    """Stand in where an outcome is there once it is delivered."""
+
+
+def settle_all(settled: Iterable[tuple[QueuedRequest, Result]]) -> None:
+    """Settle requests in their order; those of one connection have their answers sent at once."""
+    flushes: dict[Flush, None] = {}
+    for request, outcome in settled:
+        request.deliver_once(outcome)
+        flushes[request.flush] = None
+    for flush in flushes:
+        flush()

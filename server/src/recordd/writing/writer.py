@@ -38,7 +38,13 @@ from recordd.system.turns import Turns
 from recordd.writing.committer import Committer
 from recordd.writing.plan import Plan
 from recordd.writing.queue import WriteQueue
-from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRequest, WriteRows
+from recordd.writing.requests import (
+    DeleteRecord,
+    TrimRecord,
+    WriteRequest,
+    WriteRows,
+    settle_all,
+)
 from recordd.writing.statistics import WriterStatistics
 from recordd.writing.trimming import Trimmer
 from recordd_protocol.errors import Reason, RequestError
@@ -228,8 +234,7 @@ class Writer:
                 write.settle(error)
         else:
             self._count(plan.stored_rows)
-            for write, rows in plan.results():
-                write.settle(write.to_result(rows))
+            settle_all((write, write.to_result(rows)) for write, rows in plan.results())
 
     def _count(self, stored_rows: int) -> None:
         if stored_rows:

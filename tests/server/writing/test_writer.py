@@ -15,6 +15,7 @@ from recordd.extending.commit import Commit, NewRows
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.system.turns import Turns
+from recordd.writing import writer
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import Condition, DeleteRecord, NewRow, WriteRequest, WriteRows
 from recordd.writing.writer import Writer
@@ -285,3 +286,78 @@ async def test_a_stop_waits_for_the_index_but_not_long_and_its_errors_are_no_rea
         bench.queue.close()
     assert bench.outcomes == [[1]]
     assert 1 <= backend.slices <= 6
+
+
+class Passes(trio.abc.Instrument):
+    """How often the loop went round."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def write_in_lock_step(bench: Bench, rounds: int, thinks: int = 0) -> int:
+    """Write, and write again some passes after the answer; return the passes of the last round."""
+    passes = Passes()
+    trio.lowlevel.add_instrument(passes)
+    for _ in range(rounds):
+        answered = trio.Event()
+        request = WriteRows([("a", b"1", None, None)], lambda rows: [row.rev for row in rows])
+        request.deliver = lambda _, answered=answered: answered.set()  # type: ignore[misc]
+        passes.count = 0
+        bench.queue.put_nowait(request)
+        await answered.wait()
+        for _ in range(thinks):
+            await trio.lowlevel.checkpoint()
+    trio.lowlevel.remove_instrument(passes)
+    return passes.count
+
+
+async def run_clients(bench: Bench) -> None:
+    """Have eight clients write in lock-step, two of which come again in each pass."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        async with trio.open_nursery() as writing:
+            for number in range(8):
+                writing.start_soon(write_in_lock_step, bench, 20, number // 2)
+        nursery.cancel_scope.cancel()
+    assert sum(bench.backend.batches) == 8 * 20
+
+
+async def test_clients_in_lock_step_share_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_GATHER_S", 10.0)
+    bench = Bench()
+    await run_clients(bench)
+    assert len(bench.backend.batches) < 26
+
+
+async def test_a_batch_is_gathered_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_GATHER_S", 0.0)
+    bench = Bench()
+    await run_clients(bench)
+    assert len(bench.backend.batches) > 30, "without time to gather they come apart"
+
+
+async def test_a_lone_write_waits_for_nobody() -> None:
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        # The writer is woken, the fake backend takes a pass, the client is woken.
+        assert await write_in_lock_step(bench, 3) <= 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_does_not_come_again_is_waited_for_once_and_for_a_moment() -> None:
+    bench = Bench()
+    for _ in range(50):
+        bench.write(b"1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await write_in_lock_step(bench, 1) <= 5
+        assert await write_in_lock_step(bench, 1) <= 3
+        nursery.cancel_scope.cancel()
+    assert bench.backend.batches == [50, 1, 1]

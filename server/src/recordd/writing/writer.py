@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -57,6 +58,12 @@ logger: Final = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 4 << 20
 """A transaction's size: past it, larger batches gain nothing and only delay answers."""
 
+_GATHER_S: Final = 0.003
+"""How long a batch may be gathered: some hundred requests are read in that time."""
+
+_QUIET_PASSES: Final = 2
+"""Of the loop. In a single one the writer may run before the sessions that have something."""
+
 _IDLE_AFTER_S: Final = 1.0
 """With no write for this long, housekeeping may do what it put off."""
 
@@ -83,6 +90,7 @@ class Writer:
     ) -> None:
         """Commit by `committer`, which applies to this hub and backend."""
         self.queue: Final = queue
+        self._expected = self._last_batch = 1
         self._commits = 0
         self._rows_committed = 0
         self._housekeeping_errors = 0
@@ -116,8 +124,10 @@ class Writer:
         """
         idle_at = trio.current_time() + _IDLE_AFTER_S
         while True:
+            await self._gather()
             if batch := self.queue.take_nowait(_BATCH_BYTES):
                 await self._commit(batch)
+                self._expect(len(batch))
                 idle_at = trio.current_time() + _IDLE_AFTER_S
             elif self.queue.closed:
                 return await self._index_all()
@@ -126,6 +136,36 @@ class Writer:
             if await self._housekeep(is_idle) or len(self.queue):
                 continue
             await self._sleep(self._housekeep_not_before if is_idle else idle_at)
+
+    async def _gather(self) -> None:
+        """Let those come who were answered last, if they come at once: they share one commit.
+
+        A lone write waits for nobody, nor does one behind which nothing more comes. Without
+        this, clients that write in lock-step fall into two halves, whose commits take turns:
+        64 clients make 33 rows a commit, and not nearly 64.
+        """
+        waiting, quiet_passes = len(self.queue), 0
+        ends_at_s = time.perf_counter() + _GATHER_S
+        while (
+            0 < waiting < self._expected
+            and quiet_passes < _QUIET_PASSES
+            and time.perf_counter() < ends_at_s
+        ):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            has_come = len(self.queue) - waiting
+            quiet_passes = 0 if has_come else quiet_passes + 1
+            waiting += has_come
+
+    def _expect(self, size: int) -> None:
+        """Reckon how many may come before the next commit, after one of `size` requests.
+
+        Where more may have been on the way, those of the commit before are expected too: two
+        halves become one. Where fewer came, there were no others.
+        """
+        is_lone = size == self._last_batch == 1
+        has_others = size >= self._expected and not is_lone
+        self._expected = size + self._last_batch if has_others else size
+        self._last_batch = size
 
     async def _sleep(self, until: float) -> None:
         """Wait until there is work, or until a time that is yet to come; look at the storage."""

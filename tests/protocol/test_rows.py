@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +34,12 @@ def test_rows_are_joined_as_an_array() -> None:
         {"name": "b", "value": None, "ts": 6, "rev": None},
     ]
     assert join_rows([]) == b"[]"
+
+
+@pytest.mark.parametrize(("rev", "shown"), [(7, b"7"), (None, b"null")])
+def test_the_body_is_rendered_once_when_it_is_asked_for(rev: int | None, shown: bytes) -> None:
+    row = Row("wien-süd", b"[1]", 5, rev)
+    body = row.body
+    assert body == '"name":"wien-süd","value":[1],"ts":5,"rev":'.encode() + shown
+    assert row.body is body
+    assert not hasattr(row, "bodies")

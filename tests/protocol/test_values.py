@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.values import check_value
+from recordd_protocol.values import are_plain, check_value
 
 
 def check(value: bytes) -> bytes:
@@ -64,3 +64,31 @@ def test_a_value_over_the_limit_is_too_large() -> None:
 )
 def test_raw_line_breaks_go_and_other_white_space_stays(value: bytes, compact: bytes) -> None:
     assert check(value) == compact
+
+
+odd_values = st.sampled_from(
+    [b"1e400", b"9" * 299, b"9" * 301, b'"\\ud800"', b"[1,\n2]", b"[1,\r2]", b"1, 2", b"[1", b"2]", b"", b"{",
+     b"[" * 5 + b"]" * 5, b"[" * 6 + b"]" * 6, b"[" * 5 + b" " + b"]" * 5, b'"' + b"x" * 60 + b'"', b'"\xff"']
+)  # fmt: skip
+
+
+@given(
+    st.lists(json_values.map(lambda v: json.dumps(v).encode()) | odd_values, max_size=5),
+    st.sampled_from([8, 40, 10_000]),
+    st.sampled_from([1, 5, 100]),
+)
+def test_what_is_plain_is_let_in_unchanged_one_by_one_too(
+    values: list[bytes], max_bytes: int, max_depth: int
+) -> None:
+    limits = {"max_bytes": max_bytes, "max_depth": max_depth}
+    if are_plain(values, **limits) and not {b"[1", b"2]", b"1, 2"} & set(values):
+        assert [check_value(value, **limits) for value in values] == values
+
+
+def test_short_values_are_plain_up_to_the_depth_that_their_length_allows() -> None:
+    limits = {"max_bytes": 200, "max_depth": 9}
+    assert are_plain([b'{"a":[1.5e3,null]}', b"[" * 9 + b"1" + b"]" * 9, b'"\\u00e9"'], **limits)
+    assert not are_plain([b"[" * 10 + b"]" * 10], **limits)
+    assert not are_plain([b"[1", b"2]"], **limits), "of JSON that is none alone"
+    assert not any(are_plain([value], **limits) for value in (b"[1,\n2]", b"[1,\r2]"))
+    assert are_plain([], **limits)

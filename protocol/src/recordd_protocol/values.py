@@ -6,13 +6,14 @@ when it is written, and never again: from then on its bytes are spliced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from recordd_protocol.errors import Reason, RequestError
 
-__all__ = ["check_value", "depth_of"]
+__all__ = ["are_plain", "check_value", "depth_of"]
 
 _decode: Final = msgspec.json.Decoder().decode
 # JSON text holds no larger magnitude that a double can: 2**1024 rounds to infinity.
@@ -52,6 +53,25 @@ def check_value(value: bytes, *, max_bytes: int, max_depth: int) -> bytes:
     if 10 in value or 13 in value:
         return msgspec.json.format(value, indent=-1)
     return value
+
+
+def are_plain(values: Sequence[bytes], *, max_bytes: int, max_depth: int) -> bool:
+    """Tell in one pass whether all values are short, and fit to be stored just as they are.
+
+    True says that `check_value` returns each of them unchanged; False says nothing. A third of
+    its cost for each: the decoder is called once. A value that short can neither nest too deep,
+    each level having two brackets, nor hold an integer that is too long.
+    """
+    longest = min(max_bytes, 2 * max_depth + 1, _MAX_DIGITS)
+    if max(map(len, values), default=0) > longest:
+        return False
+    joined = b"[%b]" % b",".join(values)
+    if 10 in joined or 13 in joined:
+        return False
+    try:
+        return len(_decode(joined)) == len(values)  # of what is no JSON alone, some might be so
+    except (RecursionError, msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def depth_of(parsed: object) -> int:

@@ -108,8 +108,11 @@ def test_a_value_that_cannot_be_read_is_refused_until_it_is_written_anew_or_gone
     for name in "ab":
         with pytest.raises(RequestError, match="page 7"):
             hub.catalogue.check_readable(name.__eq__)
-    publish(hub, [Row("a", b"1", 2, 2)])
-    hub.remove(Row("b", b"null", 2, 3, RowKind.DELETED))
+    publish(hub, [Row("a", b"1", 0, 2, RowKind.LATE)])
+    with pytest.raises(RequestError, match="page 7"):
+        hub.catalogue.check_readable("a".__eq__)
+    publish(hub, [Row("a", b"1", 2, 3)])
+    hub.remove(Row("b", b"null", 2, 4, RowKind.DELETED))
     hub.catalogue.check_readable(lambda name: True)
 
 

@@ -11,7 +11,7 @@ BUSY = [
     ("connections", 0),
     ("connections_total", 0),
     ("connections_refused", 0),
-    ("latest_bytes", 1096),
+    ("latest_bytes", 1126),
     ("waiting_bytes", 0),
     ("pending_queries", 0),
     ("accept_errors", 0),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import time
+from typing import Any
+
 import pytest
 import trio.testing
 
+from recordd.config.rules import read_rules
+from recordd.config.settings import Configuration
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.records import RecordState
-from tests.core_in_memory import running_core
+from recordd_protocol.rows import Row
+from tests.core_in_memory import configure, running_core
+from tests.server.commits import publish
 from tests.wire import request
 
 
@@ -52,3 +60,52 @@ async def test_a_record_that_goes_while_its_write_waits_is_made_anew() -> None:
         state = core.core.hub.catalogue.find("a")
         assert state is not None
         assert (old["rev"], state.latest.rev, state.record_id) == (1, 3, 1)
+
+
+FAULTS: list[dict[str, Any]] = [
+    {"name": "a b", "value": 1},
+    {"name": "read.only", "value": 1},
+    {"name": "old", "value": "x" * 400},
+    {"name": "old", "value": [[[[[1]]]]]},
+    {"name": "old", "value": 10**310},
+    {"name": "old", "value": 1, "ts": 5},
+    {"name": "old", "value": 1, "ts": 1 << 61},
+    {"name": "old", "value": 1, "if_rev": -1},
+    {"name": "old", "value": 1, "if_rev": 77},
+]
+"""Rows that are refused, each for a reason of its own."""
+
+
+@pytest.mark.parametrize("new_every", [1, 100], ids=["among new records", "among known ones"])
+async def test_rows_are_taken_or_refused_among_others_as_each_would_be_alone(
+    new_every: int,
+) -> None:
+    """Most are checked many at a time; the settings make all faults possible."""
+    chance = random.Random(1)
+    rules = read_rules(
+        [{"name": "read.only", "writable": False}], default_retention_ms=None, max_capacity=1
+    )
+    settings = configure(max_value_bytes=400, max_value_depth=4, min_ts=10).settings
+    async with running_core(configuration=Configuration(settings, rules, {})) as core:
+        peer = core.connect()
+        publish(core.core.hub, [Row(name, b"0", 20, 1) for name in ("old", "read.only")])
+        for fault in FAULTS:
+            rows = [_make_row(chance) for _ in range(100)]
+            for number, row in enumerate(rows[::new_every]):
+                row["name"] = f"new.{number}"
+            await peer.send(request("record.set", 1, **fault))
+            alone = (await peer.receive())["error"]
+            await peer.send(request("record.set_many", 1, records=[*rows[:80], fault, *rows]))
+            among = (await peer.receive())["error"]
+            assert among == {**alone, "message": f"records[80].{alone['message']}"}
+            written = await peer.call("record.set_many", records=rows)
+            page = await peer.call("record.replay", name="#", after=written["first_rev"] - 1)
+            assert [(row["name"], row["value"]) for row in page["records"]] == [
+                (row["name"], row["value"]) for row in rows
+            ]
+
+
+def _make_row(chance: random.Random) -> dict[str, Any]:
+    value = chance.choice([1, 1.5, None, "ü", [[1]], {"a": "x" * 100}, "x" * 220])
+    stated: dict[str, Any] = chance.choice([{}, {"ts": int(time.time() * 1000)}])
+    return {"name": "old", "value": value, **stated}

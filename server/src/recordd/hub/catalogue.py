@@ -4,8 +4,8 @@
 `tick`: the order of events, also for transient records, which have no rev.
 
 Only the writer's task changes it, through the hub; everybody reads it without waiting. All of
-it is synchronous, so whoever reads sees one moment. `take` runs once for each row that is
-committed, so the counters are plain attributes and nobody is called for them.
+it is synchronous, so whoever reads sees one moment. The counters are plain attributes, and nobody
+is called for them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Final
 from recordd.config.rules import RuleTable
 from recordd.extending.backend import DamagedStorage, LoadedRecord
 from recordd.extending.commit import NewRows
-from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
+from recordd.hub.records import RecordState, Unborn, memory_of
 from recordd.hub.topic import Topic
 from recordd.hub.views import Views
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import Pattern, PatternSet
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["LAST_CHANGE", "Catalogue"]
 
@@ -198,28 +198,45 @@ class Catalogue:
         }
         return [unborn.get(row.name) or states[row.name] for row in commit.rows]
 
-    def take(self, row: Row, record: RecordState | Unborn) -> None:
-        """Make a committed row visible; a record comes to exist with its first row."""
-        self.tick += 1
-        if row.rev is not None:
-            self.rev = row.rev
-            self.rows += 1
-        state = record.state if isinstance(record, Unborn) else record
-        if state is None:
-            assert isinstance(record, Unborn), "any other has a state"
-            record.state = self._bear(record, row)
-            return
-        previous = state.latest
-        self.latest_bytes += state.take(row)
-        if state.latest is row:
-            if self.damaged:
+    def take(self, rows: Sequence[Row], records: Sequence[RecordState | Unborn]) -> None:
+        """Make committed rows visible, each of its record, which comes to exist with its first.
+
+        One loop for all, whose counts are added up at its end: a call for each row, and each
+        count of the whole through `self`, took a third of the time.
+        """
+        tick, rev, stored, by_change = self.tick, self.rev, 0, self.by_change
+        growth = replaced_bytes = 0
+        for row, record in zip(rows, records, strict=True):
+            tick += 1
+            if row.rev is not None:
+                rev = row.rev
+                stored += 1
+            state = record.state if isinstance(record, Unborn) else record
+            if state is None:
+                assert isinstance(record, Unborn), "any other has a state"
+                record.state = self._bear(record, row, tick)
+                continue
+            previous = state.latest
+            growth += state.take(row)
+            if state.latest is row:
+                replaced_bytes += memory_of(previous)
+                state.changed = tick
+                try:
+                    by_change.move_to_end(row.name)
+                except KeyError:  # its first change since the start
+                    by_change[row.name] = state
+        self.tick, self.rev = tick, rev
+        self.rows += stored
+        self.latest_bytes += growth
+        self.replaced_bytes += replaced_bytes
+        if self.damaged:
+            self._heal(rows)
+
+    def _heal(self, rows: Sequence[Row]) -> None:
+        """Have the records that got a new latest value be damaged no more."""
+        for row in rows:
+            if row.kind is RowKind.LATEST:
                 self.damaged.pop(row.name, None)
-            self.replaced_bytes += ROW_BYTES + len(previous.value) + len(previous.body)
-            state.changed = self.tick
-            try:
-                self.by_change.move_to_end(row.name)
-            except KeyError:  # its first change since the start
-                self.by_change[row.name] = state
 
     def remove(self, state: RecordState, rev: int | None) -> None:
         """Forget a record, which commit `rev` has deleted; None where storage does not know it."""
@@ -262,12 +279,12 @@ class Catalogue:
                 state.forget_buffered()
         self.tick = self.rev
 
-    def _bear(self, unborn: Unborn, row: Row) -> RecordState:
+    def _bear(self, unborn: Unborn, row: Row, tick: int) -> RecordState:
         """Make a record with its first row."""
         rows = 0 if row.rev is None else 1
         state = RecordState(unborn.record_id, unborn.name, unborn.rule, row, rows)
         state.topics, state.topics_version = unborn.topics, unborn.topics_version
-        state.changed = self.tick
+        state.changed = tick
         self._add(state)
         self.by_change[state.name] = state
         self.next_record_id = max(self.next_record_id, unborn.record_id + 1)

@@ -127,9 +127,7 @@ class Hub:
         self.changes.begin_commit(rows)
         if delivery is None and self.topics:
             delivery = Delivery(self.topics, rows, records)
-        take = self.catalogue.take
-        for row, record in zip(rows, records, strict=True):
-            take(row, record)
+        self.catalogue.take(rows, records)
         if delivery is not None:
             self.topics.publish(delivery)
             for topic, delivered in delivery.by_topic.items():

@@ -15,15 +15,19 @@ from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["ROW_BYTES", "RecordState", "Unborn", "memory_of"]
+__all__ = ["BODY_BYTES", "ROW_BYTES", "RecordState", "Unborn", "memory_of"]
 
 ROW_BYTES: Final = 512
 """What a row takes in memory beside its value and its body, about."""
 
+BODY_BYTES: Final = 48
+"""What a row's body has beside its name and its value, about. Not looked up: it may not be there
+yet, and may be rendered at any time."""
+
 
 def memory_of(row: Row) -> int:
     """Return the bytes that a row takes in memory, about."""
-    return ROW_BYTES + len(row.value) + len(row.body)
+    return ROW_BYTES + BODY_BYTES + 2 * len(row.value) + len(row.name)
 
 
 class Unborn:
@@ -130,8 +134,7 @@ class RecordState:
         self.buffered += 1
         if self.buffered == 1:
             return memory_of(row)
-        # As `memory_of` of both, without the calls.
-        return len(row.value) + len(row.body) - len(previous.value) - len(previous.body)
+        return 2 * (len(row.value) - len(previous.value))  # as `memory_of` of both
 
     def _take_in_ring(self, row: Row) -> int:
         ring = self._ring

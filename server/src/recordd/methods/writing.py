@@ -29,17 +29,19 @@ from recordd_protocol.methods import (
 )
 from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row, RowKind
-from recordd_protocol.values import check_value
+from recordd_protocol.values import are_plain, check_value
 
 __all__ = ["HANDLERS"]
 
-_ROWS_A_STEP: Final = 32
-"""Checked between two steps: some 3 µs each."""
+_ROWS_A_STEP: Final = 64
+"""Checked between two steps: some 1 µs each, 3 where one is not as nearly all are."""
 
 
 def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
-    item = _check_item(caller.core, params.name, params.value, params.ts)
+    core, name, ts = caller.core, params.name, params.ts
+    state = core.hub.catalogue.find(name)
+    item = (name, _check_item(core, name, bytes(params.value), ts, state), ts, state)
     if params.if_rev is None:
         return WriteRows([item], _to_written)
     return WriteRows([item], _to_written, conditions=[_check_condition(params, item)])
@@ -47,23 +49,22 @@ def set_record(caller: Caller, params: Set) -> WriteRows:
 
 def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
     """Write many rows, all or nothing; they are checked in steps."""
-    if not params.records:
+    core, records = caller.core, params.records
+    if not records:
         raise RequestError(Reason.INVALID_PARAMS, "records: must not be empty")
-    limit = caller.core.settings.max_rows_per_write
-    if len(params.records) > limit:
-        raise RequestError(Reason.TOO_LARGE, f"records: {len(params.records)} rows, limit {limit}")
-    items = []
-    conditions = []
-    for index, item in enumerate(params.records):
-        try:
-            row = _check_item(caller.core, item.name, item.value, item.ts)
-            items.append(row)
-            if item.if_rev is not None:
-                conditions.append(_check_condition(item, row, f"records[{index}]."))
-        except RequestError as error:
-            raise RequestError(error.reason, f"records[{index}].{error.message}") from None
-        if index % _ROWS_A_STEP == _ROWS_A_STEP - 1:
-            yield
+    limit = core.settings.max_rows_per_write
+    if len(records) > limit:
+        raise RequestError(Reason.TOO_LARGE, f"records: {len(records)} rows, limit {limit}")
+    items: list[NewRow] = []
+    conditions: list[Condition] = []
+    for start in range(0, len(records), _ROWS_A_STEP):
+        some = records[start : start + _ROWS_A_STEP]
+        rows = _find_rows(core, some)
+        if not _are_plain(core, some, rows):
+            rows, stated = _check_items(core, some, rows, start)
+            conditions += stated
+        items += rows
+        yield
     to_result = _to_written_rows if params.rows else _to_written_many
     return WriteRows(items, to_result, conditions=conditions)
 
@@ -83,15 +84,60 @@ def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     return TrimRecord(name, params.newer_than)
 
 
-def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> NewRow:
-    """Return a row fit to be committed; each refusal starts with the parameter's name."""
+def _find_rows(core: Core, items: list[WriteItem]) -> list[NewRow]:
+    """Return rows that nobody has checked, with the records that they are of."""
+    find = core.hub.catalogue.find
+    return [(item.name, bytes(item.value), item.ts, find(item.name)) for item in items]
+
+
+def _are_plain(core: Core, items: list[WriteItem], rows: list[NewRow]) -> bool:
+    """Tell whether rows are fit as they are, for what nearly all rows are like.
+
+    False says nothing: then each is checked for itself, which says what is wrong with it.
+    """
     settings = core.settings
-    state = core.hub.catalogue.find(name)
+    oldest, newest = settings.min_ts, SYSTEM_CLOCK.wall_ms() + settings.max_future_ms
+    for _, _, ts, state in rows:
+        if state is None or not state.rule.writable:
+            return False
+        if ts is not None and not oldest <= ts <= newest:
+            return False
+    if [item for item in items if item.if_rev is not None]:
+        return False
+    return are_plain(
+        [value for _, value, _, _ in rows],
+        max_bytes=settings.max_value_bytes,
+        max_depth=settings.max_value_depth,
+    )
+
+
+def _check_items(
+    core: Core, items: list[WriteItem], rows: list[NewRow], start: int
+) -> tuple[list[NewRow], list[Condition]]:
+    """Return rows fit to be committed, and their conditions; `start` is the first one's index."""
+    checked: list[NewRow] = []
+    conditions: list[Condition] = []
+    for index, (item, (name, value, ts, state)) in enumerate(zip(items, rows, strict=True), start):
+        try:
+            row = (name, _check_item(core, name, value, ts, state), ts, state)
+            checked.append(row)
+            if item.if_rev is not None:
+                conditions.append(_check_condition(item, row, f"records[{index}]."))
+        except RequestError as error:
+            raise RequestError(error.reason, f"records[{index}].{error.message}") from None
+    return checked, conditions
+
+
+def _check_item(
+    core: Core, name: str, value: bytes, ts: int | None, state: RecordState | None
+) -> bytes:
+    """Return a row's value fit to be committed; each refusal starts with the parameter's name."""
+    settings = core.settings
     if state is None:  # a record that exists has a name that was checked
         check_name(name)
     _check_writable(core, name, state)
     checked = check_value(
-        bytes(value), max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
+        value, max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
     )
     if ts is not None:
         check_ts(
@@ -100,7 +146,7 @@ def _check_item(core: Core, name: str, value: msgspec.Raw, ts: int | None) -> Ne
             min_ts=settings.min_ts,
             max_future_ms=settings.max_future_ms,
         )
-    return name, checked, ts, state
+    return checked
 
 
 def _check_condition(item: Set | WriteItem, row: NewRow, where: str = "") -> Condition:

@@ -15,7 +15,7 @@ from typing import Final
 
 from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.catalogue import Catalogue
-from recordd.hub.records import ROW_BYTES, RecordState, Unborn, memory_of
+from recordd.hub.records import BODY_BYTES, ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.writing.requests import Condition, NewRow, WriteRows
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.rows import Row, RowKind
@@ -24,9 +24,6 @@ __all__ = ["Plan"]
 
 _ROWS_A_STEP: Final = 64
 """Planned between two steps: some 1 µs each."""
-
-_BODY_BYTES: Final = 80
-"""What a row's body has beside its name and its value, about."""
 
 
 class Plan:
@@ -205,7 +202,7 @@ class Plan:
         self._grown += growth
 
     def _growth_of(self, name: str, value: bytes, ts: int | None, found: RecordState | None) -> int:
-        size = ROW_BYTES + 2 * len(value) + len(name.encode()) + _BODY_BYTES
+        size = ROW_BYTES + 2 * len(value) + len(name.encode()) + BODY_BYTES
         state, planned = self._find(name, found), self._latest.get(name)
         if state is None or isinstance(state, Unborn):
             is_single = self._catalogue.rules.rule_for(name).capacity == 1

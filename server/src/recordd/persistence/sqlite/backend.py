@@ -61,6 +61,7 @@ from recordd.persistence.sqlite.recent_rows import RecentRows
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
+from recordd.persistence.sqlite.statements import LogRow
 from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import WritingSide
@@ -248,10 +249,9 @@ class SqliteBackend:
         else:
             _, rev = change.replaced
             self._moments.note_purge([Gone(change.name, change.replaced, rev, rev)], tick)
-            self._note_rows([(change.rev, change.record, change.ts)])
-            self._recent_rows.recent.forget(
-                change.record
-            )  # the row that is new is not the newest one
+            self._note_rows([change.row])
+            # The row that is new is not the newest one.
+            self._recent_rows.recent.forget(change.record)
             self._damaged_records.discard(change.name)
 
     async def _note_stored(self, change: RowsChange) -> None:
@@ -261,8 +261,7 @@ class SqliteBackend:
         for start in range(0, len(change.rows), _ROWS_AT_ONCE):
             if start:  # it is committed: cancelled here, memory would lack it
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            some = change.rows[start : start + _ROWS_AT_ONCE]
-            self._note_rows([(rev, record, ts) for rev, record, ts, _, _ in some])
+            self._note_rows(change.rows[start : start + _ROWS_AT_ONCE])
         if self._damaged_records:
             healed = {row.name for row in change.commit.rows if row.kind is RowKind.LATEST}
             self._damaged_records.difference_update(healed)
@@ -501,11 +500,10 @@ class SqliteBackend:
             raise BackendShutdown("the database is not open")
         return self._writing
 
-    def _note_rows(self, rows: Sequence[tuple[int, int, int]]) -> None:
-        """Take note of rows that are committed: of each its rev, record and `ts`."""
-        for rev, record, ts in rows:
-            self._tail.append(record, ts, rev)
-            self._catalog.note_row(record, ts, rev)
+    def _note_rows(self, rows: Sequence[LogRow]) -> None:
+        """Take note of rows that are committed."""
+        self._tail.extend(rows)
+        self._catalog.note_rows(rows)
         self._rev = self._given_rev = rows[-1][0]
 
     def _forget(self, name: str, last_rev: int) -> None:

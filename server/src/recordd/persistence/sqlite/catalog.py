@@ -76,14 +76,16 @@ class Catalog:
             self._ids[name] = record
             self._names[record] = name
 
-    def note_row(self, record: int, ts: int, rev: int) -> None:
-        """Take note of a committed row."""
-        known = self._latest.get(record, _ROWLESS)
-        order = ts << 64 | rev  # order_of, without a call for each row
-        if order > known:
-            self._latest[record] = order
-            if known == _ROWLESS:
-                self._first_rev[record] = rev
+    def note_rows(self, rows: Iterable[tuple[int, int, int, str, bool]]) -> None:
+        """Take note of committed rows, given as they are in the log."""
+        latest = self._latest
+        for rev, record, ts, _, _ in rows:
+            known = latest.get(record, _ROWLESS)
+            order = ts << 64 | rev  # order_of, without a call for each row
+            if order > known:
+                latest[record] = order
+                if known == _ROWLESS:
+                    self._first_rev[record] = rev
 
     def extent(self, name: str, newest_rev: int) -> Gone:
         """Return the span of a record's rows, `newest_rev` being the newest of all."""

@@ -38,10 +38,10 @@ class RowsChange:
 
     def add(self, start: int, stop: int) -> None:
         """Make some of the commit's rows ready; those without a rev are not stored."""
-        commit = self.commit
+        commit, late = self.commit, RowKind.LATE
         self.rows.extend(
             [
-                (row.rev, id_ + FIRST_RECORD, row.ts, row.value.decode(), row.kind is RowKind.LATE)
+                (row.rev, id_ + FIRST_RECORD, row.ts, row.value.decode(), row.kind is late)
                 for row, id_ in zip(
                     commit.rows[start:stop], commit.record_ids[start:stop], strict=True
                 )
@@ -79,14 +79,13 @@ class RenewalChange:
         assert row.rev is not None, "what is renewed is stored"
         self.name: Final = row.name
         self.rev: Final = row.rev
-        self.record: Final = renewal.record_id + FIRST_RECORD
-        self.ts: Final = row.ts
         self.replaced: Final = (renewal.replaced_ts, renewal.replaced_rev)
-        self._row: Final = (row.rev, self.record, row.ts, row.value.decode(), False)
+        self.record: Final = renewal.record_id + FIRST_RECORD
+        self.row: Final[LogRow] = (row.rev, self.record, row.ts, row.value.decode(), False)
 
     def write(self, db: apsw.Connection) -> int | None:
         """Replace the row; return the tick of it."""
-        return statements.renew(db, self._row, self.name, self.replaced)
+        return statements.renew(db, self.row, self.name, self.replaced)
 
 
 Change = RowsChange | DeletionChange | RenewalChange

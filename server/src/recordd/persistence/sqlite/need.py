@@ -36,7 +36,7 @@ class Need(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, rows: Sequence[LogRow], new: Sequence[tuple[int, str]], merged_rev: int) -> Need:
         """Return what rows need, with the records that are new; a page is half full at worst."""
-        values = sum(len(row[3]) for row in rows) * _CHARACTER_BYTES
-        names = sum(len(name) for _, name in new) * _CHARACTER_BYTES
+        values = sum([len(row[3]) for row in rows]) * _CHARACTER_BYTES
+        names = sum([len(name) for _, name in new]) * _CHARACTER_BYTES
         ours = values + 2 * names + _ROW_BYTES * (len(rows) + 2 * len(new))
         return cls(2 * ours + _BESIDE_BYTES, rows[-1][0] - merged_rev)

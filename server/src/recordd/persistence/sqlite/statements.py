@@ -7,6 +7,7 @@ busy event loop costs more than the row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence, Set
 from typing import Final, cast
 
@@ -298,5 +299,5 @@ def _insert(
     for size in _CHUNKS:
         while len(rows) - start >= size:
             chunk = rows[start : start + size]
-            db.execute(statements[size], [column for row in chunk for column in row])
+            db.execute(statements[size], tuple(itertools.chain.from_iterable(chunk)))
             start += size

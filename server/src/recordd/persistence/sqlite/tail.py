@@ -7,6 +7,8 @@ written in slices; readers take its entries from here until the whole run is on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 __all__ = ["Entries", "MergedRun", "Run", "Tail"]
@@ -49,12 +51,17 @@ class Tail:
 
     def append(self, record: int, ts: int, rev: int) -> None:
         """Add a committed row's entry."""
-        entries = self._gathering.get(record)
-        if entries is None:
-            self._gathering[record] = [(ts, rev)]
-        else:
-            entries.append((ts, rev))
-        self._size += 1
+        self.extend([(rev, record, ts, "", False)])
+
+    def extend(self, rows: Sequence[tuple[int, int, int, str, bool]]) -> None:
+        """Add the entries of committed rows, given as they are in the log."""
+        gathering = self._gathering
+        for rev, record, ts, _, _ in rows:
+            if (entries := gathering.get(record)) is None:
+                gathering[record] = [(ts, rev)]
+            else:
+                entries.append((ts, rev))
+        self._size += len(rows)
 
     def has(self, record: int) -> bool:
         """Tell whether a record has rows that are not merged."""

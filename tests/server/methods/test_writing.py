@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from typing import Any
@@ -66,7 +67,7 @@ FAULTS: list[dict[str, Any]] = [
     {"name": "a b", "value": 1},
     {"name": "read.only", "value": 1},
     {"name": "old", "value": "x" * 400},
-    {"name": "old", "value": [[[[[1]]]]]},
+    {"name": "old", "value": json.loads("[" * 101 + "]" * 101)},
     {"name": "old", "value": 10**310},
     {"name": "old", "value": 1, "ts": 5},
     {"name": "old", "value": 1, "ts": 1 << 61},
@@ -85,7 +86,7 @@ async def test_rows_are_taken_or_refused_among_others_as_each_would_be_alone(
     rules = read_rules(
         [{"name": "read.only", "writable": False}], default_retention_ms=None, max_capacity=1
     )
-    settings = configure(max_value_bytes=400, max_value_depth=4, min_ts=10).settings
+    settings = configure(max_value_bytes=400, max_value_depth=100, min_ts=10).settings
     async with running_core(configuration=Configuration(settings, rules, {})) as core:
         peer = core.connect()
         publish(core.core.hub, [Row(name, b"0", 20, 1) for name in ("old", "read.only")])
@@ -106,6 +107,6 @@ async def test_rows_are_taken_or_refused_among_others_as_each_would_be_alone(
 
 
 def _make_row(chance: random.Random) -> dict[str, Any]:
-    value = chance.choice([1, 1.5, None, "ü", [[1]], {"a": "x" * 100}, "x" * 220])
+    value = chance.choice([1, 1.5, None, "ü", [[1]], {"a": "x" * 100}])
     stated: dict[str, Any] = chance.choice([{}, {"ts": int(time.time() * 1000)}])
     return {"name": "old", "value": value, **stated}

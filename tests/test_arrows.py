@@ -92,7 +92,7 @@ ARROWS = {
     "core": {"writing", "hub", "connections", "extending", "config", "system"},
     "writing": {"hub", "extending", "system"},
     "hub": {"extending", "config", "system"},
-    "connections": {"config"},
+    "connections": {"config", "system"},
     "extending": {"system"},
     "config": {"system"},
     "system": set(),

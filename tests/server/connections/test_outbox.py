@@ -305,3 +305,23 @@ async def test_a_peer_that_is_gone_when_a_burst_is_passed_on_closes_the_outbox()
     outbox.pass_on(Burst([b"burst"], 1))
     assert outbox.is_closed
     assert outbox.is_empty
+
+
+async def test_the_task_that_sends_is_started_when_there_is_something_to_wait_for() -> None:
+    sender = Brink(1)
+    outbox = Outbox(LIMITS, sender)
+    async with trio.open_nursery() as nursery:
+        outbox.run_in(nursery)
+        outbox.hold()
+        outbox.put(b"a")
+        await outbox.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+        outbox.put(b"b")
+        assert len(nursery.child_tasks) == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert outbox.is_empty
+        outbox.put(b"c")
+        assert len(nursery.child_tasks) == 1
+        outbox.close()
+    assert outbox.is_empty

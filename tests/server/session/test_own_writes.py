@@ -6,6 +6,7 @@ import trio
 import trio.testing
 
 from recordd.session.own_writes import OwnWrites
+from recordd.system.parking import SpareLot
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import DeleteRecord, settle_all
 from recordd_protocol.errors import Reason, RequestError
@@ -19,7 +20,7 @@ def deletion() -> DeleteRecord:
 
 async def test_a_write_that_finds_the_queue_full_counts_from_when_there_is_room() -> None:
     queue = WriteQueue(max_requests=1, max_bytes=1 << 20)
-    settled, box = trio.lowlevel.ParkingLot(), Box()
+    settled, box = SpareLot(), Box()
     writes = OwnWrites(queue, box.outbox, box.replies, settled)
     assert writes.begin(call(WRITE), deletion()) is None
     waiting = writes.begin(call(WRITE), deletion())
@@ -43,7 +44,7 @@ async def test_a_write_that_finds_the_queue_full_counts_from_when_there_is_room(
 
 async def test_a_write_that_waits_for_room_is_refused_when_the_queue_closes() -> None:
     queue, box = WriteQueue(max_requests=1, max_bytes=1 << 20), Box()
-    writes = OwnWrites(queue, box.outbox, box.replies, trio.lowlevel.ParkingLot())
+    writes = OwnWrites(queue, box.outbox, box.replies, SpareLot())
     writes.begin(call(WRITE), deletion())
     waiting = writes.begin(call(WRITE), deletion())
     assert waiting is not None
@@ -55,9 +56,7 @@ async def test_a_write_that_waits_for_room_is_refused_when_the_queue_closes() ->
 async def test_the_answers_of_a_commit_leave_at_once_in_one_send_a_connection() -> None:
     queue = WriteQueue(max_requests=10, max_bytes=1 << 20)
     boxes = [Box(), Box()]
-    connections = [
-        OwnWrites(queue, box.outbox, box.replies, trio.lowlevel.ParkingLot()) for box in boxes
-    ]
+    connections = [OwnWrites(queue, box.outbox, box.replies, SpareLot()) for box in boxes]
     for writes in connections * 2:
         writes.begin(call(SET), deletion())
     settle_all((request, 1) for request in queue.take_nowait(1 << 20))
@@ -68,7 +67,7 @@ async def test_the_answers_of_a_commit_leave_at_once_in_one_send_a_connection() 
 
 async def test_a_refusal_by_the_writer_leaves_at_once_too() -> None:
     queue, box = WriteQueue(max_requests=1, max_bytes=1 << 20), Box()
-    writes = OwnWrites(queue, box.outbox, box.replies, trio.lowlevel.ParkingLot())
+    writes = OwnWrites(queue, box.outbox, box.replies, SpareLot())
     writes.begin(call(SET), deletion())
     queue.take_nowait(1)[0].settle(RequestError(Reason.CONFLICT, "no"))
     assert b"no" in b"".join(box.kept.messages)

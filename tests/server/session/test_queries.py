@@ -11,6 +11,7 @@ from recordd.connections.request_counts import RequestCounts
 from recordd.methods.outcome import Later
 from recordd.methods.pending_queries import PendingQueries
 from recordd.session.queries import Queries
+from recordd.system.parking import SpareLot
 from recordd_protocol.dialect import Result
 from tests.core_in_memory import configure
 from tests.server.session.test_replies import GET, Box, call
@@ -30,7 +31,7 @@ class Asked:
             self.box.replies,
             self.pending,
             parallel=2,
-            settled=trio.lowlevel.ParkingLot(),
+            settled=SpareLot(),
         )
 
     async def find(self) -> Result:

@@ -24,9 +24,8 @@ _CROWDED_TIMEOUT_S: Final = 1.0
 class Connection(Protocol):
     """What may be done to a connection by others."""
 
-    @property
-    def scope(self) -> trio.CancelScope:
-        """Cancels all of it, at once."""
+    scope: trio.CancelScope
+    """Cancels all of it, at once; of the connection's session, which puts it here."""
 
     def stop_reading(self) -> None:
         """Read nothing more; answer what was read, and end."""

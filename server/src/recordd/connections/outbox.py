@@ -39,6 +39,7 @@ import msgspec
 import trio
 
 from recordd.connections.waiting import Waiting
+from recordd.system.parking import SpareLot
 
 __all__ = ["Outbox", "OutboxLimits", "Room", "Sender", "Updates"]
 
@@ -133,6 +134,7 @@ class Outbox:
         "_is_held",
         "_limits",
         "_messages",
+        "_nursery",
         "_passed_bytes",
         "_reported",
         "_sender",
@@ -164,8 +166,9 @@ class Outbox:
         self._is_held = False
         self._is_closed = False
         self._sending_since = math.inf
-        self._due: Final = trio.lowlevel.ParkingLot()
-        self._changed: Final = trio.lowlevel.ParkingLot()
+        self._due: Final = SpareLot()
+        self._changed: Final = SpareLot()
+        self._nursery: trio.Nursery | None = None
         self._is_awaited = False
         """Whether a task may be parked at `_changed`: to ask the lot itself takes a call."""
 
@@ -307,6 +310,14 @@ class Outbox:
         if self._messages and not self.is_sending:
             await self._send_all(_FLUSHING)
 
+    def run_in(self, nursery: trio.Nursery) -> None:
+        """Have `run` started in a nursery when it is first needed.
+
+        Most connections never need it, and a task takes 2 KiB. Before the nursery ends, `close`
+        or `discard`.
+        """
+        self._nursery = nursery
+
     async def run(self) -> None:
         """Send what is due, until the outbox is closed and empty; one task's work.
 
@@ -360,7 +371,11 @@ class Outbox:
         self._report()
         if self._messages and not self._is_held:
             self._turn = _Turn.DUE
-            self._due.unpark_all()
+            if self._nursery is None:
+                self._due.unpark_all()
+            else:
+                self._nursery.start_soon(self.run)
+                self._nursery = None
         else:
             self._turn = _Turn.IDLE
             if self._is_closed:

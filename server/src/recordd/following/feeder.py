@@ -23,6 +23,7 @@ from recordd.connections.outbox import Outbox
 from recordd.extending.points import QueryHandler
 from recordd.following.phases import FollowedHub
 from recordd.following.subscription import Subscription
+from recordd.system.parking import SpareLot
 from recordd.system.turns import Turns
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import Replay
@@ -61,11 +62,11 @@ class Feeder:
         self._page_rows: Final = page_rows
         self._behind: Final[dict[Subscription, float]] = {}
         """Those to be fed, each not before a time."""
-        self._more = trio.Event()
-        self._one_reads: Final = trio.CapacityLimiter(1)
+        self._more: Final = SpareLot()
+        self._one_reads: trio.CapacityLimiter | None = None
         self._is_storage_failing = False
         self._feeding: trio.CancelScope | None = None
-        self._opened: Final = trio.lowlevel.ParkingLot()
+        self._opened: Final = SpareLot()
 
     @property
     def is_opening(self) -> bool:
@@ -80,7 +81,7 @@ class Feeder:
     def add(self, subscription: Subscription) -> None:
         """Feed a subscription until it is live or closed."""
         self._behind[subscription] = 0.0
-        self._more.set()
+        self._more.unpark_all()
         if self._feeding is None:
             self._feeding = trio.CancelScope()
             self._nursery.start_soon(self._feed_all, self._feeding)
@@ -132,9 +133,8 @@ class Feeder:
         return chosen
 
     async def _wait_for_turn(self) -> None:
-        self._more = trio.Event()
         with trio.move_on_at(min(self._behind.values(), default=-math.inf)):
-            await self._more.wait()
+            await self._more.park()
 
     async def _feed(self, subscription: Subscription, readers: trio.Nursery) -> None:
         if subscription.is_looking:
@@ -152,11 +152,13 @@ class Feeder:
 
     async def _read(self, subscription: Subscription) -> None:
         """Read a page from storage, one subscription at a time; others are fed meanwhile."""
+        if self._one_reads is None:  # 0.5 KiB that most connections do without
+            self._one_reads = trio.CapacityLimiter(1)
         async with self._one_reads:
             await self._outbox.wait_room()
             not_before = await self._try_to_read_storage(subscription)
         self._requeue(subscription, not_before)
-        self._more.set()
+        self._more.unpark_all()
 
     def _requeue(self, subscription: Subscription, not_before: float) -> None:
         """Let the others have their turn."""

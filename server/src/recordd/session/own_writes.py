@@ -10,6 +10,7 @@ import trio
 
 from recordd.connections.outbox import Outbox
 from recordd.session.replies import Replies
+from recordd.system.parking import SpareLot
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import WriteRequest
 from recordd_protocol.dialect import Call, Result
@@ -28,7 +29,7 @@ class OwnWrites:
         queue: WriteQueue,
         outbox: Outbox,
         replies: Replies,
-        settled: trio.lowlevel.ParkingLot,
+        settled: SpareLot,
     ) -> None:
         self.pending = 0
         self._queue: Final = queue

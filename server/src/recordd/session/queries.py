@@ -10,6 +10,7 @@ from recordd.connections.outbox import Outbox
 from recordd.methods.outcome import Later
 from recordd.methods.pending_queries import PendingQueries
 from recordd.session.replies import Replies
+from recordd.system.parking import SpareLot
 from recordd_protocol.dialect import Call
 
 __all__ = ["Queries"]
@@ -26,26 +27,29 @@ class Queries:
         pending: PendingQueries,
         *,
         parallel: int,
-        settled: trio.lowlevel.ParkingLot,
+        settled: SpareLot,
     ) -> None:
         """Take where tasks run, and how many of them `parallel` at a time."""
         self._nursery: Final = nursery
         self._outbox: Final = outbox
         self._replies: Final = replies
         self._pending: Final = pending
-        self._few: Final = trio.CapacityLimiter(parallel)
+        self._parallel: Final = parallel
+        self._few: trio.CapacityLimiter | None = None
         self._settled: Final = settled
 
     def begin(self, call: Call, query: Later) -> None:
         """Answer a call when its query has come to an end."""
         self._pending.begin()
-        self._nursery.start_soon(self._run, call, query)
+        if self._few is None:  # 0.5 KiB that most connections do without
+            self._few = trio.CapacityLimiter(self._parallel)
+        self._nursery.start_soon(self._run, call, query, self._few)
 
-    async def _run(self, call: Call, query: Later) -> None:
+    async def _run(self, call: Call, query: Later, few: trio.CapacityLimiter) -> None:
         try:
             # So few at a time, and with room for the answer: bounds what a peer that
             # does not read can make us hold.
-            async with self._few:
+            async with few:
                 await self._outbox.wait_under()
                 await self._replies.answer(call, await query.result)
         except Exception as error:

@@ -34,6 +34,7 @@ from recordd.session.idleness import wait_idle
 from recordd.session.own_writes import OwnWrites
 from recordd.session.queries import Queries
 from recordd.session.replies import Replies
+from recordd.system.parking import SpareLot
 from recordd.system.turns import TURN_S, Work
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRows
 from recordd_protocol.dialect import Call, Dialect, Malformed, Result
@@ -74,15 +75,19 @@ async def open_session(
         settings.outbox_bytes, settings.subscriber_updates, settings.subscriber_bytes
     )
     outbox = Outbox(limits, sender, core.waiting)
-    with connection.scope, core.connections.watch(outbox, connection):
+    with core.connections.watch(outbox, connection):
         async with trio.open_nursery() as nursery:
+            connection.scope = nursery.cancel_scope
             session = Session(core, nursery, outbox, framing, peer=peer, grants=grants)
-            nursery.start_soon(outbox.run)
+            outbox.run_in(nursery)
             idling = trio.CancelScope()
             if idle_timeout_ms is not None:
                 nursery.start_soon(session.end_idle, idle_timeout_ms / 1000, connection, idling)
             try:
                 yield session
+            except BaseException:
+                outbox.discard()  # nobody is left to send
+                raise
             finally:
                 idling.cancel()
                 session.close()
@@ -122,7 +127,7 @@ class Session:
             max_reply_bytes=core.settings.max_reply_bytes,
             one_renders=core.one_renders,
         )
-        self._settled: Final = trio.lowlevel.ParkingLot()
+        self._settled: Final = SpareLot()
         self._writes: Final = OwnWrites(core.queue, outbox, self._replies, self._settled)
         self._queries: Final = Queries(
             nursery,

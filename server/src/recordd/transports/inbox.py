@@ -7,10 +7,9 @@ in which they came; of the library's there is only the place.
 
 from __future__ import annotations
 
-import collections
 from typing import Final
 
-import trio
+from recordd.system.parking import SpareLot
 
 __all__ = ["Inbox"]
 
@@ -23,10 +22,11 @@ class Inbox:
     def __init__(self) -> None:
         self.is_ended = False
         """Whether nothing more is put: the rest is between the library and the peer."""
-        self._items: Final[collections.deque[list[bytes] | None]] = collections.deque()
+        # A list, of a few at most: a deque takes 600 bytes where nothing is in it.
+        self._items: Final[list[list[bytes] | None]] = []
         # One task takes and another puts, and never do both wait: for the one there has to be
         # nothing here, for the other a burst.
-        self._parked: Final = trio.lowlevel.ParkingLot()
+        self._parked: Final = SpareLot()
 
     def expect(self, messages: int) -> None:
         """Note the places of messages that the library will have."""
@@ -55,7 +55,7 @@ class Inbox:
             if self.is_ended:
                 return None
             await self._parked.park()
-        messages = self._items.popleft()
+        messages = self._items.pop(0)
         if messages is not None:
             self._parked.unpark_all()
         return messages

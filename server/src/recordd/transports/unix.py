@@ -113,7 +113,7 @@ class _UnixConnection:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream: Final = stream
-        self.scope: Final = trio.CancelScope()
+        self.scope: trio.CancelScope
 
     def stop_reading(self) -> None:
         """Make what is already received the last there is; a cancellation could lose it."""

@@ -51,7 +51,8 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
         async with trio.open_nursery() as nursery:
             connection = await _shake_hands(nursery, shared, core)
             if connection is not None:
-                await _converse(connection, shared, core, find_peer(stream, "websocket"))
+                peer = find_peer(stream, "websocket")
+                await _converse(connection, shared, core, peer, nursery)
             nursery.cancel_scope.cancel()
     except* _DEPARTURES as gone:
         # The library's own task answers a ping that crossed our close, and may not; and the
@@ -62,7 +63,11 @@ async def serve_websocket(stream: trio.SocketStream, head: bytes, core: Core) ->
 
 
 async def _converse(
-    connection: trio_websocket.WebSocketConnection, stream: SharedStream, core: Core, peer: Peer
+    connection: trio_websocket.WebSocketConnection,
+    stream: SharedStream,
+    core: Core,
+    peer: Peer,
+    nursery: trio.Nursery,
 ) -> None:
     """Carry messages between the connection and a session until either is done."""
     close_code, refusal = _CLOSE_NORMAL, None
@@ -75,10 +80,13 @@ async def _converse(
     async with open_session(
         core, peer, sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
     ) as session:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_ping, connection, stream, session, watched)
+        pinging = trio.CancelScope()
+        if core.settings.ping_interval_ms is not None:
+            nursery.start_soon(_ping, connection, stream, session, watched, pinging)
+        try:
             close_code, refusal = await _receive_messages(connection, session, watched)
-            nursery.cancel_scope.cancel()
+        finally:
+            pinging.cancel()
         await session.finish(refusal)
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
     with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
@@ -90,7 +98,7 @@ class _WebSocketConnection:
 
     def __init__(self, inbox: Inbox) -> None:
         self.inbox: Final = inbox
-        self.scope: Final = trio.CancelScope()
+        self.scope: trio.CancelScope
         self.is_stopped = False
         self.receiving = trio.CancelScope()
         self.close_code = _CLOSE_GOING_AWAY
@@ -121,24 +129,32 @@ async def _ping(
     stream: SharedStream,
     session: Session,
     watched: _WebSocketConnection,
+    scope: trio.CancelScope,
 ) -> None:
     """Ask now and then whether the peer is there; end the connection where nothing comes back.
 
     A peer that is slow to answer, but takes or sends something meanwhile, is there.
     """
     core = session.core
-    if core.settings.ping_interval_ms is None:
-        return
+    assert core.settings.ping_interval_ms is not None, "who never asks starts no task for it"
     interval_s = core.settings.ping_interval_ms / 1000
-    while True:
-        await trio.sleep(interval_s)
-        asked_at = trio.current_time()
-        with trio.move_on_after(interval_s) as waiting:
-            with contextlib.suppress(trio_websocket.ConnectionClosed, LocalProtocolError):
-                await connection.ping()
-        if waiting.cancelled_caught and stream.moved_at < asked_at:
-            logger.info("closed: no answer to a ping for %g s", interval_s)
-            core.connections.cut_dead(session.outbox, watched)
+    with scope:
+        while True:
+            await trio.sleep(interval_s)
+            if not await _answers(connection, stream, interval_s):
+                logger.info("closed: no answer to a ping for %g s", interval_s)
+                core.connections.cut_dead(session.outbox, watched)
+
+
+async def _answers(
+    connection: trio_websocket.WebSocketConnection, stream: SharedStream, timeout_s: float
+) -> bool:
+    """Tell whether the peer answers a ping in time, or is there as far as one can see."""
+    asked_at = trio.current_time()
+    with trio.move_on_after(timeout_s) as waiting:
+        with contextlib.suppress(trio_websocket.ConnectionClosed, LocalProtocolError):
+            await connection.ping()
+    return not waiting.cancelled_caught or stream.moved_at >= asked_at
 
 
 async def _receive_messages(

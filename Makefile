@@ -28,7 +28,7 @@ SLOW := $(addprefix tests/process/test_,$(addsuffix .py, \
 PROJECTS := pyproject.toml constraints.txt protocol/pyproject.toml client/pyproject.toml server/pyproject.toml
 
 .PHONY: help install demo test slow kill faults soak soak-all $(SOAKS) fuzz peers aimdb lint format \
-    types bench bench-quick clean
+    types bench bench-quick bench-peers bench-peers-quick bench-compare clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -127,6 +127,18 @@ bench: $(STAMP)  ## measure, beside peers and limits, in one run
 
 bench-quick: $(STAMP)  ## the same in short, to see that it runs
 	$(BIN)/python -m benchmarks --quick
+
+bench-peers: $(STAMP)  ## beside Redis, PostgreSQL and NATS, over the wire; writes docs/performance.md (12 minutes)
+	benchmarks/wire/install
+	$(BIN)/python -m benchmarks.wire --publish docs/performance.md
+
+bench-peers-quick: $(STAMP)  ## the same in short, to see that it runs; writes nothing
+	benchmarks/wire/install
+	$(BIN)/python -m benchmarks.wire --quick
+
+bench-compare: $(STAMP)  ## this tree beside BASE=COMMIT in the same rounds: is anything slower?
+	@test -n "$(BASE)" || { echo "Say which commit to compare with: make bench-compare BASE=main" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.wire.compare --base "$(BASE)"
 
 clean:  ## remove what was made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,8 @@ import msgspec
 
 from benchmarks.wire.data import Scale
 from benchmarks.wire.loadgen import NoCompilerError, build_generator
-from benchmarks.wire.running import Wish, lines_of, measure
+from benchmarks.wire.publishing import publish
+from benchmarks.wire.running import Outcome, Wish, lines_of, measure
 from benchmarks.wire.tables import format_cpu, format_table
 
 __all__ = ["main"]
@@ -44,17 +45,26 @@ _QUICK: Final = Scale(
     subscribers=200,
 )
 _DEEP_ROWS: Final = 30_000_000
+_PLOT_NAME: Final = "performance.svg"
 
 
 def main() -> None:
     """Measure and print; a slow figure is no failure, a refused question is one."""
-    wish, has_cpu = _read_wish()
+    options = _read_options()
+    wish = _read_wish(options)
     with tempfile.TemporaryDirectory(prefix="recordd-") as folder:
         try:
             generator = build_generator(Path(folder))
         except NoCompilerError as error:
             sys.exit(f"not measured: {error}")
         outcome = measure(wish, generator, Path(folder))
+    _show(outcome, has_cpu=options.cpu)
+    if options.publish is not None:
+        publish(outcome, options.publish, options.publish.with_name(_PLOT_NAME))
+    sys.exit(1 if outcome.refused else 0)
+
+
+def _show(outcome: Outcome, *, has_cpu: bool) -> None:
     print(format_table(outcome.lines, outcome.figures, outcome.refused))
     if has_cpu:
         print(f"\n{format_cpu(outcome.lines, outcome.cpu_us)}")
@@ -62,19 +72,9 @@ def main() -> None:
         print(f"refused: {line}, {contestant}: {reason}", file=sys.stderr)
     for program in outcome.missing:
         print(f"not installed: {program}", file=sys.stderr)
-    sys.exit(1 if outcome.refused else 0)
 
 
-def _read_wish() -> tuple[Wish, bool]:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short form, under two minutes")
-    parser.add_argument("--deep", action="store_true", help="starts on 30,000,000 rows")
-    parser.add_argument("--alone", action="store_true", help="recordd without its peers")
-    parser.add_argument("--recordd", default=_own_recordd(), help="the program of another build")
-    parser.add_argument("--cpu", action="store_true", help="show the CPU of each request too")
-    parser.add_argument("--rounds", type=int, help="instead of 7, or 2 in short")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="lines' beginnings")
-    options = parser.parse_args()
+def _read_wish(options: argparse.Namespace) -> Wish:
     scale = _QUICK if options.quick else _FULL
     if options.deep:
         scale = msgspec.structs.replace(scale, deep_rows=_DEEP_ROWS)
@@ -83,18 +83,27 @@ def _read_wish() -> tuple[Wish, bool]:
     names = [line.name for line in lines_of(scale)]
     for beginning in options.only:
         if not any(name.startswith(beginning) for name in names):
-            parser.error(f"no line {beginning!r}; there are {', '.join(names)}")
-    wish = Wish(
+            sys.exit(f"no line {beginning!r}; there are {', '.join(names)}")
+    return Wish(
         scale=scale,
         program=(options.recordd,),
         only=tuple(options.only),
         has_peers=not options.alone,
     )
-    return wish, options.cpu
 
 
-def _own_recordd() -> str:
-    return str(Path(sys.executable).with_name("recordd"))
+def _read_options() -> argparse.Namespace:
+    own = str(Path(sys.executable).with_name("recordd"))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short form, under two minutes")
+    parser.add_argument("--deep", action="store_true", help="starts on 30,000,000 rows")
+    parser.add_argument("--alone", action="store_true", help="recordd without its peers")
+    parser.add_argument("--cpu", action="store_true", help="show the CPU of each request too")
+    parser.add_argument("--rounds", type=int, help="instead of 7, or 2 in short")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="lines' beginnings")
+    parser.add_argument("--recordd", default=own, metavar="PROGRAM", help="another build's")
+    parser.add_argument("--publish", type=Path, metavar="PAGE", help="write table and plot there")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ static char buffer[BUFFER_BYTES];
 static uint64_t now_ns, first_ns, last_ns; /* of what is counted */
 static uint64_t answered, counted, bytes_in, outstanding;
 static uint32_t in_flight = 1;
-static int is_over, is_once, is_sliding, is_shown, epoll;
+static int is_over, is_once, is_sliding, is_shown, is_fanned_out, epoll;
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 static void fail(const char *format, ...)
@@ -184,7 +184,8 @@ static void append(Connection *connection, const char *bytes, size_t length)
         connection->out_size = 2 * (connection->out_end + length);
         connection->out = realloc(connection->out, connection->out_size);
     }
-    memcpy(connection->out + connection->out_end, bytes, length);
+    if (length)
+        memcpy(connection->out + connection->out_end, bytes, length);
     connection->out_end += length;
 }
 
@@ -248,7 +249,8 @@ static void take_unit(Connection *connection)
         return;
     const Request *request = &connection->plan->requests[connection->first_awaited];
     answered++;
-    if (request->counted && now_ns >= first_ns && !is_over) {
+    /* An answer that takes longer than all the time there is counts too, once. */
+    if (request->counted && !is_fanned_out && now_ns >= first_ns && (!is_over || !counted)) {
         counted++;
         last_ns = now_ns;
         add_time(now_ns - connection->sent_ns[connection->done % in_flight]);
@@ -785,7 +787,8 @@ int main(int argc, char **argv)
     uint64_t began_ns = now_ns = read_clock();
     last_ns = first_ns = began_ns + (uint64_t)(warm_up * 1e9);
     uint64_t end_ns = is_once ? UINT64_MAX : first_ns + (uint64_t)(seconds * 1e9);
-    if (fan_out)
+    is_fanned_out = fan_out != NULL;
+    if (is_fanned_out)
         run_fan_out(all, subscribers, end_ns);
     else
         run_load(all, connections, end_ns);

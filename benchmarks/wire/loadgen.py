@@ -92,7 +92,11 @@ class LoadGenerator:
         Raises:
             RuntimeError: the server refused a request, or was silent.
         """
-        return msgspec.json.decode(self._call(load.arguments(seconds, warm_up_s)), type=Measured)
+        printed = self._call(load.arguments(seconds, warm_up_s))
+        measured = msgspec.json.decode(printed, type=Measured)
+        if not measured.counted:
+            raise RuntimeError("nothing was answered in time")
+        return measured
 
     def show(self, load: Load) -> bytes:
         """Send each request of the plan once; return the bytes that came.
@@ -111,7 +115,9 @@ class LoadGenerator:
         return done.stdout
 
 
-def build_generator(folder: Path, compilers: Sequence[str] = _COMPILERS) -> LoadGenerator:
+def build_generator(
+    folder: Path, compilers: Sequence[str] = _COMPILERS, flags: Sequence[str] = ("-O2",)
+) -> LoadGenerator:
     """Compile the program into `folder`.
 
     Raises:
@@ -124,5 +130,5 @@ def build_generator(folder: Path, compilers: Sequence[str] = _COMPILERS) -> Load
             f"the load generator is a C program and there is no compiler ({', '.join(compilers)})"
         )
     program = folder / "loadgen"
-    subprocess.run([compiler, "-O2", "-o", str(program), str(_SOURCE)], check=True)
+    subprocess.run([compiler, *flags, "-o", str(program), str(_SOURCE)], check=True)
     return LoadGenerator(program)

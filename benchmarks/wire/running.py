@@ -18,7 +18,7 @@ from benchmarks.wire.questions import Question, make_questions
 from benchmarks.wire.rounds import Rounds
 from benchmarks.wire.sites import Bench
 from benchmarks.wire.specials import Specials, make_specials
-from benchmarks.wire.stage import Stage, sites_of
+from benchmarks.wire.stage import Stage, keys_of, sites_of
 
 __all__ = ["Outcome", "Wish", "lines_of", "measure"]
 
@@ -85,7 +85,7 @@ def _set_stage(
     sites = sites_of(questions, None if wish.has_peers else [OURS])
     if wanted & {"all-rows", "export"}:
         sites.add("recordd flights")
-    keys = {s.removeprefix("recordd ").split(",")[0] for s in sites if s.startswith("recordd ")}
+    keys = keys_of(sites, OURS)
     for key in sorted(keys - {"wide"}):
         _say(f"data of {key!r}")
         stage.fill_recordd(key, wish.program)

@@ -106,6 +106,7 @@ class Specials:
             self._start("start-rows", deep)
             shutil.rmtree(deep)
         if wanted & {"load-100000", "start-records", "memory-100000", "limit-2"}:
+            shutil.rmtree(wide, ignore_errors=True)
             self._add("load-100000", self._stage.fill_recordd("wide", self._program, self._build))
             self._start("start-records", wide)
         for name, is_websocket in (("memory-unix", False), ("memory-websocket", True)):

@@ -14,7 +14,7 @@ from benchmarks.wire.echo import running_websocket_echo
 from benchmarks.wire.questions import Question
 from benchmarks.wire.sites import Bench, Site
 
-__all__ = ["Stage", "rows_of", "sites_of"]
+__all__ = ["Stage", "keys_of", "rows_of", "sites_of"]
 
 _LOADS_IN_FLIGHT: Final = 4
 _WORDS_IN_FLIGHT: Final = 500
@@ -41,6 +41,15 @@ def sites_of(questions: Iterable[Question], contestants: Sequence[str] | None = 
                 if ask.followers is not None:
                     sites.add(ask.followers.site)
     return sites
+
+
+def keys_of(sites: Iterable[str], build: str) -> set[str]:
+    """Return the keys of the data that a build's sites are over."""
+    return {
+        site.removeprefix(f"{build} ").split(",")[0]
+        for site in sites
+        if site.startswith(f"{build} ")
+    }
 
 
 class Stage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from recordd.persistence.sqlite import gil_turns
 from recordd.persistence.sqlite.gil_turns import GilTurns
 
 
@@ -29,6 +30,7 @@ class Loop:
 @pytest.fixture
 def loop() -> Loop:
     loop = Loop()
+    loop.turns._calls = 1  # no loop of Trio's here makes passes of its own
     loop.make_pass(1.0)
     assert loop.sleeps == 0, "an idle loop gives way while it waits"
     return loop
@@ -52,12 +54,25 @@ def test_the_sleep_is_no_part_of_the_next_pass(loop: Loop) -> None:
     assert loop.sleeps == 2
 
 
-async def test_the_loop_is_watched_only_while_a_call_is_held() -> None:
+async def test_the_loop_is_watched_while_a_call_is_held_and_not_long_after() -> None:
     turns = GilTurns()
-    with turns.call():
+    for _ in range(2):
         with turns.call():
-            pass
+            for _ in range(gil_turns._LINGERING_PASSES + 2):
+                await trio.lowlevel.checkpoint()
+            assert is_watching(turns)
+        await trio.lowlevel.checkpoint()
+        assert is_watching(turns), "the next call may come at once"
+        for _ in range(gil_turns._LINGERING_PASSES + 2):
+            await trio.lowlevel.checkpoint()
+        assert not is_watching(turns)
+
+
+def is_watching(turns: GilTurns) -> bool:
+    """Tell whether an instrument is one of this run's."""
+    try:
         trio.lowlevel.remove_instrument(turns)
-        trio.lowlevel.add_instrument(turns)
-    with pytest.raises(KeyError):
-        trio.lowlevel.remove_instrument(turns)
+    except KeyError:
+        return False
+    trio.lowlevel.add_instrument(turns)
+    return True

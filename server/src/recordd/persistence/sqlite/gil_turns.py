@@ -37,6 +37,10 @@ _TURN_S: Final = 150e-6
 """A wait for the switch interval, with the timer's slack: in a longer pass a thread demands."""
 
 
+_LINGERING_PASSES: Final = 1000
+"""To add and remove an instrument takes 19 µs, to be asked at a pass 0.3."""
+
+
 class GilTurns(trio.abc.Instrument):
     """Gives way between short passes of the loop while `call` is held; costs nothing otherwise."""
 
@@ -48,26 +52,38 @@ class GilTurns(trio.abc.Instrument):
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._calls = 0
+        self._is_added = False
+        self._unused_passes = 0
         self._resumed_at_s = 0.0
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
         """Hold this around a call to a database thread."""
-        if not self._calls:
+        if not self._is_added:
             trio.lowlevel.add_instrument(self)
+            self._is_added = True
+        self._unused_passes = 0
         self._calls += 1
         try:
             yield
         finally:
             self._calls -= 1
-            if not self._calls:
-                trio.lowlevel.remove_instrument(self)
 
     def after_io_wait(self, timeout: float) -> None:
         """Give way if the pass with its wait was short; called by Trio after each `epoll_wait`."""
+        if not self._calls:
+            self._linger()
+            return
         now_s = self._clock()
         if now_s - self._resumed_at_s < _TURN_S:
             self._sleep(_SHORTEST_SLEEP_S)
             now_s = self._clock()
         self._resumed_at_s = now_s
+
+    def _linger(self) -> None:
+        """Stay for the next call, unless there are none."""
+        self._unused_passes += 1
+        if self._unused_passes >= _LINGERING_PASSES:
+            trio.lowlevel.remove_instrument(self)
+            self._is_added = False

@@ -140,7 +140,7 @@ class SerializationError(PersistenceError):
     wire_reason = Reason.INVALID_PARAMS
 
 
-class LoadedRecord(msgspec.Struct, frozen=True):
+class LoadedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record as found at start: its latest row, how many it has, its id, and what it lost.
 
     `purged_rev` is the newest rev among its rows that retention has deleted, 0 for none.
@@ -162,6 +162,7 @@ class Loaded(msgspec.Struct, frozen=True):
     at most. Up to `deleted_rev` there may have been others, whose names are forgotten.
     `records` come by id. `next_record_id` is behind every id that was given up to the newest commit
     that the backend keeps. `position` is that of the newest commit that was applied.
+    Who takes it up takes the list of records for its own, and empties it.
     """
 
     epoch: str

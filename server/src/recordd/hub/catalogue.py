@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, KeysView, Sequence
 from operator import attrgetter
 from typing import Final
 
-from recordd.config.rules import RuleTable
+from recordd.config.rules import Rule, RuleTable
 from recordd.extending.backend import DamagedStorage, LoadedRecord
 from recordd.extending.commit import NewRows
 from recordd.hub.records import RecordState, Unborn, memory_of
@@ -260,24 +260,18 @@ class Catalogue:
         state.rows -= rows
         state.purged_rev = max(state.purged_rev, newest_rev)
 
-    def restore(self, records: Sequence[LoadedRecord]) -> None:
-        """Take the records as they were found at start; each is one change, in order of rev.
-
-        The rev itself counts as the tick: nobody asks what has changed before the start.
-        """
-        for record in records:
-            name = record.latest.name
-            rule = self.rules.rule_for(name)
-            state = RecordState(record.record_id, name, rule, record.latest, record.rows)
-            state.changed = record.latest.rev or 0
-            self._add(state)
-            self.rows += record.rows
-            state.purged_rev = record.purged_rev
-            if record.damage is not None:
-                self.damaged[state.name] = record.damage
-                self.latest_bytes -= state.memory
-                state.forget_buffered()
-        self.tick = self.rev
+    def restore(self, record: LoadedRecord, rule: Rule) -> None:
+        """Take a record as it was found at start."""
+        latest = record.latest
+        state = RecordState(record.record_id, latest.name, rule, latest, record.rows)
+        state.changed = latest.rev or 0
+        state.purged_rev = record.purged_rev
+        self._add(state)
+        self.rows += record.rows
+        if record.damage is not None:
+            self.damaged[latest.name] = record.damage
+            self.latest_bytes -= state.memory
+            state.forget_buffered()
 
     def _bear(self, unborn: Unborn, row: Row, tick: int) -> RecordState:
         """Make a record with its first row."""

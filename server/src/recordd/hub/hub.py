@@ -92,8 +92,10 @@ class Hub:
         return self.archive.id_of(name) if is_archived else self.catalogue.get(name).record_id
 
     def restore(self, loaded: Loaded) -> None:
-        """Take over what storage has at start.
+        """Take over what storage has at start; `loaded` has no records then any more.
 
+        Each is one change, in order of rev: the rev itself counts as the tick of it, for nobody
+        asks what has changed before the start.
         What a rule no longer persists is not taken for current: see `recordd.hub.archive`.
         """
         catalogue, tombstones = self.catalogue, self._tombstones
@@ -102,14 +104,17 @@ class Hub:
         tombstones.forgotten_rev = loaded.deleted_rev
         for name, rev in loaded.deletions:
             tombstones.bury(Tombstone(name, 0, rev, catalogue.tick))
-        current = []
-        for record in loaded.records:
+        # Each is let go of at once, and what it took is taken for the next: 6 MiB of 100,000.
+        loaded.records.reverse()
+        while loaded.records:
+            record = loaded.records.pop()
             self.gaps.note_purged(record.purged_rev)
-            if self.rules.rule_for(record.latest.name).persist:
-                current.append(record)
+            rule = self.rules.rule_for(record.latest.name)
+            if rule.persist:
+                catalogue.restore(record, rule)
             else:
                 self.archive.add(record)
-        catalogue.restore(current)
+        catalogue.tick = loaded.rev
         tombstones.forgotten_tick = catalogue.tick
         self.changes.before_commit = (catalogue.tick, catalogue.rev)
 

@@ -59,7 +59,8 @@ def test_the_latest_rows_are_those_that_the_log_tells_of(
         for r in found.loaded.records
     } == newest
     assert [r.record_id for r in found.loaded.records] == sorted(r[3] - 1 for r in newest.values())
-    assert found.latest == {record: order_of(ts, rev) for ts, rev, _, record in newest.values()}
+    orders = {name: order_of(ts, rev) for name, (ts, rev, _, _) in newest.items()}
+    assert found.orders == [orders.get(name) for name in found.ids]
     behind = "SELECT record, count(*) FROM log WHERE rev > ? GROUP BY record"
     unmerged: dict[int, int] = dict(db.execute(behind, (merged,)).fetchall())  # type: ignore[arg-type]
     for r in found.loaded.records:

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from recordd.extending.paging import PageLimits
+from recordd.persistence.sqlite.by_id import ById
 from recordd.persistence.sqlite.catalog import Names, Selection
 from recordd.persistence.sqlite.plans import Pace, QueryPlan
 from recordd_protocol.patterns import compile_patterns
@@ -16,7 +17,7 @@ TAIL = {1: [(25, 5), (20, 6), (30, 7), (40, 8), (35, 9)], 2: [(15, 8)]}
 def plan(*, behind: tuple[int, int] | None = None, end_ms: int = 100, as_of: int = 8) -> QueryPlan:
     """Rows from 20 ms on, of which those up to 5 are on disk."""
     return QueryPlan(
-        records=Selection({}, {}, {}, compile_patterns("#"), Names({}, {}, 0)),
+        records=Selection({}, ById(), {}, compile_patterns("#"), Names(ById(), {}, 0)),
         tails=(TAIL,),
         merged_rev=5,
         as_of=as_of,

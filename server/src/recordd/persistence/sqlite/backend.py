@@ -154,7 +154,7 @@ class SqliteBackend:
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
         self._given_rev = loaded.rev
-        self._catalog.restore(found.ids, found.latest)
+        self._catalog.restore(found.ids, found.orders)
         self._moments = Moments(found.tick)
         self._purge_rev = found.purge_rev
         self._deletions = len(loaded.deletions)

@@ -6,12 +6,13 @@ here still, until nobody does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from recordd.extending.moments import Gone, Moment
+from recordd.persistence.sqlite.by_id import ById
 from recordd_protocol.patterns import PatternSet
 
 __all__ = ["Catalog", "Names", "Selection"]
@@ -46,23 +47,25 @@ class _Deleted(msgspec.Struct, frozen=True):
 class Catalog:
     """Ids, names, and the latest row of each record, as `order_of` gives its place.
 
-    Integers, as the rows of memory have them too, so that a record takes nothing but its
-    places in three dictionaries.
+    Integers, as the rows of memory have them too, so that a record takes nothing but three
+    places.
     """
 
     def __init__(self) -> None:
         self._ids: Final[dict[str, int]] = {}
-        self._names: Final[dict[int, str]] = {}
-        self._latest: Final[dict[int, int]] = {}
+        self._names: Final[ById[str]] = ById()
+        self._latest: Final[ById[int]] = ById()
         self._first_rev: Final[dict[int, int]] = {}
         """Of the records that came to exist since the start."""
         self._deleted: Final[dict[int, _Deleted]] = {}
 
-    def restore(self, ids: dict[str, int], latest: dict[int, int]) -> None:
-        """Take over the file's records at start."""
+    def restore(self, ids: dict[str, int], orders: Sequence[int | None]) -> None:
+        """Take over the file's records at start, and of each its latest row's place."""
         self._ids.update(ids)
-        self._names.update((record, name) for name, record in ids.items())
-        self._latest.update(latest)
+        for (name, record), order in zip(ids.items(), orders, strict=True):
+            self._names.put(record, name)
+            if order is not None:
+                self._latest.put(record, order)
 
     def find(self, name: str) -> int | None:
         """Return the id of a record that exists."""
@@ -72,36 +75,36 @@ class Catalog:
         """Take up new records, (id, name)."""
         for record, name in records:
             if (rowless := self._ids.get(name)) is not None:
-                del self._names[rowless]
+                self._names.pop(rowless)
             self._ids[name] = record
-            self._names[record] = name
+            self._names.put(record, name)
 
     def note_rows(self, rows: Iterable[tuple[int, int, int, str, bool]]) -> None:
         """Take note of committed rows, given as they are in the log."""
-        latest = self._latest
+        find, put = self._latest.get, self._latest.put
         for rev, record, ts, _, _ in rows:
-            known = latest.get(record, _ROWLESS)
+            known = find(record)
             order = ts << 64 | rev  # order_of, without a call for each row
-            if order > known:
-                latest[record] = order
-                if known == _ROWLESS:
-                    self._first_rev[record] = rev
+            if known is None:
+                self._first_rev[record] = rev
+                put(record, order)
+            elif order > known:
+                put(record, order)
 
     def extent(self, name: str, newest_rev: int) -> Gone:
         """Return the span of a record's rows, `newest_rev` being the newest of all."""
         record = self._ids[name]
-        order = self._latest.get(record, _ROWLESS)
-        newest = (-1, -1) if order == _ROWLESS else _key_of(order)
+        newest = self.latest_of(record) or (-1, -1)
         return Gone(name, newest, self._first_rev.get(record, 0), newest_rev)
 
     def remove(self, name: str, tick: int) -> None:
         """Take a record's name away, but for moments before `tick`."""
         record = self._ids.pop(name)
-        latest = self._latest.pop(record, _ROWLESS)
+        latest = self._latest.pop(record)
         self._first_rev.pop(record, None)
         # First there, then gone here: a reader on another thread finds it in one of both.
-        self._deleted[record] = _Deleted(record, name, tick, latest)
-        del self._names[record]
+        self._deleted[record] = _Deleted(record, name, tick, _ROWLESS if latest is None else latest)
+        self._names.pop(record)
 
     def forget_deleted(self, oldest_tick: int | None) -> set[int]:
         """Forget what no moment from `oldest_tick` on (None: none at all) shows.
@@ -124,7 +127,9 @@ class Catalog:
 
     def name_of(self, record: int) -> str:
         """Return the name of a record that exists."""
-        return self._names[record]
+        name = self._names.get(record)
+        assert name is not None, "it exists"
+        return name
 
     def latest_of(self, record: int) -> tuple[int, int] | None:
         """Return the latest (`ts`, `rev`) of a record, None where it has no row."""
@@ -143,7 +148,7 @@ class Catalog:
 class Names:
     """The names of a moment by record id; may be asked on another thread."""
 
-    def __init__(self, names: dict[int, str], deleted: dict[int, _Deleted], tick: int) -> None:
+    def __init__(self, names: ById[str], deleted: dict[int, _Deleted], tick: int) -> None:
         self._names: Final = names
         self._deleted: Final = deleted
         self.tick: Final = tick
@@ -167,7 +172,7 @@ class Selection:
     def __init__(
         self,
         ids: dict[str, int],
-        latest: dict[int, int],
+        latest: ById[int],
         deleted: dict[int, _Deleted],
         patterns: PatternSet,
         names: Names,
@@ -214,8 +219,8 @@ class Selection:
         ts, rev = start
         first = (ts << 64) + rev
         if start > _BEGINNING:
-            latest = self._latest
-            found = [record for record in found if latest.get(record, first) >= first]
+            latest = self._latest.get
+            found = [record for record in found if (latest(record) or first) >= first]
         deleted = self._find_deleted(first)
         return list(dict.fromkeys([*found, *deleted])) if deleted else found
 

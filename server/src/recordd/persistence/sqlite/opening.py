@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+import apsw
 import msgspec
 import trio
 
@@ -77,7 +78,9 @@ class Opener:
             if not await writer.run(schema.read_version, path):
                 standing.refuse_lost_file(path, accept_loss=self._options.accept_loss)
             await writer.run(schema.prepare, path, self._options.synchronous)
-            return writer, await writer.run(loading.load, read_mark(path))
+            found = await writer.run(loading.load, read_mark(path))
+            await writer.run(_forget_pages)
+            return writer, found
         except BaseException:
             await writer.close()
             raise
@@ -98,6 +101,11 @@ class Opener:
     async def _open_writer(self) -> WritingConnection:
         path = self._options.database
         return await WritingConnection.open(path, self._turns, self._damage)
+
+
+def _forget_pages(db: apsw.Connection) -> None:
+    """Let go of the pages that loading has read; few of them are asked for again soon."""
+    db.pragma("shrink_memory")
 
 
 async def _mend_index(index: IndexMender, writer: WritingConnection) -> bool:

@@ -8,7 +8,6 @@ union takes no member that it does not know, so no text passes it unread but wha
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Union
 
@@ -55,10 +54,12 @@ def decode_leading(decode: Callable[[bytes], C], messages: Sequence[bytes]) -> l
     error.
     """
     calls: list[C] = []
-    with contextlib.suppress(*UNREADABLE):
+    try:
         calls.extend(map(decode, messages))
+    except UNREADABLE:
+        messages = messages[: len(calls)]
     if not all(map(bytes.isascii, messages)):
-        del calls[_count_readable(messages[: len(calls)]) :]
+        del calls[_count_readable(messages) :]
     return calls
 
 

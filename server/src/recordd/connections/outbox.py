@@ -188,6 +188,11 @@ class Outbox:
         return self._size + self._size_in_transit > self._limits.bytes
 
     @property
+    def answer_bytes(self) -> int:
+        """How much more may wait before it `is_over`; negative where it is."""
+        return self._limits.bytes - self._size - self._size_in_transit
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._messages and not self.is_sending

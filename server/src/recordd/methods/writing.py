@@ -135,7 +135,8 @@ def _check_item(
     settings = core.settings
     if state is None:  # a record that exists has a name that was checked
         check_name(name)
-    _check_writable(core, name, state)
+    if state is None or not state.rule.writable:
+        _check_writable(core, name, state)
     checked = check_value(
         value, max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
     )

@@ -64,14 +64,10 @@ class QueuedRequest:
 
     def settle(self, outcome: Result | RequestError) -> None:
         """Hand the outcome to who waits for it."""
-        self.deliver_once(outcome)
-        self.flush()
-
-    def deliver_once(self, outcome: Result | RequestError) -> None:
-        """Deliver the outcome, and leave `flush` to the caller, who waits for nothing before."""
         assert not self.is_settled, "a request has one outcome"
         self.is_settled = True
         self.deliver(outcome)
+        self.flush()
 
 
 class WriteRows(QueuedRequest):
@@ -140,8 +136,13 @@ def _do_nothing() -> None:
 def settle_all(settled: Iterable[tuple[QueuedRequest, Result]]) -> None:
     """Settle requests in their order; those of one connection have their answers sent at once."""
     flushes: dict[Flush, None] = {}
-    for request, outcome in settled:
-        request.deliver_once(outcome)
-        flushes[request.flush] = None
+    latest = None
+    for request, outcome in settled:  # as `settle` does with each, but for the `flush`
+        assert not request.is_settled, "a request has one outcome"
+        request.is_settled = True
+        request.deliver(outcome)
+        if request.flush is not latest:  # a hash for each would take as long as the rest
+            latest = request.flush
+            flushes[latest] = None
     for flush in flushes:
         flush()

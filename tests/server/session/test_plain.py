@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import trio
+import trio.testing
 
 from recordd.methods.gate import FULL_GRANTS, Grants
 from recordd.methods.peer import Peer
@@ -96,3 +98,52 @@ async def test_each_message_is_answered_in_its_own_dialect(core: CoreInMemory) -
     answers = b"\n".join(kept.messages).split(b"\n")[1:]
     assert answers[::2] == [b'{"t":"reply","id":1,"ok":7}'] * 40
     assert all(answer.startswith(b'{"jsonrpc":"2.0","id":2,') for answer in answers[1::2])
+
+
+class Stuck(Kept):
+    """A `Sender` whose peer takes nothing."""
+
+    def send_nowait(self, messages: list[bytes], encoded: bytes | None = None) -> list[bytes]:
+        return messages
+
+    async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:
+        await trio.sleep_forever()
+        raise AssertionError("slept for ever")
+
+
+async def test_a_peer_that_takes_nothing_is_answered_up_to_the_limit_and_one_more() -> None:
+    limit, value = 50_000, "x" * 10_000
+    async with running_core(configuration=configure(outbox_bytes=limit)) as inside:
+        core = inside.core
+        await inside.connect().call("record.set", name="a", value=value)
+        async with (
+            trio.open_nursery() as nursery,
+            open_session(core, Peer("test"), Stuck(), Framing.LINE, Idle()) as session,
+        ):
+            nursery.start_soon(session.receive, [request("record.get", 1, name="a")] * 25)
+            await trio.testing.wait_all_tasks_blocked()
+            assert limit < core.waiting.size < limit + 10_200
+            session.outbox.discard()
+            nursery.cancel_scope.cancel()
+
+
+async def test_others_run_between_the_calls_of_a_long_burst(
+    core: CoreInMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recordd.session.session.TURN_S", -1.0)
+    monkeypatch.setattr("recordd.system.turns.TURN_S", -1.0)  # every turn is over at once
+    passes = 0
+
+    async def count_passes() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_passes)
+        async with open_session(core.core, Peer("test"), Kept(), Framing.LINE, Idle()) as session:
+            await session.receive([request("record.get", 1, name="a")] * 640)
+            during = passes
+        nursery.cancel_scope.cancel()
+    assert during >= 18  # of 20 bursts, between the first and the last

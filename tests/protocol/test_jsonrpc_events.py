@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from recordd_protocol.framing import Framing
-from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.jsonrpc_events import JsonRpcEvents, share_events
 from recordd_protocol.rows import Row, RowKind
 
 LATEST = Row("ü", b'{"a":1}', 5, 7)
@@ -94,3 +94,21 @@ def test_encoders_of_one_id_and_framing_share_their_messages() -> None:
     assert make(Framing.LINE).share_key != make(Framing.FRAME).share_key
     other = JsonRpcEvents("s2", Framing.LINE, 10_000)
     assert make(Framing.LINE).share_key != other.share_key
+
+
+def test_an_id_has_one_encoder_for_all_connections_that_have_it() -> None:
+    first = share_events("s1", Framing.LINE, 10_000)
+    assert share_events("s1", Framing.LINE, 10_000) is first
+    others = [("s2", Framing.LINE, 10_000), ("s1", Framing.FRAME, 10_000), ("s1", Framing.LINE, 9)]
+    for other in others:
+        assert share_events(*other) is not first
+    rows = [Row("a", b"1", 1, n) for n in range(2)]
+    first.advance(2)
+    assert first.encode(rows) == make(Framing.LINE).encode(rows)
+
+
+def test_an_encoder_that_was_forgotten_shares_its_messages_with_the_new_one() -> None:
+    first = share_events("s1", Framing.LINE, 10_000)
+    for number in range(2000):
+        share_events(f"x{number}", Framing.LINE, 10_000)
+    assert share_events("s1", Framing.LINE, 10_000).share_key == first.share_key

@@ -256,3 +256,16 @@ def test_plain_subscriptions_have_the_events_of_others() -> None:
     assert plain.encode_events("s", pattern).encode([ROW]) == slow.encode_events(
         "s", pattern
     ).encode([ROW])
+
+
+def test_subscriptions_of_one_id_have_one_encoder() -> None:
+    message = b'{"jsonrpc":"2.0","id":1,"method":"record.subscribe","params":{"name":"#"}}'
+    pattern = compile_pattern("#")
+    first, second = (JSONRPC.decode_plain([message])[0] for _ in range(2))
+    slow = decode_long(message)[1]
+    assert not isinstance(slow, Malformed | bytes)
+    assert first.encode_events("s", pattern) is second.encode_events("s", pattern)
+    assert first.encode_events("s", pattern) is not first.encode_events("t", pattern)
+    again = decode_long(message)[1]
+    assert not isinstance(again, Malformed | bytes)
+    assert slow.encode_events("s", pattern) is again.encode_events("s", pattern)

@@ -15,7 +15,7 @@ import msgspec
 from recordd_protocol.dialect import Call, Malformed, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
-from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.jsonrpc_events import JsonRpcEvents, share_events
 from recordd_protocol.jsonrpc_plain import make_plain_decoder
 from recordd_protocol.jsonrpc_replies import encode_answer, encode_error, flaw_of_id
 from recordd_protocol.mending import FLAW, UNREADABLE, is_flawed, mend
@@ -142,7 +142,7 @@ class _JsonRpcCall:
 
     def encode_events(self, subscription_id: str, pattern: Pattern) -> JsonRpcEvents:
         dialect = self._dialect
-        return JsonRpcEvents(subscription_id, dialect.framing, dialect.max_reply_bytes)
+        return share_events(subscription_id, dialect.framing, dialect.max_reply_bytes)
 
     def _deliver(self, reply: bytes | None) -> bytes | None:
         return reply if self._batch is None else self._batch.add(reply, len(self._id))

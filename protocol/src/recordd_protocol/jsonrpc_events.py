@@ -6,6 +6,7 @@ together as an array, a batch of notifications (§6): a frame costs more than an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +15,10 @@ import msgspec
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["JsonRpcEvents"]
+__all__ = ["JsonRpcEvents", "share_events"]
+
+_SHARED_ENCODERS: Final = 1024
+"""Half a KiB each. Of more ids some have encoders of their own, and share bursts still."""
 
 _HEAD: Final = b'{"jsonrpc":"2.0","method":"record.event","params":{"subscription":%b,'
 _TAIL: Final = b"}}"
@@ -90,3 +94,13 @@ class JsonRpcEvents:
                 size = 2 + len(body) + extra
             groups[-1].append(body)
         return groups
+
+
+@functools.lru_cache(maxsize=_SHARED_ENCODERS)
+def share_events(subscription_id: str, framing: Framing, max_message_bytes: int) -> JsonRpcEvents:
+    """Return the encoder of an id, the same for all connections that have one of that id.
+
+    Most have: ids are given from "s1" on. A thousand encoders would be a thousand places in
+    memory to visit for one commit, which takes longer there than the code that is run.
+    """
+    return JsonRpcEvents(subscription_id, framing, max_message_bytes)

@@ -11,7 +11,7 @@ from msgspec import Raw
 from recordd_protocol.dialect import Call, Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.framing import Framing
-from recordd_protocol.jsonrpc_events import JsonRpcEvents
+from recordd_protocol.jsonrpc_events import JsonRpcEvents, share_events
 from recordd_protocol.jsonrpc_replies import (
     ID_STARTS,
     MAX_ID_BYTES,
@@ -63,7 +63,7 @@ class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
         return encode_error(self.id, error) if self.id else None
 
     def encode_events(self, subscription_id: str, pattern: Pattern) -> JsonRpcEvents:
-        return JsonRpcEvents(subscription_id, self.framing, self.max_reply_bytes)
+        return share_events(subscription_id, self.framing, self.max_reply_bytes)
 
 
 def make_plain_decoder(

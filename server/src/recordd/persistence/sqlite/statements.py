@@ -59,9 +59,17 @@ _INSERT_HISTORY: Final = {
     for n in _CHUNKS
 }
 # A name may be that of a record without rows, which is as good as none: it becomes the new one.
-_INSERT_RECORD: Final = (
-    "INSERT INTO record (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET id = excluded.id"
-)
+_INSERT_RECORD: Final = {
+    n: f"INSERT INTO record (id, name) VALUES {','.join(['(?,?)'] * n)}"
+    " ON CONFLICT (name) DO UPDATE SET id = excluded.id"
+    for n in _CHUNKS
+}
+# By id, the order of the table: 0.7 us a record, and 1.9 one by one in the order of the run.
+_COUNT_ROWS: Final = {
+    n: "UPDATE record SET row_count = row_count + found.column2"
+    f" FROM (VALUES {','.join(['(?,?)'] * n)}) AS found WHERE id = found.column1"
+    for n in _CHUNKS
+}
 _KEEP_NEXT_ID: Final = (
     "INSERT INTO meta SELECT ?, max(id) + 1 - ? FROM record WHERE true"
     " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
@@ -76,8 +84,8 @@ def insert_rows(
 ) -> None:
     """Append rows to the log, and the records that are new with them."""
     if records:
-        db.executemany(_INSERT_RECORD, records)
-    _insert(db, _INSERT_LOG, rows)
+        _execute(db, _INSERT_RECORD, records)
+    _execute(db, _INSERT_LOG, rows)
 
 
 def set_meta(db: apsw.Connection, key: str, value: int) -> None:
@@ -103,12 +111,9 @@ def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> No
     are there, but count for nothing, since all of it lies above the mark.
     """
     with naming(INDEX, db):
-        _insert(db, _INSERT_HISTORY, entries)
+        _execute(db, _INSERT_HISTORY, entries)
     if last is not None:
-        db.executemany(
-            "UPDATE record SET row_count = row_count + ? WHERE id = ?",
-            [(count, record) for record, count in last.counts.items()],
-        )
+        _execute(db, _COUNT_ROWS, sorted(last.counts.items()))
         db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
 
 
@@ -198,7 +203,7 @@ def clean_up(
 def renew(db: apsw.Connection, row: LogRow, name: str, replaced: tuple[int, int]) -> int:
     """Take a record's (`ts`, `rev`) away and append a row; return the tick of it."""
     _take_rows(db, row[1], name, [replaced])
-    _insert(db, _INSERT_LOG, [row])
+    _execute(db, _INSERT_LOG, [row])
     return _count_tick(db)
 
 
@@ -291,10 +296,10 @@ def _delete_rows(db: apsw.Connection, record: int, entries: list[tuple[int, int]
     )
 
 
-def _insert(
+def _execute(
     db: apsw.Connection, statements: dict[int, str], rows: Sequence[tuple[int | str, ...]]
 ) -> None:
-    """Insert rows in as few statements as the chunk sizes allow."""
+    """Do for all rows as a statement does for some, in as few as the chunk sizes allow."""
     start = 0
     for size in _CHUNKS:
         while len(rows) - start >= size:

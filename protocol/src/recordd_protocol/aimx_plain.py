@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -49,8 +50,9 @@ class _PlainReq(msgspec.Struct, kw_only=True, gc=False):
         raise AssertionError("only `sub` opens a subscription")
 
 
+@functools.lru_cache(maxsize=8)
 def make_plain_decoder(max_reply_bytes: int) -> Callable[[Sequence[bytes]], Sequence[Call]]:
-    """Return the `Dialect.decode_plain` of AimX."""
+    """Return the `Dialect.decode_plain` of AimX; it has no state, so dialects share it."""
     decode: Final = make_decoder(_PlainReq, _TYPES, {"max_reply_bytes": max_reply_bytes})
 
     def decode_plain(messages: Sequence[bytes]) -> Sequence[Call]:

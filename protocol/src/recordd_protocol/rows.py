@@ -80,7 +80,8 @@ class Page:
     opaque string to pass back as `after`, or None on the last page. `total`, of an answer
     without pages, is the number of rows there are; the oldest are left out where it is more.
     `oldest_rev`, where rows of a log are gone, is the commit from which on none is missing.
-    `text`, where there are rows, may be their bodies, joined before by `ROW_SEPARATOR`.
+    `text`, where there are rows, may be their bodies, joined before by `ROW_SEPARATOR`; in a page
+    of history that was asked for as text it stands instead of them.
     """
 
     __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "text", "total")

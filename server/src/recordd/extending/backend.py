@@ -190,7 +190,8 @@ class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of a record: the latest `limit_per_record` (None: all) in a time range.
 
     `start_ms` and `end_ms` are inclusive, None for open. `page_cursor` is the `next` of
-    the page before. `moment` is when the request's turn came.
+    the page before. `moment` is when the request's turn came. With `as_text` a page may have its
+    text instead of its rows.
     """
 
     moment: Moment
@@ -199,6 +200,7 @@ class QueryParams(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: int | None = None
     page_cursor: str | None = None
     page: PageLimits
+    as_text: bool = False
 
 
 class ReplayParams(msgspec.Struct, frozen=True, kw_only=True):

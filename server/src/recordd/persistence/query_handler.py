@@ -68,6 +68,7 @@ class StoredQueryHandler(QueryHandler):
             end_ms=query.end_ms,
             page_cursor=query.page_cursor,
             page=self._page,
+            as_text=query.paged,
         )
 
     def _begin_whole(self, query: HistoryQuery) -> Steps[Page | Awaitable[Page]]:

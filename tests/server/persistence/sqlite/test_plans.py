@@ -11,7 +11,7 @@ from recordd.persistence.sqlite.catalog import Names, Selection
 from recordd.persistence.sqlite.plans import Pace, QueryPlan
 from recordd_protocol.patterns import compile_patterns
 
-TAIL = {1: [(25, 5), (20, 6), (30, 7), (40, 8), (35, 9)], 2: [(15, 8)]}
+TAIL = {1: [(20, 6), (25, 5), (30, 7), (35, 9), (40, 8)], 2: [(15, 8)]}
 
 
 def plan(*, behind: tuple[int, int] | None = None, end_ms: int = 100, as_of: int = 8) -> QueryPlan:

@@ -1,4 +1,5 @@
-"""The newest rows in memory: what they answer is what the file answers, and another backend."""
+"""Pages from memory and pages as text: they show what rows read one by one show, and another
+backend."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ import trio
 from recordd.conformance.support import clean_up, delete, row, settle, store
 from recordd.extending.backend import CleanupTarget, PageLimits, PersistenceBackend, QueryParams
 from recordd.persistence.memory import MemoryBackend
+from recordd.persistence.sqlite import page_text
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd_protocol.patterns import compile_patterns
-from recordd_protocol.rows import Page
+from recordd_protocol.rows import ROW_SEPARATOR, Page
 from tests.schedules import run_with_seed
 from tests.server.backends import sqlite_options
 
 PLAYS: Final = 6
 NAMES: Final = ("a.1", "a.2", "b.1", "b.2")
-PATTERNS: Final = ("#", "a.*", "b.#", "a.1", "b.2", "*.2", "c")
+PATTERNS: Final = ("#", "#", "#", "a.*", "b.#", "a.1", "b.2", "*.2", "c")
 LARGE: Final = PageLimits(rows=1000, bytes=1 << 20)
 
 
@@ -34,6 +36,7 @@ class Play:
         self.rev = 0
         self.rows: dict[str, int] = {}
         self.at_once = 0
+        self.texts = 0
 
     @property
     def both(self) -> list[SqliteBackend | MemoryBackend]:
@@ -72,12 +75,13 @@ class Play:
 
     async def ask(self, as_of: int | None = None) -> None:
         """Ask both a question, on all its pages; the file at times while it is written."""
-        limit = self.chance.choice([None, 1, 2, 3, 5, 8, 50])
+        limit = self.chance.choice([None, None, None, None, 1, 2, 3, 8, 50])
         start = self.chance.choice([None, None, None, self.rev // 4, self.rev // 2])
         end = self.chance.choice([None, None, None, self.rev // 3, self.rev // 2, self.rev])
         page = self.chance.choice([LARGE, LARGE, PageLimits(4, 1 << 20), PageLimits(99, 150)])
         pattern = self.chance.choice(PATTERNS)
         as_of = self.rev if as_of is None else as_of
+        as_text = self.chance.random() < 0.6
         cursors: list[str | None] = [None, None]
         while True:
             params = [
@@ -88,10 +92,12 @@ class Play:
                     end_ms=end,
                     page_cursor=cursor,
                     page=page,
+                    as_text=as_text,
                 )
                 for backend, cursor in zip(self.both, cursors, strict=True)
             ]
             pages = [await query(b, pattern, p) for b, p in zip(self.both, params, strict=True)]
+            self.texts += pages[0].text is not None
             sure = at_once(self.sqlite, pattern, params[0])
             if sure is not None:
                 self.at_once += 1
@@ -135,13 +141,18 @@ def at_once(backend: SqliteBackend, pattern: str, params: QueryParams) -> Page |
             return found
 
 
-def shape(page: Page) -> tuple[list[bytes], int, bool]:
-    return [found.body for found in page.rows], page.rev, page.next is None
+def shape(page: Page) -> tuple[bytes, int, bool]:
+    text = ROW_SEPARATOR.join([found.body for found in page.rows])
+    return text if page.text is None else page.text, page.rev, page.next is None
 
 
 @pytest.mark.parametrize("seed", range(PLAYS))
-def test_memory_answers_what_the_file_answers(tmp_path: Path, seed: int) -> None:
-    async def play() -> int:
+def test_memory_answers_what_the_file_answers(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_text, "_CHUNK", (512, 3)[seed % 2])
+
+    async def play() -> tuple[int, int]:
         recent_bytes = (1 << 20, 8000, 0)[seed % 3]
         options = sqlite_options(
             tmp_path / "a.db", tail_rows=8, recent_bytes=recent_bytes, synchronous="normal"
@@ -149,7 +160,7 @@ def test_memory_answers_what_the_file_answers(tmp_path: Path, seed: int) -> None
         game = Play(seed, SqliteBackend(options))
         for backend in game.both:
             await backend.initialize()
-        for _ in range(60):
+        for _ in range(50):
             match game.chance.randrange(12):
                 case 0 | 1 | 2:
                     await game.write(game.chance.choice([1, 1, 4, 30]))
@@ -162,10 +173,12 @@ def test_memory_answers_what_the_file_answers(tmp_path: Path, seed: int) -> None
                 case 7:
                     await game.sqlite.maintain(0)
                 case _:
-                    await game.ask()
+                    for _ in range(4):
+                        await game.ask()
             assert game.sqlite.statistics()["recent_bytes"] <= recent_bytes  # type: ignore[operator]
         await game.sqlite.close()
-        return game.at_once
+        return game.at_once, game.texts
 
-    answered = run_with_seed(seed, play)
+    answered, texts = run_with_seed(seed, play)
     assert seed % 3 == 2 or answered > 5
+    assert texts > 2

@@ -196,7 +196,7 @@ async def test_the_questions_find_a_broken_reader(
     """The negative controls."""
     backend, rows = stored
     if broken == "tail":
-        monkeypatch.setattr(timeline, "_tail_keys", lambda *_: iter(()))
+        monkeypatch.setattr(timeline, "tail_keys", lambda *_: iter(()))
     elif broken == "tail of few":
         monkeypatch.setattr(plans.QueryPlan, "tail_keys", lambda *_: [])
     elif broken == "as_of":

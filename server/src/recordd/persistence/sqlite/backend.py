@@ -56,6 +56,7 @@ from recordd.persistence.sqlite.mark import refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
+from recordd.persistence.sqlite.plans import FoundText
 from recordd.persistence.sqlite.readers import Readers
 from recordd.persistence.sqlite.recent_rows import RecentRows
 from recordd.persistence.sqlite.reserve import Reserve
@@ -285,6 +286,7 @@ class SqliteBackend:
             end_ms=MAX_INTEGER if params.end_ms is None else params.end_ms,
             behind=behind,
             page=params.page,
+            fewest_as_text=0 if params.as_text else None,
         )
         return self._query(patterns, plan, moment)
 
@@ -318,6 +320,8 @@ class SqliteBackend:
     async def _query(self, patterns: PatternSet, plan: reads.QueryPlan, moment: Moment) -> Page:
         """Read the page; `moment` is held until then, or until this is given up."""
         warming = self._recent_rows.begin(patterns, plan, self._rev)
+        if plan.fewest_as_text is not None:
+            plan = msgspec.structs.replace(plan, fewest_as_text=warming.fewest_in_vain)
         try:
             found, tick = await self._read(
                 lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
@@ -329,15 +333,20 @@ class SqliteBackend:
             warming.take(found)
         finally:
             warming.end()
+        if isinstance(found, FoundText):
+            following = self._make_cursor(found.last, plan.as_of, moment) if found.more else None
+            return Page([], rev=plan.as_of, epoch=self._epoch, next=following, text=found.text)
         return self._make_page(found.rows, found.more, plan.as_of, moment)
 
     def _make_page(self, rows: list[Row], more: bool, as_of: int, moment: Moment) -> Page:
         """Return a page, and where there are more rows, what the next one is asked for by."""
         following = None
         if more and rows[-1].rev is not None:
-            cursor = Cursor(rows[-1].ts, rows[-1].rev, as_of, moment.tick)
-            following = encode(cursor, self._epoch)
+            following = self._make_cursor((rows[-1].ts, rows[-1].rev), as_of, moment)
         return Page(rows, rev=as_of, epoch=self._epoch, next=following)
+
+    def _make_cursor(self, last: tuple[int, int], as_of: int, moment: Moment) -> str:
+        return encode(Cursor(*last, as_of, moment.tick), self._epoch)
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`; see `PersistenceBackend.replay`."""

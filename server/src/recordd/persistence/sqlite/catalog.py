@@ -197,6 +197,21 @@ class Selection:
             self._known[record] = name
             return name
 
+    @property
+    def has_all(self) -> bool:
+        """Whether every record is meant."""
+        return self._patterns.matches_all
+
+    def find_one(self) -> int | None:
+        """Return the id of the record that is meant, where it is one by its name that exists.
+
+        None too where one of the name was deleted since the moment.
+        """
+        if self._patterns.wildcards or self._find_deleted(_ROWLESS):
+            return None
+        found = self._patterns.select(self._ids)
+        return found[0] if len(found) == 1 else None
+
     def is_wide(self) -> bool:
         """Tell whether the rows of so many match that they are sooner read by time.
 

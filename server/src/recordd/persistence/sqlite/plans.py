@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
@@ -15,7 +16,7 @@ from recordd.persistence.sqlite.catalog import Selection
 from recordd.persistence.sqlite.tail import Entries
 from recordd_protocol.rows import Row
 
-__all__ = ["Found", "Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
+__all__ = ["Found", "FoundText", "Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
 
 Key = tuple[int, int, int]
 """`ts`, `rev`, record id: the order of a page."""
@@ -41,6 +42,8 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: int
     behind: tuple[int, int] | None
     page: PageLimits
+    fewest_as_text: int | None = None
+    """How many rows may come as text instead of rows; None: none."""
     is_careful: bool = False
     """Whether to come as close to a damaged page as can be; it costs a statement a row."""
 
@@ -50,13 +53,18 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
         return max((self.start_ms, -1), self.behind or (-1, -1))
 
     def tail_keys(self, record: int) -> list[Key]:
-        """Return the keys of a record that are not on disk, in commit order."""
-        return [
-            (ts, rev, record)
-            for entries in self.tails
-            for ts, rev in entries.get(record, ())
-            if self.merged_rev < rev <= self.as_of and self.start_ms <= ts <= self.end_ms
-        ]
+        """Return the keys of a record that are not on disk, in order but for those of two tails."""
+        keys: list[Key] = []
+        for entries in self.tails:
+            found = entries.get(record, [])[:]
+            first = bisect_left(found, (self.start_ms,))
+            last = bisect_right(found, (self.end_ms, math.inf))
+            keys += [
+                (ts, rev, record)
+                for ts, rev in found[first:last]
+                if self.merged_rev < rev <= self.as_of
+            ]
+        return keys
 
     def keys_in_tail(self, records: Iterable[int]) -> Iterator[Key]:
         """Yield the keys of some records that are not on disk and lie behind the page's start."""
@@ -64,7 +72,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
         for entries in self.tails:
             known = entries.copy()  # commits add to it meanwhile, on another thread
             for record in known.keys() & wanted:
-                for ts, rev in known[record]:
+                for ts, rev in known[record][:]:
                     is_there = self.merged_rev < rev <= self.as_of and ts <= self.end_ms
                     if is_there and (ts, rev) > start:
                         yield ts, rev, record
@@ -84,6 +92,15 @@ class Found(msgspec.Struct, frozen=True):
     rows: list[Row]
     more: bool
     is_whole: bool = True
+
+
+class FoundText(msgspec.Struct, frozen=True):
+    """A page as text: its rows joined, how many, the last one's key, and whether there are more."""
+
+    text: bytes
+    count: int
+    last: tuple[int, int]
+    more: bool
 
 
 class Names(Protocol):

@@ -22,7 +22,16 @@ from recordd.extending.backend import DamagedStorage
 from recordd.extending.paging import Filling, PageLimits
 from recordd.persistence.sqlite.damage import INDEX, check_text, describe_damage, naming
 from recordd.persistence.sqlite.newest import read_newest
-from recordd.persistence.sqlite.plans import Found, Key, Names, Pace, QueryPlan, ReplayPlan
+from recordd.persistence.sqlite.page_text import read_text
+from recordd.persistence.sqlite.plans import (
+    Found,
+    FoundText,
+    Key,
+    Names,
+    Pace,
+    QueryPlan,
+    ReplayPlan,
+)
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.timeline import read_by_time
 from recordd_protocol.rows import Row, RowKind
@@ -74,21 +83,37 @@ def _read_tick(db: apsw.Connection) -> int:
     return cast("int", db.execute("SELECT value FROM meta WHERE key = ?", (Meta.TICK,)).get or 0)
 
 
-def read_page(db: apsw.Connection, plan: QueryPlan, timeout_s: float) -> tuple[Found, int]:
-    """Return a page of rows by (`ts`, `rev`), and the tick.
+def read_page(
+    db: apsw.Connection, plan: QueryPlan, timeout_s: float
+) -> tuple[Found | FoundText, int]:
+    """Return a page of rows by (`ts`, `rev`), and the tick; as text where that will do.
 
     A page ends before the first row that cannot be read; the one that begins with it is
     refused.
     """
     page: list[Row] = []
+
+    def read(db: apsw.Connection) -> Found | FoundText:
+        return _read_text_or_rows(db, plan, timeout_s, page)
+
     try:
-        return read_with_tick(db, lambda db: _read_page(db, plan, timeout_s, page))
+        return read_with_tick(db, read)
     except (apsw.Error, DamagedStorage) as error:
         if describe_damage(error, db) is None:
             raise
     if db.in_transaction:
         db.execute("ROLLBACK")
     return _read_page_carefully(db, msgspec.structs.replace(plan, is_careful=True), timeout_s)
+
+
+def _read_text_or_rows(
+    db: apsw.Connection, plan: QueryPlan, timeout_s: float, page: list[Row]
+) -> Found | FoundText:
+    if plan.fewest_as_text is not None:
+        found = read_text(db, plan, Pace(timeout_s))
+        if found is not None and (found.more or found.count >= plan.fewest_as_text):
+            return found
+    return _read_page(db, plan, timeout_s, page)
 
 
 def _read_page_carefully(

@@ -15,7 +15,7 @@ import msgspec
 from recordd.extending.backend import QueryParams
 from recordd.extending.commit import NewRows
 from recordd.persistence.sqlite.catalog import Catalog
-from recordd.persistence.sqlite.plans import Found, QueryPlan
+from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
 from recordd.persistence.sqlite.recent import Recent, Series, Span, order_before
 from recordd.persistence.sqlite.schema import FIRST_RECORD
 from recordd.system.turns import Steps
@@ -129,9 +129,14 @@ class Warming:
         self._plan: Final = plan
         self._begun: Final = begun
 
-    def take(self, found: Found) -> None:
+    @property
+    def fewest_in_vain(self) -> int:
+        """How many rows are too many to fill a series with: those may as well be text."""
+        return _MOST_ROWS_EACH + 1 if self._begun else 0
+
+    def take(self, found: Found | FoundText) -> None:
         """Fill the series with a page, where it has all that was asked for."""
-        if not self._begun or found.more or not found.is_whole:
+        if isinstance(found, FoundText) or found.more or not found.is_whole:
             return
         by_name: dict[str, list[Row]] = {}
         for row in found.rows:

@@ -7,6 +7,7 @@ written in slices; readers take its entries from here until the whole run is on 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 
 import msgspec
@@ -14,8 +15,8 @@ import msgspec
 __all__ = ["Entries", "MergedRun", "Run", "Tail"]
 
 Entries = dict[int, list[tuple[int, int]]]
-"""Record id → (`ts`, `rev`) in commit order. Lists only ever grow; readers on other threads
-look at entries up to the `rev` that they know."""
+"""Record id → (`ts`, `rev`) in order. Lists only ever grow, by late rows in the middle too: readers
+on other threads look at copies, and at entries up to the `rev` that they know."""
 
 Run = list[tuple[int, int, int]]
 """(record id, `ts`, `rev`), in index order."""
@@ -59,8 +60,10 @@ class Tail:
         for rev, record, ts, _, _ in rows:
             if (entries := gathering.get(record)) is None:
                 gathering[record] = [(ts, rev)]
-            else:
+            elif ts >= entries[-1][0]:
                 entries.append((ts, rev))
+            else:
+                insort(entries, (ts, rev))
         self._size += len(rows)
 
     def has(self, record: int) -> bool:
@@ -84,7 +87,7 @@ class Tail:
         """Return the run's next entries, and with its last ones what the run came to."""
         while self._records and len(self._run) < rows:
             record = self._records.pop()
-            self._run += [(record, ts, rev) for ts, rev in sorted(self._merging[record])]
+            self._run += [(record, ts, rev) for ts, rev in self._merging[record]]
         entries = self._run[:rows]
         if len(entries) < len(self._run) or self._records:
             return entries, None

@@ -18,7 +18,7 @@ import apsw
 from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.plans import Key, Pace, QueryPlan
 
-__all__ = ["read_by_time"]
+__all__ = ["read_by_time", "tail_keys"]
 
 _STRETCH: Final = 4096
 """Entries read by one statement: some 3 ms."""
@@ -60,20 +60,22 @@ def _read_stretch(
     with naming(f"{INDEX} from ts {start[0]} on", db):
         on_disk = cast("list[Key]", db.execute(_TIMELINE, bounds).fetchall())
     end = on_disk[-1][:2] if len(on_disk) == size else _END
-    in_tail = heapq.nsmallest(size, _tail_keys(plan, start, end))
+    in_tail = heapq.nsmallest(size, tail_keys(plan, start, end))
     if len(in_tail) == size:
         end = in_tail[-1][:2]
         on_disk = [key for key in on_disk if key[:2] <= end]
     return sorted(on_disk + in_tail), end
 
 
-def _tail_keys(plan: QueryPlan, start: tuple[int, int], end: tuple[int, int]) -> Iterator[Key]:
+def tail_keys(
+    plan: QueryPlan, start: tuple[int, int], end: tuple[int, int] = _END
+) -> Iterator[Key]:
     """Yield entries that are not on disk yet, behind `start` and up to `end`, in no order."""
     first_ts, last_ts = start[0], min(plan.end_ms, end[0])
     for entries in plan.tails:
         # A copy of the dict: commits add to it meanwhile, on another thread.
         for record, found in entries.copy().items():
-            for ts, rev in found:
+            for ts, rev in found[:]:
                 is_there = plan.merged_rev < rev <= plan.as_of
                 if first_ts <= ts <= last_ts and is_there and start < (ts, rev) <= end:
                     yield ts, rev, record

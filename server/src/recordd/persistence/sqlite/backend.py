@@ -321,7 +321,7 @@ class SqliteBackend:
         """Read the page; `moment` is held until then, or until this is given up."""
         warming = self._recent_rows.begin(patterns, plan, self._rev)
         if plan.fewest_as_text is not None:
-            plan = msgspec.structs.replace(plan, fewest_as_text=warming.fewest_in_vain)
+            plan = msgspec.structs.replace(plan, fewest_as_text=warming.fewest_as_text)
         try:
             found, tick = await self._read(
                 lambda db: reads.read_page(db, plan, self._options.query_timeout_s)

@@ -11,10 +11,12 @@ a record without a name, a byte of 0, rows of which too few fit a page.
 
 from __future__ import annotations
 
+import abc
 import array
 import heapq
+import itertools
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 import apsw
@@ -68,6 +70,17 @@ _ONE_ON_DISK: Final = _make_statement(":name", _OF_RECORD)
 _ONE: Final = _make_statement(":name", _OF_RECORD + _IN_TAIL)
 
 
+_BY_KEYS: Final = """
+    SELECT CAST(group_concat(body, '},{') AS BLOB), group_concat(octet_length(body)),
+        count(*), count(body)
+    FROM (
+        SELECT '"name":"' || (SELECT name FROM record WHERE id = log.record) || '","value":'
+            || log.value || ',"ts":' || log.ts || ',"rev":' || log.rev AS body
+        FROM carray(:revs) key LEFT JOIN log ON log.rev = key.value
+        LIMIT -1)
+"""
+
+
 class _Chunk(msgspec.Struct, frozen=True):
     """Rows as text, and the size of each; `is_last` where no more come."""
 
@@ -80,16 +93,25 @@ class _Odd(Exception):
     """Rows that are to be read one by one."""
 
 
-def read_text(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> FoundText | None:
-    """Return a page as text; None where it has to be read row by row, or is empty."""
-    if plan.limit_per_record is not None or plan.is_careful:
-        return None
-    record = plan.records.find_one()
-    if record is None and not plan.records.has_all:
-        return None
+def read_text(
+    db: apsw.Connection,
+    plan: QueryPlan,
+    pace: Pace,
+    choose_keys: Callable[[apsw.Connection, QueryPlan, Pace], Iterator[Key]],
+) -> FoundText | None:
+    """Return a page as text; None where it has to be read row by row, or is empty.
+
+    `choose_keys` reads the keys of a page where one statement cannot.
+    """
     before = db.limit(apsw.SQLITE_LIMIT_LENGTH, max(plan.page.bytes, _LEAST_BYTES))
     try:
-        return _read_page(_Reader(db, plan, record), plan, pace)
+        record = None if plan.limit_per_record is not None else plan.records.find_one()
+        if record is not None:
+            return _read_page(_Stretch(db, plan, record), plan, pace)
+        if plan.limit_per_record is None and plan.records.has_all:
+            pace.begin()
+            return _read_page(_Stretch(db, plan, None), plan, pace)
+        return _read_page(_Keyed(db, choose_keys(db, plan, pace), pace), plan, pace)
     except (_Odd, apsw.TooBigError):
         return None
     finally:
@@ -99,8 +121,6 @@ def read_text(db: apsw.Connection, plan: QueryPlan, pace: Pace) -> FoundText | N
 def _read_page(reader: _Reader, plan: QueryPlan, pace: Pace) -> FoundText | None:
     texts: list[bytes] = []
     room, rows_left = plan.page.bytes, plan.page.rows
-    if reader.is_by_time:
-        pace.begin()
     while True:
         pace.check()
         chunk = reader.read(min(_CHUNK, rows_left) or 1)
@@ -121,19 +141,10 @@ def _read_page(reader: _Reader, plan: QueryPlan, pace: Pace) -> FoundText | None
             return FoundText(text, plan.page.rows - rows_left, _last_key(text), more)
 
 
-class _Reader:
+class _Reader(abc.ABC):
     """The rows of a plan in order, a chunk at a time."""
 
-    def __init__(self, db: apsw.Connection, plan: QueryPlan, record: int | None) -> None:
-        self.is_by_time: Final = record is None
-        self._db: Final = db
-        self._tail: Final = _sort_tail(plan, record)
-        self._start = plan.start
-        self._size = _CHUNK
-        self._part: Final = INDEX if record is None else f"{INDEX} of record {record}"
-        self._bounds: Final[dict[str, Any]] = {"end": plan.end_ms, "last": plan.last_rev_on_disk}
-        if record is not None:
-            self._bounds["record"], self._bounds["name"] = record, plan.records.get(record)
+    _size = _CHUNK
 
     def read(self, rows: int) -> _Chunk:
         """Return the next rows, so many at most.
@@ -150,6 +161,44 @@ class _Reader:
                     raise
                 self._size //= 8
 
+    @abc.abstractmethod
+    def _read(self, rows: int) -> _Chunk: ...
+
+
+class _Keyed(_Reader):
+    """The rows of keys that were found otherwise."""
+
+    def __init__(self, db: apsw.Connection, keys: Iterator[Key], pace: Pace) -> None:
+        self._db: Final = db
+        self._keys: Final = keys
+        self._pace: Final = pace
+        self._next: list[Key] = []
+
+    def _read(self, rows: int) -> _Chunk:
+        self._next += itertools.islice(self._keys, rows - len(self._next))
+        keys = self._next[:rows]
+        if not keys:
+            return _Chunk(b"", [], is_last=not self._pace.was_cut)
+        revs = apsw.carray(array.array("q", [rev for _, rev, _ in keys]))
+        found = self._db.execute(_BY_KEYS, {"revs": revs}).get
+        del self._next[: len(keys)]
+        is_last = len(keys) < rows and not self._pace.was_cut
+        return _check(found, is_last=is_last)
+
+
+class _Stretch(_Reader):
+    """The rows of one record, or of all by time."""
+
+    def __init__(self, db: apsw.Connection, plan: QueryPlan, record: int | None) -> None:
+        self._is_by_time: Final = record is None
+        self._db: Final = db
+        self._tail: Final = _sort_tail(plan, record)
+        self._start = plan.start
+        self._part: Final = INDEX if record is None else f"{INDEX} of record {record}"
+        self._bounds: Final[dict[str, Any]] = {"end": plan.end_ms, "last": plan.last_rev_on_disk}
+        if record is not None:
+            self._bounds["record"], self._bounds["name"] = record, plan.records.get(record)
+
     def _read(self, rows: int) -> _Chunk:
         ts, rev = self._start
         bounds = {"ts": ts, "start": rev, "rows": rows, **self._bounds}
@@ -157,18 +206,29 @@ class _Reader:
         in_tail = self._tail[first : first + rows]
         if in_tail:
             bounds["tail"] = apsw.carray(array.array("q", [key[1] for key in in_tail]))
-            statement = _ALL if self.is_by_time else _ONE
+            statement = _ALL if self._is_by_time else _ONE
         else:
-            statement = _ALL_ON_DISK if self.is_by_time else _ONE_ON_DISK
+            statement = _ALL_ON_DISK if self._is_by_time else _ONE_ON_DISK
         with naming(f"{self._part} from ts {ts} on", self._db):
             found = self._db.execute(statement, bounds).get
-        text, sizes, keys, bodies = cast("tuple[bytes | None, str | None, int, int]", found)
-        if keys != bodies or (text is not None and b"\0" in text):
-            raise _Odd
-        if text is None or sizes is None:
-            return _Chunk(b"", [], is_last=True)
-        self._start = _last_key(text)
-        return _Chunk(text, list(map(int, sizes.split(","))), is_last=keys < rows)
+        chunk = _check(found, is_last=found[2] < rows)
+        if chunk.text:
+            self._start = _last_key(chunk.text)
+        return chunk
+
+
+def _check(found: object, *, is_last: bool) -> _Chunk:
+    """Return what a statement gave.
+
+    Raises:
+        _Odd: a key had no row, a row no name, or a value has a byte of 0.
+    """
+    text, sizes, keys, bodies = cast("tuple[bytes | None, str | None, int, int]", found)
+    if keys != bodies or (text is not None and b"\0" in text):
+        raise _Odd
+    if text is None or sizes is None:
+        return _Chunk(b"", [], is_last=True)
+    return _Chunk(text, list(map(int, sizes.split(","))), is_last=is_last)
 
 
 def _sort_tail(plan: QueryPlan, record: int | None) -> list[Key]:

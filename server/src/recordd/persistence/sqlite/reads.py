@@ -110,7 +110,7 @@ def _read_text_or_rows(
     db: apsw.Connection, plan: QueryPlan, timeout_s: float, page: list[Row]
 ) -> Found | FoundText:
     if plan.fewest_as_text is not None:
-        found = read_text(db, plan, Pace(timeout_s))
+        found = read_text(db, plan, Pace(timeout_s), _choose_keys)
         if found is not None and (found.more or found.count >= plan.fewest_as_text):
             return found
     return _read_page(db, plan, timeout_s, page)

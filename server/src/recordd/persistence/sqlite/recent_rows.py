@@ -102,10 +102,11 @@ class RecentRows:
         `rev` is the newest row that was noted. A plan that does not show it begins none.
         """
         begun: list[_Begun] = []
-        limit = plan.limit_per_record
+        limit = plan.limit_per_record or 1
         is_of_newest = plan.behind is None and rev <= plan.as_of
-        if is_of_newest and (limit is None or limit <= _MOST_ROWS_EACH):
-            for record in self._catalog.find_few(patterns, _MOST_RECORDS) or ():
+        if is_of_newest and limit <= _MOST_ROWS_EACH:
+            most = min(_MOST_RECORDS, _MOST_ROWS // limit)
+            for record in self._catalog.find_few(patterns, most) or ():
                 newest = self._catalog.latest_of(record)
                 if newest is not None and newest[0] <= plan.end_ms:
                     series, name = self.recent.begin(record), self._catalog.name_of(record)
@@ -130,9 +131,14 @@ class Warming:
         self._begun: Final = begun
 
     @property
-    def fewest_in_vain(self) -> int:
-        """How many rows are too many to fill a series with: those may as well be text."""
-        return _MOST_ROWS_EACH + 1 if self._begun else 0
+    def fewest_as_text(self) -> int | None:
+        """How many rows are too many to fill a series with; None where they are not to be text.
+
+        Where a limit says that they are few, nothing is read twice to find that out.
+        """
+        if not self._begun:
+            return 0
+        return None if self._plan.limit_per_record is not None else _MOST_ROWS_EACH + 1
 
     def take(self, found: Found | FoundText) -> None:
         """Fill the series with a page, where it has all that was asked for."""

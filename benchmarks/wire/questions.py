@@ -116,8 +116,9 @@ def _history(scale: Scale) -> Iterator[Question]:
 
 
 def _last_of_each(scale: Scale) -> Iterator[Question]:
+    rows = flight_rows(scale.flights)
     for each in (20, 5):
-        values = count_newest(flight_rows(scale.flights), each)
+        values = count_newest(rows, each)
         ours = Ask(
             site="recordd flights",
             requests=_same(recordd.query("#", limit=each)),

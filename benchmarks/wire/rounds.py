@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from benchmarks.wire.loadgen import Measured
@@ -41,16 +43,20 @@ class Rounds:
         """Keep a figure."""
         self.figures.setdefault(line, {}).setdefault(contestant, []).append(figure)
 
+    def attempt(self, line: str, contestant: str, action: Callable[[], object]) -> None:
+        """Do something for a line; a refusal is kept, and the other lines go on."""
+        if (line, contestant) in self.refused:
+            return
+        try:
+            action()
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            self.refused[line, contestant] = str(error)
+
     def _walk(self, questions: Sequence[Question], visit: Callable[[Question, str], None]) -> None:
         for question in self._shuffled(questions):
             for contestant in self._shuffled(list(question.asks)):
-                key = question.name, contestant
-                if question.asks[contestant].site not in self._bench.sites or key in self.refused:
-                    continue
-                try:
-                    visit(question, contestant)
-                except RuntimeError as error:
-                    self.refused[key] = str(error)
+                if question.asks[contestant].site in self._bench.sites:
+                    self.attempt(question.name, contestant, partial(visit, question, contestant))
 
     def _shuffled(self, items: Sequence[T]) -> list[T]:
         return self._random.sample(items, len(items))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from benchmarks.wire.lines import OURS, Line
 from benchmarks.wire.loadgen import LoadGenerator
 from benchmarks.wire.questions import Question, make_questions
 from benchmarks.wire.rounds import Rounds
-from benchmarks.wire.sites import Bench
+from benchmarks.wire.sites import Bench, Site
 from benchmarks.wire.specials import Specials, make_specials
 from benchmarks.wire.stage import Stage, keys_of, sites_of
 
@@ -114,24 +115,31 @@ def _ask(
 
 
 def _verify_writes(bench: Bench, rounds: Rounds) -> None:
-    """Compare the rows that are there with the writes that were answered.
-
-    Raises:
-        RuntimeError: there are others.
-    """
-    counts: dict[str, Callable[[str], int]] = {
-        "recordd writes": lambda address: call(address.removeprefix("unix:"), "record.count")[
-            "rows"
-        ],
-        "pg writes": lambda _: int(
-            postgres.ask(bench.sites["pg writes"], "SELECT count(*) FROM writes.history")
-        ),
+    """Compare the rows that are there with the writes that were answered."""
+    counts: dict[str, Callable[[Site], int]] = {
+        "recordd writes": _count_rows,
+        "pg writes": lambda site: int(postgres.ask(site, "SELECT count(*) FROM writes.history")),
     }
     for name, count in counts.items():
         if name in rounds.answered:
-            expected = rounds.answered[name] + 1000  # what each record had before
-            if (found := count(bench.sites[name].address)) != expected:
-                raise RuntimeError(f"{name}: {found} rows instead of {expected}")
+            expected = rounds.answered[name] + 1000  # what was there before
+            check = partial(_verify, bench.sites[name], count, expected)
+            rounds.attempt("rows written", name, check)
+
+
+def _verify(site: Site, count: Callable[[Site], int], expected: int) -> None:
+    """Count rows.
+
+    Raises:
+        RuntimeError: there are not as many as there have to be.
+    """
+    if (found := count(site)) != expected:
+        raise RuntimeError(f"{found} rows instead of {expected}")
+
+
+def _count_rows(site: Site) -> int:
+    rows: int = call(site.address.removeprefix("unix:"), "record.count")["rows"]
+    return rows
 
 
 def _say(what: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -99,37 +100,47 @@ class Specials:
         self._build: Final = build
 
     def measure_lives(self, wanted: set[str]) -> None:
-        """Measure loads, then starts on what was loaded, then memory."""
-        deep, wide = self._folder / f"{self._build}-deep", self._folder / f"{self._build}-wide"
+        """Measure loads, then starts on what was loaded, then memory of connections."""
         if wanted & {"load-1000", "start-rows"}:
-            self._load_deep(deep)
-            self._start("start-rows", deep)
+            deep = self._folder / f"{self._build}-deep"
+            self._attempt("load-1000", lambda: self._load_deep(deep))
+            self._attempt("start-rows", lambda: self._start("start-rows", deep))
             shutil.rmtree(deep)
         if wanted & {"load-100000", "start-records", "memory-100000", "limit-2"}:
+            wide = self._folder / f"{self._build}-wide"
             shutil.rmtree(wide, ignore_errors=True)
-            self._add("load-100000", self._stage.fill_recordd("wide", self._program, self._build))
-            self._start("start-records", wide)
-        for name, is_websocket in (("memory-unix", False), ("memory-websocket", True)):
-            if name in wanted:
-                folder = self._folder / f"{self._build}-{name}"
-                kib = idle_connection_kib(folder, self._program, is_websocket=is_websocket)
-                self._add(name, kib)
+            self._attempt("load-100000", self._load_wide)
+            self._attempt("start-records", lambda: self._start("start-records", wide))
+        for name in sorted(wanted & {"memory-unix", "memory-websocket"}):
+            self._attempt(name, partial(self._measure_connections, name))
 
     def open_wide(self) -> None:
         """Run the daemon of many records; its memory is looked at before anything is asked."""
         site = self._stage.open_recordd("wide", self._program, self._build)
         self._add("memory-100000", memory_mib(site.pid))
 
-    def read_flights(self, path: str, generator: Generator, wanted: set[str]) -> None:
+    def read_flights(self, path: str, reader: Generator, wanted: set[str]) -> None:
         """Read all rows of a daemon, and check that they are all."""
+        client = self._find_client()
         if "all-rows" in wanted:
-            self._add_rows("all-rows", *generator.run(read_all_pages, path))
-        if "export" in wanted and (program := self._find_client()):
-            self._add_rows("export", *export_all(program, path))
+            read = partial(reader.run, read_all_pages, path)
+            self._attempt("all-rows", lambda: self._add_rows("all-rows", *read()))
+        if "export" in wanted and client is not None:
+            self._attempt("export", lambda: self._add_rows("export", *export_all(client, path)))
 
     def _find_client(self) -> str | None:
         beside = Path(self._program[0]).with_name("recordctl")
         return str(beside) if beside.exists() else None
+
+    def _load_wide(self) -> None:
+        rate = self._stage.fill_recordd("wide", self._program, self._build)
+        self._add("load-100000", rate)
+
+    def _measure_connections(self, name: str) -> None:
+        folder = self._folder / f"{self._build}-{name}"
+        is_websocket = name == "memory-websocket"
+        kib = idle_connection_kib(folder, self._program, is_websocket=is_websocket)
+        self._add(name, kib)
 
     def _load_deep(self, folder: Path) -> None:
         rows_each_round = self._scale.load_rows
@@ -150,6 +161,9 @@ class Specials:
         if rows != self._scale.flights:
             raise RuntimeError(f"{line}: {rows} rows instead of {self._scale.flights}")
         self._add(line, rows / seconds)
+
+    def _attempt(self, line: str, action: Callable[[], object]) -> None:
+        self._rounds.attempt(line, self._build, action)
 
     def _add(self, line: str, figure: float) -> None:
         self._rounds.add(line, self._build, figure)

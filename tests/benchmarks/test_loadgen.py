@@ -53,6 +53,10 @@ ERRORS: dict[str, tuple[Protocol, bytes]] = {
     "an error of PostgreSQL": ("pg", b"E\x00\x00\x00\x07no\x00" + READY),
     "an error of NATS": ("nats", b"-ERR 'no'\r\n"),
     "a refusal in a frame": ("ws", make_frame(ERROR_LINE[:-1])),
+    "a refusal in two frames": (
+        "ws",
+        b"\x01\x20" + ERROR_LINE[:32] + b"\x80" + bytes([len(ERROR_LINE) - 33]) + ERROR_LINE[32:-1],
+    ),
     "a close": ("ws", b"\x88\x02\x03\xe8"),
 }
 
@@ -233,6 +237,12 @@ def test_requests_of_every_protocol_are_what_their_servers_read() -> None:
     assert nats.publish(b"{}").line == b"PUB records 2\r\n{}\r\nPING\r\n"
     frame = recordd.encode_frame(recordd.get("a")).line
     assert frame[:2] == bytes((0x81, 0x80 | (len(frame) - 6)))
+    for length, head in (
+        (126, b"\x81\xfe\x00\x7e"),
+        (65_536, b"\x81\xff" + bytes(5) + b"\x01\0\0"),
+    ):
+        frame = recordd.encode_frame(Request(b"x" * length + b"\n")).line
+        assert frame == head + bytes(4) + b"x" * length
     execute = postgres.execute("get", "a").line
     assert execute.startswith(b"B\x00\x00\x00\x14\x00get\x00\x00\x00\x00\x01\x00\x00\x00\x01a")
     assert execute.endswith(b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00S\x00\x00\x00\x04")

@@ -44,6 +44,11 @@ def test_a_line_shows_medians_and_rounds_and_whether_the_target_is_met() -> None
     )
 
 
+def test_a_missed_upper_bound_shows_the_factor_too() -> None:
+    line = Line(name="quick", title="one", unit="µs", targets=(at_most(1, "Redis"),))
+    assert format_table([line], FIGURES).endswith("| ≤ Redis (100 µs) | **no**, 2.00x |")
+
+
 def test_a_line_shows_each_target_and_the_factor_that_is_missing() -> None:
     row = format_table([RATE], FIGURES).splitlines()[2]
     assert row == (

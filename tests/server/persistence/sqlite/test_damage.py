@@ -102,6 +102,12 @@ async def read_all(backend: SqliteBackend) -> None:
         assert revs((await replay(backend, 0)).rows)[-1:] != [ROWS]
 
 
+def text_of(backend: SqliteBackend) -> QueryParams:
+    """A page of a row, and more behind it: the text is sent as it is."""
+    page = PageLimits(rows=1, bytes=1 << 20)
+    return QueryParams(moment=backend.take_moment(3), page=page, as_text=True)
+
+
 async def test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(
     tmp_path: Path,
 ) -> None:
@@ -119,6 +125,8 @@ async def test_a_page_of_zeros_passes_its_checksum_and_is_refused_all_the_same(
     assert [record.damage is None for record in loaded.records] == [True, True]
     with pytest.raises(DamagedStorage, match=r"record 'a', rev 1, .*zeros where text was"):
         await ask(backend, "a")
+    with pytest.raises(DamagedStorage, match=r"record 'a', rev 1, .*zeros where text was"):
+        await backend.query(compile_patterns("a"), text_of(backend))
     with pytest.raises(DamagedStorage, match="rev 1: its value has zeros"):
         await replay(backend, 0)
     with pytest.raises(DamagedStorage, match="rev 1: its value has zeros"):

@@ -50,15 +50,16 @@ class WriteQueue:
         """
         if self._closed:
             raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
+        if not self._requests:  # what is there already has woken the writer
+            self._wakeup.set()
         # A request larger than the whole queue passes when it is alone.
-        if self._requests and (
+        elif (
             len(self._requests) >= self._max_requests
             or self._bytes + request.size_bytes > self._max_bytes
         ):
             raise trio.WouldBlock
         self._requests.append(request)
         self._bytes += request.size_bytes
-        self._wakeup.set()
 
     async def put(self, request: WriteRequest) -> None:
         """Accept a request, waiting for room; cancelled, it was not accepted.

@@ -44,7 +44,7 @@ logger: Final = logging.getLogger(__name__)
 _GC_THRESHOLDS: Final = (10_000, 4, 12_500)
 """Rows and requests form no cycles; looking for some every 700 objects cost a tenth of the write
 rate, and looking at 50,000 at once holds the loop for some 20 ms, at all of 100,000 records that
-came since the start for 0.2 s: so that comes after 500 million more objects than were freed."""
+came since the start for 60 ms: so that comes after 500 million more objects than were freed."""
 
 _EXTENSIONS_GROUP: Final = "recordd.extensions"
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -153,7 +153,7 @@ async def run_daemon(
 def _note_loaded(core: Core) -> None:
     if core.extensions.get(PersistenceBackend) is None:
         return
-    # What was loaded stays: a collection that looked at 100,000 records took 0.3 s.
+    # What was loaded stays: no collection is to look at it again.
     gc.freeze()
     give_back()
     hub = core.hub

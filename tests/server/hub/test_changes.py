@@ -114,6 +114,17 @@ def test_further_back_than_deletions_are_remembered_nothing_is_known(
     assert hub.changes.transients_after(-1, topic) == []
 
 
+def test_loaded_records_have_changed_in_the_order_of_their_revs() -> None:
+    hub = make_hub()
+    revs = {"a": 8, "b": 3, "c": 5}
+    records = [
+        LoadedRecord(Row(name, b"1", 1, rev), 1, n) for n, (name, rev) in enumerate(revs.items())
+    ]
+    hub.restore(Loaded(epoch="e", rev=9, records=records))
+    topic = hub.topics.follow(compile_pattern("#"))
+    assert [state.name for state in hub.catalogue.snapshot(topic)] == ["b", "c", "a"]
+
+
 def test_what_was_changed_before_the_start_is_not_known() -> None:
     hub = make_hub()
     records = [LoadedRecord(Row("a", b"1", 1, 8), 3, 0)]

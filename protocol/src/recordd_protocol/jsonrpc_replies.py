@@ -34,6 +34,8 @@ def encode_answer(id: bytes | msgspec.Raw, result: Result, room: int) -> bytes:
     """Return the answer with a result, or its refusal where that has more than `room` bytes."""
     if type(result) is Row:  # spliced in one step: the most frequent result
         reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (id, result.body)
+    elif type(result) is Page and result.texts:
+        reply = _encode_texts(id, result, result.texts)
     elif type(result) is Page and result.text is not None:  # one copy: of 150 kB it takes 8 µs
         start = b'{"jsonrpc":"2.0","id":%b,"result":{"records":[{' % id
         reply = b"".join((start, result.text, b"}]", render_page_end(result), b"}"))
@@ -43,6 +45,17 @@ def encode_answer(id: bytes | msgspec.Raw, result: Result, room: int) -> bytes:
         refusal = f"the answer has {len(reply)} bytes, room for {room}; ask for less"
         return encode_error(id, RequestError(Reason.TOO_LARGE, refusal))
     return reply
+
+
+def _encode_texts(id: bytes | msgspec.Raw, page: Page, texts: list[bytes]) -> bytes:
+    """Return the answer with a page: what is around its texts becomes a part of the outer ones.
+
+    So the texts are copied once: each copy of 150 kB takes 8 µs.
+    """
+    parts = texts.copy()
+    parts[0] = b'{"jsonrpc":"2.0","id":%b,"result":{"records":[%b' % (id, parts[0])
+    parts[-1] = b"%b]%b}" % (parts[-1], render_page_end(page))
+    return b",".join(parts)
 
 
 def encode_error(id: bytes | msgspec.Raw, error: RequestError) -> bytes:

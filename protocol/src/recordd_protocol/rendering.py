@@ -37,6 +37,8 @@ def render_row(row: Row) -> bytes:
 
 def render_page(page: Page) -> bytes:
     """Return a page as `Records`."""
+    if page.texts is not None:
+        return b'{"records":[%b]%b' % (b",".join(page.texts), render_page_end(page))
     if page.text is not None:
         return b'{"records":[{%b}]%b' % (page.text, render_page_end(page))
     return b'{"records":%b%b' % (join_rows(page.rows), render_page_end(page))

@@ -80,11 +80,13 @@ class Page:
     opaque string to pass back as `after`, or None on the last page. `total`, of an answer
     without pages, is the number of rows there are; the oldest are left out where it is more.
     `oldest_rev`, where rows of a log are gone, is the commit from which on none is missing.
-    `text`, where there are rows, may be their bodies, joined before by `ROW_SEPARATOR`; in a page
-    of history that was asked for as text it stands instead of them.
+    `text`, of a page of history that was asked for as text, are the bodies of its rows, joined by
+    `ROW_SEPARATOR`; it stands instead of the rows. `texts`, of a page of latest values, are its
+    rows as JSON text, some objects with commas between in each. They stay, where the rows of
+    such a page change with the next commit: to copy those costs too much.
     """
 
-    __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "text", "total")
+    __slots__ = ("epoch", "next", "oldest_rev", "rev", "rows", "text", "texts", "total")
 
     def __init__(
         self,
@@ -96,9 +98,11 @@ class Page:
         total: int | None = None,
         oldest_rev: int | None = None,
         text: bytes | None = None,
+        texts: list[bytes] | None = None,
     ) -> None:
         self.rows: Final = rows
         self.text: Final = text
+        self.texts: Final = texts
         self.rev: Final = rev
         self.epoch: Final = epoch
         self.next: Final = next

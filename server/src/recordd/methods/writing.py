@@ -40,8 +40,15 @@ _ROWS_A_STEP: Final = 64
 def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
     core, name, ts = caller.core, params.name, params.ts
-    state = core.hub.catalogue.find(name)
-    item = (name, _check_item(core, name, bytes(params.value), ts, state), ts, state)
+    state, value = core.hub.catalogue.find(name), bytes(params.value)
+    if ts is None and state is not None and state.rule.writable:  # as `_check_item`: two calls less
+        settings = core.settings
+        value = check_value(
+            value, max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
+        )
+    else:
+        value = _check_item(core, name, value, ts, state)
+    item = (name, value, ts, state)
     if params.if_rev is None:
         return WriteRows([item], _to_written)
     return WriteRows([item], _to_written, conditions=[_check_condition(params, item)])

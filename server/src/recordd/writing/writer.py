@@ -17,7 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -238,9 +238,9 @@ class Writer:
         Every request of the batch is settled on return, and also when this raises.
         """
         try:
-            for is_write, run in itertools.groupby(batch, lambda item: isinstance(item, WriteRows)):
-                if is_write:
-                    await self._commit_writes([item for item in run if isinstance(item, WriteRows)])
+            for kind, run in itertools.groupby(batch, type):
+                if kind is WriteRows:
+                    await self._commit_writes(cast("list[WriteRows]", list(run)))
                 else:
                     for item in run:
                         await self._commit_removal(item)

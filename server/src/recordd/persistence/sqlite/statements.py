@@ -59,11 +59,10 @@ _INSERT_HISTORY: Final = {
     for n in _CHUNKS
 }
 # A name may be that of a record without rows, which is as good as none: it becomes the new one.
-_INSERT_RECORD: Final = {
-    n: f"INSERT INTO record (id, name) VALUES {','.join(['(?,?)'] * n)}"
-    " ON CONFLICT (name) DO UPDATE SET id = excluded.id"
-    for n in _CHUNKS
-}
+# One by one: an upsert of many VALUES takes 7 us a record instead of 4.
+_INSERT_RECORD: Final = (
+    "INSERT INTO record (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET id = excluded.id"
+)
 # By id, the order of the table: 0.7 us a record, and 1.9 one by one in the order of the run.
 _COUNT_ROWS: Final = {
     n: "UPDATE record SET row_count = row_count + found.column2"
@@ -84,7 +83,7 @@ def insert_rows(
 ) -> None:
     """Append rows to the log, and the records that are new with them."""
     if records:
-        _execute(db, _INSERT_RECORD, records)
+        db.executemany(_INSERT_RECORD, records)
     _execute(db, _INSERT_LOG, rows)
 
 

@@ -169,6 +169,6 @@ class WritingConnection:
             return trio.lowlevel.Abort.FAILED
 
         self._is_given_up = False
-        trio.lowlevel.start_thread_soon(call, deliver, "recordd writing")
+        trio.lowlevel.start_thread_soon(call, deliver)
         result: T = await trio.lowlevel.wait_task_rescheduled(give_up)
         return result

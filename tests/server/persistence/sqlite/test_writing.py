@@ -11,7 +11,9 @@ import pytest
 import trio
 
 from recordd.conformance.support import row
+from recordd.extending.backend import BackendError, FatalBackendError
 from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pace import Pace
 from recordd.persistence.sqlite.worker import VFS
 from recordd.persistence.sqlite.writing import WritingSide
@@ -143,9 +145,61 @@ async def test_a_wal_that_a_reader_held_is_written_over_behind_it(tmp_path: Path
     await backend.close()
 
 
+def is_checkpoint_due(backend: SqliteBackend) -> bool:
+    assert backend._writing is not None
+    return backend._writing._checkpoints.is_due
+
+
+async def test_housekeeping_folds_a_long_wal_behind_the_answer(tmp_path: Path) -> None:
+    backend = await open_backend(tmp_path / "a.db", reserve_bytes=2 * 60 * PAGE_BYTES)
+    before_bytes = int(backend.statistics()["database_bytes"])
+    rev = 0
+    while not is_checkpoint_due(backend):
+        rev += 1
+        await store(backend, [row(rev, value=b'"' + b"x" * 3900 + b'"')])
+    assert backend.statistics()["database_bytes"] == before_bytes
+    await backend.maintain(0)
+    assert not is_checkpoint_due(backend)
+    assert int(backend.statistics()["database_bytes"]) > before_bytes
+    await backend.close()
+
+
 async def test_writes_alone_have_the_wal_folded_too(tmp_path: Path) -> None:
     backend = await open_backend(tmp_path / "a.db", reserve_bytes=2 * 60 * PAGE_BYTES)
     for rev in range(1, 101):  # no housekeeping: it rests after an error
         await store(backend, [row(rev, value=b'"' + b"x" * 3900 + b'"')])
     assert 60 <= wal_pages(backend) < 70
     await backend.close()
+
+
+async def test_a_commit_that_fails_counts_for_the_pace_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose_pace(monkeypatch, is_quick=True)
+    backend = await open_backend(tmp_path / "a.db")
+    assert backend._writer is not None
+    assert backend._writing is not None
+    await backend._writer.run(lambda db: db.set_commit_hook(lambda: True))
+    with pytest.raises(BackendError):
+        await store(backend, [row(1)])
+    assert backend._writing._pace._began_s is None
+    await backend._writer.run(lambda db: db.set_commit_hook(None))
+    await backend.close()
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+async def test_behind_a_fault_the_file_is_not_said_to_be_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_quick: bool
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FatalBackendError("storage lost a write")
+
+    choose_pace(monkeypatch, is_quick=is_quick)
+    backend = await open_backend(tmp_path / "a.db")
+    monkeypatch.setattr(WritingSide, "_transact", fail)
+    with pytest.raises(FatalBackendError):
+        await store(backend, [row(1)])
+    await backend.close()
+    mark = read_mark(str(tmp_path / "a.db"))
+    assert mark is not None
+    assert not mark.is_clean

@@ -13,6 +13,7 @@ import trio
 from recordd.extending.backend import BackendError, BackendShutdown, DiskFull, FatalBackendError
 from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.gil_turns import GilTurns
+from recordd.persistence.sqlite.schema import BUSY_MS
 from recordd.persistence.sqlite.writing_connection import WritingConnection
 from tests.faults.vfs import make_error
 
@@ -38,6 +39,10 @@ def insert(db: apsw.Connection, value: int) -> int:
 
 def read(db: apsw.Connection) -> list[int]:
     return [value for (value,) in db.execute("SELECT a FROM t")]
+
+
+def read_busy_timeout(db: apsw.Connection) -> object:
+    return db.pragma("busy_timeout")
 
 
 def raise_in_transaction(db: apsw.Connection, error: Exception) -> None:
@@ -79,6 +84,8 @@ async def test_an_error_leaves_no_transaction_open_and_speaks_our_words(
 async def test_the_loop_waits_for_no_other_program(
     connection: WritingConnection, tmp_path: Path
 ) -> None:
+    assert connection.run_here(read_busy_timeout) == 0
+    assert await connection.run(read_busy_timeout) == BUSY_MS
     other = apsw.Connection(str(tmp_path / "a.db"))
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(trio.WouldBlock):
@@ -109,23 +116,30 @@ async def test_one_function_at_a_time_uses_the_connection(connection: WritingCon
     assert await connection.run(read) == [1, 2]
 
 
-async def test_cancelled_a_long_statement_is_aborted(connection: WritingConnection) -> None:
+def count(db: apsw.Connection, most: int) -> object:
+    return db.execute(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?)"
+        " SELECT count(*) FROM n",
+        (most,),
+    ).get
+
+
+async def test_cancelled_a_long_statement_is_aborted_and_no_later_one(
+    connection: WritingConnection,
+) -> None:
     begun = trio.Event()
     token = trio.lowlevel.current_trio_token()
 
     def count_for_ever(db: apsw.Connection) -> None:
         token.run_sync_soon(begun.set)
-        db.execute(
-            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-            " SELECT count(*) FROM n"
-        ).fetchall()
+        count(db, -1)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.run, count_for_ever)
         await begun.wait()
         nursery.cancel_scope.cancel()
     assert nursery.cancel_scope.cancelled_caught
-    assert connection.run_here(insert, 1) == threading.get_ident()
+    assert connection.run_here(count, 20_000) == 20_000
 
 
 async def test_shielded_a_write_is_whole_though_its_caller_was_cancelled(

@@ -125,6 +125,7 @@ class WritingConnection:
             self._damage.note(damage)
             raise
         finally:
+            self._is_given_up = False
             self._use.release()
 
     async def close(self) -> None:
@@ -168,7 +169,6 @@ class WritingConnection:
             self._is_given_up = True
             return trio.lowlevel.Abort.FAILED
 
-        self._is_given_up = False
         trio.lowlevel.start_thread_soon(call, deliver)
         result: T = await trio.lowlevel.wait_task_rescheduled(give_up)
         return result

@@ -44,7 +44,6 @@ class _Answer:
     __slots__ = (
         "_bodies",
         "_departures",
-        "_is_own",
         "_next_record_id",
         "_orders",
         "_page",
@@ -57,8 +56,6 @@ class _Answer:
 
     def __init__(self, rows: list[Row], catalogue: Catalogue) -> None:
         self.rows = rows
-        self._is_own = False
-        """Whether `rows` are of nobody else, and can be changed."""
         self._bodies: Final = JoinedBodies([row.body for row in rows])
         self._texts: list[bytes] = []
         self._page: Page | None = None
@@ -102,8 +99,7 @@ class _Answer:
 
     def _find_changed(self, patterns: PatternSet, catalogue: Catalogue) -> list[Row] | None:
         """Return the new rows of what changed since, oldest change first; None for too many."""
-        if not self._is_own:
-            self.rows, self._is_own = self.rows.copy(), True
+        if not self._orders:
             self._orders = [row.order for row in self.rows]
             self._shown = {row.name: row for row in self.rows}
         found: list[Row] = []
@@ -120,7 +116,9 @@ class _Answer:
         return found
 
     def _replace(self, changed: list[Row]) -> None:
-        rows, orders, bodies, shown = self.rows, self._orders, self._bodies, self._shown
+        # A copy: pages that were given show their moment, whenever they are read.
+        rows = self.rows = self.rows.copy()
+        orders, bodies, shown = self._orders, self._bodies, self._shown
         for row in changed:
             if (old := shown.get(row.name)) is not None:
                 # Records that are not persisted may share an order.

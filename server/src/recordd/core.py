@@ -22,6 +22,7 @@ from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
 from recordd.hub.snapshots import SnapshotLimits, Snapshots
+from recordd.system.reminders import Reminders
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
 from recordd.writing.statistics import WriterStatistics
@@ -96,6 +97,8 @@ class Core:
         self.one_renders: Final = trio.CapacityLimiter(1)
         """Long answers, in a thread: each copy of one holds the interpreter lock."""
         self.turns: Final = builder.turns
+        self.reminders: Final = Reminders()
+        """When to look at which connection again."""
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
         self.dialects: Final = make_dialects(self.settings)

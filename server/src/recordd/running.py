@@ -66,6 +66,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
         for hook in core.start_hooks:
             hooks.start_soon(hook)
         hooks.start_soon(core.connections.cut_stuck)
+        hooks.start_soon(core.reminders.run)
         async with trio.open_nursery() as actors:
             actors.start_soon(write)
             yield writer

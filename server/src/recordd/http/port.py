@@ -30,10 +30,11 @@ async def serve_port(stream: trio.SocketStream, core: Core, routes: Routes) -> N
         return
     if head is None:
         return
-    caller = Caller(core, find_peer(stream, "http"), FULL_GRANTS)
-    reply = await _reply_to(head, caller, routes)
+    raw = head.raw
+    reply = await _reply_to(head, Caller(core, find_peer(stream, "http"), FULL_GRANTS), routes)
+    del head  # 2 KiB, which would stay for as long as a WebSocket lives
     if isinstance(reply, Upgrade):
-        await reply.take_over(stream, head.raw, core)
+        await reply.take_over(stream, raw, core)
     else:
         await _send_last(stream, reply, core.settings)
 

@@ -30,7 +30,7 @@ from recordd.methods.listing import Listing
 from recordd.methods.long_work import go_through
 from recordd.methods.outcome import Answer, Handled, Later, Outcome
 from recordd.methods.peer import Peer
-from recordd.session.idleness import wait_idle
+from recordd.session.idleness import IdleWatch
 from recordd.session.own_writes import OwnWrites
 from recordd.session.queries import Queries
 from recordd.session.replies import Replies
@@ -80,16 +80,15 @@ async def open_session(
             connection.scope = nursery.cancel_scope
             session = Session(core, nursery, outbox, framing, peer=peer, grants=grants)
             outbox.run_in(nursery)
-            idling = trio.CancelScope()
-            if idle_timeout_ms is not None:
-                nursery.start_soon(session.end_idle, idle_timeout_ms / 1000, connection, idling)
+            idling = session.watch_idle(idle_timeout_ms, connection)
             try:
                 yield session
             except BaseException:
                 outbox.discard()  # nobody is left to send
                 raise
             finally:
-                idling.cancel()
+                if idling is not None:
+                    idling.stop()
                 session.close()
             outbox.close()
 
@@ -185,14 +184,17 @@ class Session:
         """Whether something is followed, or a request is still to be answered."""
         return self._has_pending or len(self._subscriptions) > 0
 
-    async def end_idle(
-        self, timeout_s: float, connection: Connection, scope: trio.CancelScope
-    ) -> None:
-        """Stop reading from a peer that neither asks nor follows for so long; then end."""
-        with scope:
-            await wait_idle(self, timeout_s)
+    def watch_idle(self, timeout_ms: int | None, connection: Connection) -> IdleWatch | None:
+        """Stop reading from a peer once it neither asks nor follows for so long; None: never."""
+        if timeout_ms is None:
+            return None
+        timeout_s = timeout_ms / 1000
+
+        def end() -> None:
             logger.debug("%s: closed: idle for %g s", self.peer, timeout_s)
             self.core.connections.end_idle(connection)
+
+        return IdleWatch(self, timeout_s, self.core.reminders, end)
 
     def close(self) -> None:
         """End the subscriptions; no further pages will be asked for."""

@@ -14,6 +14,7 @@ from wsproto.utilities import LocalProtocolError
 from recordd.core import Core
 from recordd.methods.peer import Peer
 from recordd.session.session import Session, open_session
+from recordd.system.reminders import Reminder
 from recordd.transports.frames import encode_head, join_frames
 from recordd.transports.inbox import Inbox
 from recordd.transports.peers import find_peer
@@ -80,13 +81,15 @@ async def _converse(
     async with open_session(
         core, peer, sender, Framing.FRAME, watched, idle_timeout_ms=idle_ms
     ) as session:
-        pinging = trio.CancelScope()
+        pinger = None
         if core.settings.ping_interval_ms is not None:
-            nursery.start_soon(_ping, connection, stream, session, watched, pinging)
+            interval_s = core.settings.ping_interval_ms / 1000
+            pinger = _Pinger(connection, stream, session, watched, interval_s, nursery)
         try:
             close_code, refusal = await _receive_messages(connection, session, watched)
         finally:
-            pinging.cancel()
+            if pinger is not None:
+                pinger.stop()
         await session.finish(refusal)
     # Shielded: when a ping crosses it the library's task fails, but the code must leave.
     with trio.move_on_after(_CLOSE_S, shield=True), contextlib.suppress(LocalProtocolError):
@@ -124,26 +127,60 @@ def _find_fault(connection: trio_websocket.WebSocketConnection) -> int | None:
     return code if code in (_CLOSE_PROTOCOL_ERROR, _CLOSE_NO_TEXT) else None
 
 
-async def _ping(
-    connection: trio_websocket.WebSocketConnection,
-    stream: SharedStream,
-    session: Session,
-    watched: _WebSocketConnection,
-    scope: trio.CancelScope,
-) -> None:
-    """Ask now and then whether the peer is there; end the connection where nothing comes back.
+class _Pinger:
+    """Asks now and then whether the peer is there; ends the connection where nothing comes back.
 
-    A peer that is slow to answer, but takes or sends something meanwhile, is there.
+    A peer that is slow to answer, but takes or sends something meanwhile, is there. A task
+    runs only while a ping is under way.
     """
-    core = session.core
-    assert core.settings.ping_interval_ms is not None, "who never asks starts no task for it"
-    interval_s = core.settings.ping_interval_ms / 1000
-    with scope:
-        while True:
-            await trio.sleep(interval_s)
-            if not await _answers(connection, stream, interval_s):
-                logger.info("closed: no answer to a ping for %g s", interval_s)
-                core.connections.cut_dead(session.outbox, watched)
+
+    __slots__ = (
+        *("_connection", "_interval_s", "_nursery", "_reminder", "_scope", "_session"),
+        *("_stream", "_watched"),
+    )
+
+    def __init__(
+        self,
+        connection: trio_websocket.WebSocketConnection,
+        stream: SharedStream,
+        session: Session,
+        watched: _WebSocketConnection,
+        interval_s: float,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Begin; each ping has a task in `nursery`. Before that ends, `stop`."""
+        self._connection: Final = connection
+        self._stream: Final = stream
+        self._session: Final = session
+        self._watched: Final = watched
+        self._interval_s: Final = interval_s
+        self._nursery: Final = nursery
+        self._scope: trio.CancelScope | None = None
+        self._reminder = self._remind()
+
+    def stop(self) -> None:
+        """Ask no more, nor wait for an answer."""
+        self._session.core.reminders.drop(self._reminder)
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def _remind(self) -> Reminder:
+        return self._session.core.reminders.add(
+            trio.current_time() + self._interval_s, self._begin_ping
+        )
+
+    def _begin_ping(self) -> None:
+        self._scope = trio.CancelScope()
+        self._nursery.start_soon(self._ping, self._scope)
+
+    async def _ping(self, scope: trio.CancelScope) -> None:
+        with scope:
+            if not await _answers(self._connection, self._stream, self._interval_s):
+                logger.info("closed: no answer to a ping for %g s", self._interval_s)
+                self._session.core.connections.cut_dead(self._session.outbox, self._watched)
+        self._scope = None
+        if not scope.cancel_called:
+            self._reminder = self._remind()
 
 
 async def _answers(

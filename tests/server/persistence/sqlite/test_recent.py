@@ -80,12 +80,39 @@ def test_nobody_asks_so_nothing_is_kept() -> None:
 
 
 def test_the_series_that_was_asked_longest_ago_makes_room() -> None:
-    recent = Recent(10_000)
+    recent = Recent(7_000)
     for record in (1, 2, 3):
         fill(recent, record)
     assert recent.find(1, LAST_TWO) is not None
     fill(recent, 4)
     assert [recent.find(n, LAST_TWO) is not None for n in (1, 2, 3, 4)] == [True, False, True, True]
-    recent.note_rows([(1, row(5, value=b'"%b"' % (b"x" * 9000)))])
+    recent.note_rows([(1, row(5, value=b'"%b"' % (b"x" * 6000)))])
     assert recent.find(1, LAST_TWO) is None
-    assert recent.size_bytes <= 10_000
+    assert recent.size_bytes <= 7_000
+
+
+def test_a_round_over_more_records_than_have_room_displaces_none() -> None:
+    recent = Recent(5_000)
+    found = []
+    for number in range(40):
+        record = number % 8
+        found.append(recent.find(record, LAST_TWO) is not None)
+        if not found[-1] and recent.is_worth(record):
+            fill(recent, record)
+    assert found[-8:] == found[-16:-8]
+    assert sum(found[-8:]) == 2
+
+
+def test_who_is_asked_for_again_takes_the_place_of_who_is_not() -> None:
+    recent = Recent(5_000)
+    for record in (1, 2):
+        assert recent.is_worth(record)
+        fill(recent, record)
+    assert not recent.is_worth(3)
+    assert recent.find(1, LAST_TWO) is not None
+    assert recent.find(2, LAST_TWO) is not None
+    assert not recent.is_worth(3), "both were asked for since"
+    assert recent.is_worth(3), "and not since then"
+    fill(recent, 3)
+    assert [recent.find(n, LAST_TWO) is not None for n in (1, 2, 3)] == [False, True, True]
+    assert recent.is_worth(3), "it has a series, that may go back too little"

@@ -43,7 +43,7 @@ class SqliteOptions(msgspec.Struct, frozen=True, kw_only=True):
     recent_bytes: Annotated[
         int,
         option("bytes", "newest rows of records that are asked for, in memory; 0: none", ge=0),
-    ] = 32 << 20
+    ] = 64 << 20
 
     def __post_init__(self) -> None:
         if "\0" in self.database:

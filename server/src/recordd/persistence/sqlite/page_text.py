@@ -45,6 +45,7 @@ _OF_RECORD: Final = (
     "SELECT ts, rev, record FROM history"
     " WHERE record = :record AND (ts, rev) > (:ts, :start) AND ts <= :end AND rev <= :last"
 )
+_LAST_OF_RECORD: Final = " ORDER BY ts DESC, rev DESC LIMIT 1 OFFSET :limit - 1"
 _IN_TAIL: Final = (
     " UNION ALL SELECT ts, rev, record FROM log WHERE rev IN (SELECT value FROM carray(:tail))"
 )
@@ -68,6 +69,8 @@ _ALL_ON_DISK: Final = _make_statement(_ITS_NAME, _BY_TIME)
 _ALL: Final = _make_statement(_ITS_NAME, _BY_TIME + _IN_TAIL)
 _ONE_ON_DISK: Final = _make_statement(":name", _OF_RECORD)
 _ONE: Final = _make_statement(":name", _OF_RECORD + _IN_TAIL)
+_FIRST_OF_ONE_ON_DISK: Final = _OF_RECORD + _LAST_OF_RECORD
+_FIRST_OF_ONE: Final = _OF_RECORD + _IN_TAIL + _LAST_OF_RECORD
 
 
 _BY_KEYS: Final = """
@@ -105,7 +108,7 @@ def read_text(
     """
     before = db.limit(apsw.SQLITE_LIMIT_LENGTH, max(plan.page.bytes, _LEAST_BYTES))
     try:
-        record = None if plan.limit_per_record is not None else plan.records.find_one()
+        record = plan.records.find_one()
         if record is not None:
             return _read_page(_Stretch(db, plan, record), plan, pace)
         if plan.limit_per_record is None and plan.records.has_all:
@@ -198,6 +201,21 @@ class _Stretch(_Reader):
         self._bounds: Final[dict[str, Any]] = {"end": plan.end_ms, "last": plan.last_rev_on_disk}
         if record is not None:
             self._bounds["record"], self._bounds["name"] = record, plan.records.get(record)
+            if plan.limit_per_record is not None:
+                self._start = self._find_first(plan.limit_per_record)
+
+    def _find_first(self, limit: int) -> tuple[int, int]:
+        """Return the place before the newest `limit` rows; what lies before the page counts not."""
+        ts, rev = self._start
+        bounds = {"ts": ts, "start": rev, "limit": limit, **self._bounds}
+        statement = _FIRST_OF_ONE_ON_DISK
+        if self._tail:
+            bounds["tail"] = apsw.carray(array.array("q", [key[1] for key in self._tail]))
+            statement = _FIRST_OF_ONE
+        with naming(self._part, self._db):
+            rows = self._db.execute(statement, bounds).fetchall()
+        found = cast("list[Key]", rows)
+        return (found[0][0], found[0][1] - 1) if found else self._start
 
     def _read(self, rows: int) -> _Chunk:
         ts, rev = self._start
@@ -234,12 +252,11 @@ def _check(found: object, *, is_last: bool) -> _Chunk:
 def _sort_tail(plan: QueryPlan, record: int | None) -> list[Key]:
     """Return the keys that are not on disk and may be on the page, in order."""
     start, most = plan.start, plan.page.rows + 1
-    found: Iterator[Key] | list[Key]
     if record is None:
-        found = tail_keys(plan, start)
-    else:
-        found = [key for key in plan.tail_keys(record) if key[:2] > start]
-    return heapq.nsmallest(most, found)
+        return heapq.nsmallest(most, tail_keys(plan, start))
+    found = [key for key in plan.tail_keys(record) if key[:2] > start]
+    # Where a limit counts back from the newest one, all are needed.
+    return heapq.nsmallest(most, found) if plan.limit_per_record is None else sorted(found)
 
 
 def _time_of(key: Key) -> tuple[int, int]:

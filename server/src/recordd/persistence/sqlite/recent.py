@@ -8,7 +8,10 @@ a series has is exact for every moment up to now, and what it does not cover it 
 
 A record's number in the file is never given again, so a record that is made anew under its name
 has no series yet. Only what is asked for is kept: a series that nobody asked for between two
-cuts is forgotten, and past `max_bytes` the one that was asked for longest ago.
+cuts is forgotten, and past `max_bytes` the one that was asked for longest ago. A new one takes
+its place only where its record was asked for once more since then: who asks for more records
+than there is room for, one after the other, finds as many as have room, and the others cost
+no more than to read them.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from recordd_protocol.rows import Row, order_of
 
 __all__ = ["Recent", "Series", "Span", "order_before"]
 
-_ROW_BYTES: Final = 512
-"""What a row takes in memory beside its value and its body, about."""
+_ROW_BYTES: Final = 288
+"""What a row takes in memory beside its value and its body: 280, and its place in the list."""
 
 _FEWEST_ROWS: Final = 64
 _MOST_ROWS: Final = 2048
@@ -34,6 +37,9 @@ _MOST_ROWS: Final = 2048
 
 _SERIES_BYTES: Final = 512
 """What a series takes beside its rows, about."""
+
+_MOST_MISSED: Final = 8192
+"""Records without a series of which is known when they were asked for; some 1 MB."""
 
 _ANY_REV: Final = (1 << 64) - 1
 _ORDER: Final = attrgetter("order")
@@ -59,7 +65,7 @@ class Span(msgspec.Struct, frozen=True):
 class Series:
     """The rows of one record behind `floor`, ascending; before it is filled, those that came."""
 
-    __slots__ = ("floor", "max_rows", "newest_rev", "rows", "size_bytes", "was_asked")
+    __slots__ = ("asked_at", "floor", "max_rows", "newest_rev", "rows", "size_bytes", "was_asked")
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -67,6 +73,7 @@ class Series:
         self.newest_rev = 0
         self.size_bytes = _SERIES_BYTES
         self.was_asked = True
+        self.asked_at = 0
         self.max_rows = _MOST_ROWS
 
     def fill(self, rows: Sequence[Row], floor: int) -> None:
@@ -126,12 +133,33 @@ class Recent:
         self._series: Final[collections.OrderedDict[int, Series]] = collections.OrderedDict()
         self._begun: Final[dict[int, Series]] = {}
         """Those whose rows are being read."""
+        self._missed: Final[collections.OrderedDict[int, int]] = collections.OrderedDict()
+        """Of records without a series, when they were asked for, counted in questions."""
+        self._asked = 0
         self.size_bytes = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no series, so that no row needs to be noted."""
         return not self._series and not self._begun
+
+    def is_worth(self, record: int) -> bool:
+        """Take note that a record was asked for in vain; tell whether a series of it would pay.
+
+        It does where there is room for one more of their usual size, or where the record was
+        asked for before, and since then not the one that would have to go.
+        """
+        if record in self._series:
+            return True
+        self._asked += 1
+        before = self._missed.pop(record, -1)
+        self._missed[record] = self._asked
+        if len(self._missed) > _MOST_MISSED:
+            self._missed.popitem(last=False)
+        count = len(self._series)
+        if self.size_bytes * (count + 1) <= self._max_bytes * count or not count:
+            return True
+        return before > next(iter(self._series.values())).asked_at
 
     def begin(self, record: int) -> Series | None:
         """Begin the series of a record whose newest rows are about to be read; one at a time.
@@ -155,6 +183,8 @@ class Recent:
         known = self._series.get(record)
         if known is None or series.floor < known.floor:
             self._drop(record)
+            self._missed.pop(record, None)
+            self._note_asked(series)
             self._series[record] = series
             self.size_bytes += series.size_bytes
             self._make_room()
@@ -170,7 +200,7 @@ class Recent:
         if series is None:
             return None
         self._series.move_to_end(record)
-        series.was_asked = True
+        self._note_asked(series)
         return series.find(span)
 
     def note_rows(self, rows: Iterable[tuple[int, Row]]) -> None:
@@ -198,6 +228,11 @@ class Recent:
         """Forget a record: it is deleted."""
         self._begun.pop(record, None)
         self._drop(record)
+
+    def _note_asked(self, series: Series) -> None:
+        self._asked += 1
+        series.asked_at = self._asked
+        series.was_asked = True
 
     def _note_begun(self, rows: Iterable[tuple[int, Row]]) -> None:
         for record, row in rows:

@@ -106,13 +106,24 @@ class RecentRows:
         is_of_newest = plan.behind is None and rev <= plan.as_of
         if is_of_newest and limit <= _MOST_ROWS_EACH:
             most = min(_MOST_RECORDS, _MOST_ROWS // limit)
-            for record in self._catalog.find_few(patterns, most) or ():
-                newest = self._catalog.latest_of(record)
-                if newest is not None and newest[0] <= plan.end_ms:
-                    series, name = self.recent.begin(record), self._catalog.name_of(record)
-                    if series is not None:
-                        begun.append(_Begun(record, name, series))
+            found = self._catalog.find_few(patterns, most) or ()
+            wanted = [record for record in found if self._has_newest_in(plan, record)]
+            pays = [self.recent.is_worth(record) for record in wanted]  # all are asked for
+            if all(pays):
+                begun = self._begin_all(wanted)
         return Warming(self.recent, plan, begun, rev)
+
+    def _has_newest_in(self, plan: QueryPlan, record: int) -> bool:
+        newest = self._catalog.latest_of(record)
+        return newest is not None and newest[0] <= plan.end_ms
+
+    def _begin_all(self, records: Sequence[int]) -> list[_Begun]:
+        begun = [(record, self.recent.begin(record)) for record in records]
+        return [
+            _Begun(record, self._catalog.name_of(record), series)
+            for record, series in begun
+            if series is not None
+        ]
 
 
 class _Begun(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from recordd.conformance.support import row
-from recordd.extending.backend import BackendError, FatalBackendError
+from recordd.extending.backend import BackendError, DiskFull, FatalBackendError
+from recordd.persistence.sqlite import merge_pace, writing
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pace import Pace
@@ -203,3 +204,35 @@ async def test_behind_a_fault_the_file_is_not_said_to_be_whole(
     mark = read_mark(str(tmp_path / "a.db"))
     assert mark is not None
     assert not mark.is_clean
+
+
+async def test_slices_are_as_large_as_asked_for_until_the_disk_is_full(tmp_path: Path) -> None:
+    backend = await open_backend(tmp_path / "a.db")
+    side, sizes = backend._writing_side, list[int]()
+
+    async def do_slice(rows: int) -> None:
+        sizes.append(rows)
+        if len(sizes) == 2:
+            raise DiskFull
+
+    for _ in range(3):
+        await side.in_slices(do_slice, 4)
+    assert sizes == [8000, 8000, 500, 500]
+    await side.check()
+    await side.in_slices(do_slice, 4)
+    assert sizes[-1] == 8000
+    await backend.close()
+
+
+async def test_quick_merges_are_done_in_larger_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SLICE_ROWS", 10)
+    monkeypatch.setattr(merge_pace, "_QUICK_S", 60.0)
+    backend = await open_backend(tmp_path / "a.db", tail_rows=100)
+    await store(backend, [row(n) for n in range(1, 101)])
+    merged = []
+    while await backend.maintain(100) and backend.indexed_rev < 100:
+        merged.append(backend._merge_pace.times)
+    assert merged == [2, 4, 8]
+    await backend.close()

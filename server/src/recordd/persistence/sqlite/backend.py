@@ -10,6 +10,7 @@ of their own what the file held at that moment or later, leaving out what came l
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -54,6 +55,7 @@ from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.mark import refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
+from recordd.persistence.sqlite.merge_pace import MergePace
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
 from recordd.persistence.sqlite.plans import FoundText
@@ -111,6 +113,7 @@ class SqliteBackend:
         self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
+        self._merge_pace: Final = MergePace()
         self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
@@ -550,7 +553,9 @@ class SqliteBackend:
         return min(self._options.tail_rows, self._writing_side.max_unmerged_rows)
 
     async def _merge_slice(self) -> None:
-        self._merges += await self._writing_side.in_slices(self._merge_rows)
+        pace, started_s = self._merge_pace, time.perf_counter()
+        self._merges += await self._writing_side.in_slices(self._merge_rows, pace.times)
+        pace.note(time.perf_counter() - started_s)
 
     async def _merge_rows(self, slice_rows: int) -> bool:
         """Merge so many rows of the run; return whether they were its last."""

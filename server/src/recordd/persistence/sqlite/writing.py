@@ -83,8 +83,8 @@ class WritingSide:
         wanted_bytes = self.reserve.wanted_bytes - self.reserve.deleting_bytes
         return wanted_bytes // (2 * ENTRY_BYTES) or MAX_INTEGER
 
-    async def in_slices(self, do_slice: Callable[[int], Awaitable[T]]) -> T:
-        """Do a slice of housekeeping, of so many rows; of fewer where the disk is full.
+    async def in_slices(self, do_slice: Callable[[int], Awaitable[T]], times: int = 1) -> T:
+        """Do a slice of housekeeping, `times` as large as others; a small one on a full disk.
 
         Each row may take some pages of the WAL, which is all the room there is then.
 
@@ -93,7 +93,8 @@ class WritingSide:
         """
         while True:
             try:
-                return await do_slice(self.slice_rows)
+                is_small = self.slice_rows < _SLICE_ROWS
+                return await do_slice(self.slice_rows * (1 if is_small else times))
             except DiskFull:
                 if self.slice_rows == 1:
                     raise

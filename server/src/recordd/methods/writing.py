@@ -13,7 +13,14 @@ from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler
 from recordd.system.clock import SYSTEM_CLOCK
 from recordd.system.turns import Steps
-from recordd.writing.requests import Condition, DeleteRecord, NewRow, TrimRecord, WriteRows
+from recordd.writing.requests import (
+    Condition,
+    DeleteRecord,
+    NewRow,
+    TrimRecord,
+    WriteRows,
+    to_written,
+)
 from recordd.writing.time_window import check_ts
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER, check_integer
@@ -24,11 +31,10 @@ from recordd_protocol.methods import (
     SetMany,
     Trim,
     WriteItem,
-    Written,
     WrittenMany,
 )
 from recordd_protocol.names import check_name
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row
 from recordd_protocol.values import are_plain, check_value
 
 __all__ = ["HANDLERS"]
@@ -50,8 +56,8 @@ def set_record(caller: Caller, params: Set) -> WriteRows:
         value = _check_item(core, name, value, ts, state)
     item = (name, value, ts, state)
     if params.if_rev is None:
-        return WriteRows([item], _to_written)
-    return WriteRows([item], _to_written, conditions=[_check_condition(params, item)])
+        return WriteRows([item], to_written)
+    return WriteRows([item], to_written, conditions=[_check_condition(params, item)])
 
 
 def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
@@ -171,20 +177,13 @@ def _check_writable(core: Core, name: str, state: RecordState | None) -> None:
         raise RequestError(Reason.DENIED, f"name: record {name!r} is not writable")
 
 
-def _to_written(rows: list[Row]) -> Written:
-    row = rows[0]
-    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
-
-
 def _to_written_many(rows: list[Row]) -> WrittenMany:
     revs = [row.rev for row in rows if row.rev is not None]
     return WrittenMany(first_rev=revs[0] if revs else None, last_rev=revs[-1] if revs else None)
 
 
 def _to_written_rows(rows: list[Row]) -> WrittenMany:
-    return msgspec.structs.replace(
-        _to_written_many(rows), rows=[_to_written([row]) for row in rows]
-    )
+    return msgspec.structs.replace(_to_written_many(rows), rows=[to_written([row]) for row in rows])
 
 
 HANDLERS: Final[Mapping[str, Handler]] = {

@@ -53,6 +53,9 @@ _LARGE_ROWS: Final = 1024
 _BURST: Final = 32
 """Messages that are decoded together: as objects they take more memory than as text."""
 
+_BURST_WRITE_BYTES: Final = 2048
+"""Of a write that is queued with others as one: what the writer takes at once is bounded."""
+
 
 @contextlib.asynccontextmanager
 async def open_session(
@@ -212,14 +215,17 @@ class Session:
         """
         outbox, counts, caller, writes = self.outbox, self._counts, self._caller, self._writes
         shared, granted, room = self._waiting, self._granted, self.outbox.answer_bytes
+        burst: list[tuple[Call, WriteRows]] = []
         for call in calls:
             binding = granted.get(call.method)
             if (
                 binding is None
                 or not binding.is_short
-                or (writes.pending and not binding.is_write)
+                or ((writes.pending or burst) and not binding.is_write)
                 or shared.size > shared.max_bytes
             ):
+                if burst:
+                    await self._begin_burst(burst)
                 await self._receive_call(call)
                 room = outbox.answer_bytes
                 continue
@@ -231,18 +237,48 @@ class Session:
                     if (reply := call.answer(handled.result)) is not None:
                         outbox.put_unsent(reply)  # it is held
                         room -= len(reply)
-                elif type(handled) is WriteRows:
-                    waiting = writes.begin(call, handled)
+                elif (
+                    type(handled) is WriteRows
+                    and handled.is_plain
+                    and handled.size_bytes <= _BURST_WRITE_BYTES
+                ):
+                    burst.append((call, handled))
                 else:
+                    if burst:
+                        await self._begin_burst(burst)
                     waiting = self._take(call, handled)
             except Exception as error:
+                if burst:
+                    await self._begin_burst(burst)
                 self._replies.refuse(call, error)
             if waiting is not None:
                 await self._wait(waiting)
                 room = outbox.answer_bytes
             if room < 0:
+                if burst:
+                    await self._begin_burst(burst)
                 await self._wait(outbox.wait_under())
                 room = outbox.answer_bytes
+        if burst:
+            await self._begin_burst(burst)
+
+    async def _begin_burst(self, burst: list[tuple[Call, WriteRows]]) -> None:
+        """Queue plain writes that came one behind the other, all at once where there is room.
+
+        `burst` is empty then. What comes behind them, a refusal too, is to wait for this.
+        """
+        writes = burst.copy()
+        burst.clear()
+        if len(writes) > 1 and self._writes.begin_burst(writes):
+            return
+        for call, write in writes:
+            try:
+                waiting = self._writes.begin(call, write)
+            except Exception as error:
+                self._replies.refuse(call, error)
+            else:
+                if waiting is not None:
+                    await self._wait(waiting)
 
     async def _receive_call(self, call: Call) -> None:
         """Handle any call."""

@@ -45,10 +45,13 @@ class Plan:
         self._latest: dict[str, Row] = {}
         self._unborn: Final[dict[str, Unborn]] = {}
         self._grown = 0
-        self._writes: Final = list(writes)
+        self._writes = list(writes)
         # Twice: a row's value is kept as it is, and in the row as answers show it.
         most = 2 * sum([write.size_bytes for write in self._writes])
         self._is_tight: Final = catalogue.latest_bytes + most > catalogue.max_latest_bytes
+        if self._is_tight or sum([len(write.items) for write in self._writes]) > self._room:
+            # One of a burst may be refused, and the others are not.
+            self._writes = [single for write in self._writes for single in write.split()]
 
     def make(self) -> Iterator[None]:
         """Plan one write after the other, in steps; the hub is not to change meanwhile.

@@ -25,17 +25,19 @@ class WriteQueue:
         self._max_requests: Final = max_requests
         self._max_bytes: Final = max_bytes
         self._requests: Final[collections.deque[WriteRequest]] = collections.deque()
+        self._count = 0
         self._bytes = 0
         self._closed = False
         self._room: Final = trio.lowlevel.ParkingLot()
         self._wakeup = trio.Event()
 
     def __len__(self) -> int:
-        return len(self._requests)
+        """Return how many requests wait, each of a burst counted."""
+        return self._count
 
     def statistics(self) -> QueueStatistics:
         """Return how much waits now."""
-        return QueueStatistics(requests=len(self._requests), bytes=self._bytes)
+        return QueueStatistics(requests=self._count, bytes=self._bytes)
 
     @property
     def closed(self) -> bool:
@@ -50,15 +52,16 @@ class WriteQueue:
         """
         if self._closed:
             raise RequestError(Reason.UNAVAILABLE, "the daemon is shutting down")
-        if not self._requests:  # what is there already has woken the writer
-            self._wakeup.set()
-        # A request larger than the whole queue passes when it is alone.
-        elif (
-            len(self._requests) >= self._max_requests
+        # A request larger than the whole queue passes when it is alone; of a burst, each does.
+        if (self._requests or request.requests > 1) and (
+            self._count + request.requests > self._max_requests
             or self._bytes + request.size_bytes > self._max_bytes
         ):
             raise trio.WouldBlock
+        if not self._requests:  # what is there already has woken the writer
+            self._wakeup.set()
         self._requests.append(request)
+        self._count += request.requests
         self._bytes += request.size_bytes
 
     async def put(self, request: WriteRequest) -> None:
@@ -76,12 +79,14 @@ class WriteQueue:
     def take_nowait(self, max_bytes: int) -> list[WriteRequest]:
         """Take what waits, oldest first, up to about `max_bytes`; empty where nothing does."""
         taken = []
-        size = 0
+        size = count = 0
         while self._requests and size < max_bytes:
             request = self._requests.popleft()
             size += request.size_bytes
+            count += request.requests
             taken.append(request)
         self._bytes -= size
+        self._count -= count
         if not self._requests and not self._closed:
             self._wakeup = trio.Event()
         if taken:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from recordd.hub.records import ROW_BYTES, RecordState
 from recordd_protocol.dialect import Result
 from recordd_protocol.errors import RequestError
-from recordd_protocol.rows import Row
+from recordd_protocol.methods import Written
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = [
     "Condition",
@@ -18,9 +19,11 @@ __all__ = [
     "Outcome",
     "QueuedRequest",
     "TrimRecord",
+    "WriteBurst",
     "WriteRequest",
     "WriteRows",
     "settle_all",
+    "to_written",
 ]
 
 NewRow = tuple[str, bytes, int | None, RecordState | None]
@@ -54,6 +57,9 @@ class QueuedRequest:
     """What waits in the queue; settled exactly once."""
 
     __slots__ = ("deliver", "flush", "is_settled")
+
+    requests: ClassVar[int] = 1
+    """Of how many calls it is."""
 
     def __init__(self) -> None:
         self.deliver: Outcome = _discard
@@ -97,6 +103,49 @@ class WriteRows(QueuedRequest):
             size_bytes += len(value)
         self.size_bytes: Final = size_bytes
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked of it but to write one row; such writes make a `WriteBurst`."""
+        return self.to_result is to_written and not self.conditions
+
+    def split(self) -> Sequence[WriteRows]:
+        """Return the writes that succeed or fail by themselves."""
+        return (self,)
+
+
+class WriteBurst(WriteRows):
+    """Plain writes of one connection that came together, in their order.
+
+    It stands for them from the queue to the answers while nothing can refuse one of them: so
+    they cost one request and not many. The outcome of all is a list of their rows, or what
+    refused all. Where one may be refused alone, the writer takes what `split` returns.
+    """
+
+    __slots__ = ("_make_members", "_members", "requests")
+
+    def __init__(
+        self, members: Sequence[WriteRows], make_members: Callable[[], Sequence[WriteRows]]
+    ) -> None:
+        """Take the writes; `make_members` makes them ready to be settled one by one."""
+        super().__init__([member.items[0] for member in members], _to_rows)
+        self.requests: Final = len(members)  # type: ignore[misc]  # of the class: one
+        self._make_members: Final = make_members
+        self._members: Sequence[WriteRows] = ()
+
+    def split(self) -> Sequence[WriteRows]:
+        """Return its writes, each with an outcome of its own from now on."""
+        self._members = self._members or self._make_members()
+        return self._members
+
+    def settle(self, outcome: Result | RequestError) -> None:
+        """Settle what is not settled yet."""
+        if not self._members:
+            super().settle(outcome)
+        for member in self._members:
+            if not member.is_settled:
+                member.settle(outcome)
+        self.is_settled = True  # each of its own, where they have one
+
 
 class DeleteRecord(QueuedRequest):
     """A record to be deleted with its history."""
@@ -123,6 +172,16 @@ class TrimRecord(QueuedRequest):
 
 
 WriteRequest = WriteRows | DeleteRecord | TrimRecord
+
+
+def to_written(rows: list[Row]) -> Written:
+    """Return the result of a write of one row."""
+    row = rows[0]
+    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
+
+
+def _to_rows(rows: list[Row]) -> list[Row]:
+    return rows
 
 
 def _discard(outcome: Result | RequestError) -> None:

@@ -127,7 +127,7 @@ class Writer:
             await self._gather()
             if batch := self.queue.take_nowait(_BATCH_BYTES):
                 await self._commit(batch)
-                self._expect(len(batch))
+                self._expect(sum([request.requests for request in batch]))
                 idle_at = trio.current_time() + _IDLE_AFTER_S
             elif self.queue.closed:
                 return await self._index_all()
@@ -238,8 +238,8 @@ class Writer:
         Every request of the batch is settled on return, and also when this raises.
         """
         try:
-            for kind, run in itertools.groupby(batch, type):
-                if kind is WriteRows:
+            for are_rows, run in itertools.groupby(batch, _is_of_rows):
+                if are_rows:
                     await self._commit_writes(cast("list[WriteRows]", list(run)))
                 else:
                     for item in run:
@@ -263,13 +263,15 @@ class Writer:
         except FatalBackendError:
             raise
         except SerializationError as error:
-            if len(plan.planned) == 1:
-                plan.planned[0].settle(error)
+            singles = [single for write in plan.planned for single in write.split()]
+            if len(singles) == 1:
+                singles[0].settle(error)
                 return
-            for write in plan.planned:
+            for write in singles:
                 await self._commit_writes([write])
         except PersistenceError as error:
-            logger.warning("%d writes refused: %s", len(plan.planned), error)
+            refused = sum([write.requests for write in plan.planned])
+            logger.warning("%d writes refused: %s", refused, error)
             for write in plan.planned:
                 write.settle(error)
         else:
@@ -337,6 +339,10 @@ class Writer:
         if name in self._hub.archive:
             return True
         return state is not None and state.rule.persist and self._backend is not None
+
+
+def _is_of_rows(request: WriteRequest) -> bool:
+    return isinstance(request, WriteRows)
 
 
 def _unknown(name: str) -> RequestError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from recordd.conformance.support import revs, row
+from recordd.persistence.sqlite import recent as recent_module
 from recordd.persistence.sqlite.recent import Recent, Series, Span, order_before
 
 LAST_TWO = Span(2, order_before(0), None, 1 << 40)
@@ -33,6 +36,7 @@ def test_late_rows_go_to_their_place_and_below_the_floor_nowhere() -> None:
     fill(recent, floor=row(1).order - 1)
     recent.note_rows([(1, row(5, ts=25)), (1, row(6, ts=5)), (2, row(7))])
     assert revs(recent.find(1, Span(4, order_before(0), None, 1 << 40)) or ()) == [2, 5, 3, 4]
+    assert recent.find(1, Span(6, order_before(0), None, 1 << 40)) is None
     assert recent.find(2, LAST_TWO) is None
 
 
@@ -46,6 +50,29 @@ def test_rows_that_go_while_others_are_read_are_not_taken() -> None:
     recent.fill(1, series, [row(n) for n in range(1, 5)], order_before(0))
     assert revs(recent.find(1, Span(3, order_before(0), None, 9)) or ()) == [3, 4, 5]
     assert recent.find(1, ALL) is None
+
+
+def test_what_rows_took_is_free_when_they_go() -> None:
+    recent = Recent(1 << 20)
+    fill(recent, rows=1, floor=row(1).order - 1)
+    one_bytes = recent.size_bytes
+    recent.note_rows([(1, row(2)), (1, row(3))])
+    assert recent.size_bytes > one_bytes
+    recent.note_gone(1, (20, 2))
+    assert recent.size_bytes == one_bytes
+    recent.forget(1)
+    assert recent.size_bytes == 0
+
+
+def test_of_how_many_records_it_is_known_when_they_were_asked_for_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recent_module, "_MOST_MISSED", 2)
+    recent = Recent(3_000)
+    fill(recent)
+    assert [recent.is_worth(record) for record in (2, 3, 4)] == [False] * 3
+    assert not recent.is_worth(2), "forgotten"
+    assert recent.is_worth(4)
 
 
 def test_a_record_that_is_forgotten_while_it_is_read_is_not_filled() -> None:

@@ -83,7 +83,7 @@ class Play:
         as_of = self.rev if as_of is None else as_of
         as_text = self.chance.random() < 0.6
         cursors: list[str | None] = [None, None]
-        while True:
+        for _ in range(1000):
             params = [
                 QueryParams(
                     moment=backend.take_moment(as_of),
@@ -110,6 +110,7 @@ class Play:
             if self.chance.random() < 0.3:
                 await self.write(2)
                 as_of = self.rev
+        raise AssertionError("pages without an end")
 
     async def ask_while_writing(self) -> None:
         """What is committed while a page is read is missing in no later answer."""

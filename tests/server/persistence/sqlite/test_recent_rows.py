@@ -12,9 +12,13 @@ import trio
 
 from recordd.conformance.support import clean_up, delete, row, settle, store
 from recordd.extending.backend import CleanupTarget, PageLimits, PersistenceBackend, QueryParams
+from recordd.extending.moments import Moment
 from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.sqlite import page_text
 from recordd.persistence.sqlite.backend import SqliteBackend
+from recordd.persistence.sqlite.catalog import Catalog
+from recordd.persistence.sqlite.plans import Found, QueryPlan
+from recordd.persistence.sqlite.recent_rows import RecentRows
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import ROW_SEPARATOR, Page
 from tests.schedules import run_with_seed
@@ -183,3 +187,26 @@ def test_memory_answers_what_the_file_answers(
     answered, texts = run_with_seed(seed, play)
     assert seed % 3 == 2 or answered > 5
     assert texts > 2
+
+
+def test_a_page_that_lacks_rows_begins_no_series() -> None:
+    whole, lossy, cut = [
+        _is_known_after(Found([row(1)], more=more, is_whole=is_whole))
+        for more, is_whole in ((False, True), (False, False), (True, True))
+    ]
+    assert (whole, lossy, cut) == (True, False, False)
+
+
+def _is_known_after(found: Found) -> bool:
+    catalog, moment = Catalog(), Moment(1, 0)
+    catalog.add([(1, "a")])
+    catalog.note_rows([(1, 1, 10, "1", False)])
+    kept, patterns = RecentRows(catalog, 1 << 20), compile_patterns("a")
+    plan = QueryPlan(
+        records=catalog.select(patterns, moment), tails=(), merged_rev=1, as_of=1,
+        limit_per_record=None, start_ms=0, end_ms=99, behind=None, page=LARGE,
+    )  # fmt: skip
+    warming = kept.begin(patterns, plan, 1)
+    warming.take(found)
+    warming.end()
+    return kept.recent.size_bytes > 0

@@ -121,11 +121,12 @@ class _Answer:
         orders, bodies, shown = self._orders, self._bodies, self._shown
         for row in changed:
             if (old := shown.get(row.name)) is not None:
-                # Records that are not persisted may share an order.
+                # Records that are not persisted may share an order, and keep their places then.
                 place = rows.index(old, bisect_left(orders, old.order))
                 del rows[place], orders[place]
                 bodies.remove(place)
-            place = bisect_right(orders, row.order)
+            if old is None or row.order != old.order:
+                place = bisect_right(orders, row.order)
             rows.insert(place, row)
             orders.insert(place, row.order)
             bodies.insert(place, row.body)

@@ -340,7 +340,10 @@ async def test_a_batch_is_gathered_for_a_bounded_time(monkeypatch: pytest.Monkey
     assert len(bench.backend.batches) > 30, "without time to gather they come apart"
 
 
-async def test_a_lone_write_waits_for_nobody() -> None:
+async def test_a_lone_write_waits_for_nobody(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    # The clock stands still: idle, the writer would take passes of its own.
     bench = Bench()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.writer.run)
@@ -350,7 +353,9 @@ async def test_a_lone_write_waits_for_nobody() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_who_does_not_come_again_is_waited_for_once_and_for_a_moment() -> None:
+async def test_who_does_not_come_again_is_waited_for_once_and_for_a_moment(
+    mock_clock: trio.testing.MockClock,
+) -> None:
     bench = Bench()
     for _ in range(50):
         bench.write(b"1")

@@ -34,7 +34,7 @@ BOUNDS = {
     "readers": "1",
 }
 VALUE = "x" * 190_000
-VALUES = 800
+VALUES = 1300
 GREEDY = 190
 ANSWERS_EACH = 10
 

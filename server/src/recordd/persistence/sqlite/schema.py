@@ -227,6 +227,8 @@ def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
 def prepare_reader(db: apsw.Connection) -> None:
     """Set a reading connection up."""
     db.pragma("query_only", True)
+    # Else SQLite plans a statement anew for each value of its LIMIT: 10 to 15 µs.
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     db.pragma("cache_size", -16_384)
     db.set_busy_timeout(BUSY_MS)
 

@@ -17,7 +17,7 @@ from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 from recordd_protocol.methods import METHODS, Written
 from recordd_protocol.patterns import compile_pattern
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import Page, Row, RowKind
 
 MAX_REPLY_BYTES = 2000
 AIMX = Aimx(Framing.LINE, max_reply_bytes=MAX_REPLY_BYTES)
@@ -246,6 +246,46 @@ def test_a_burst_is_read_up_to_the_first_that_is_not_plain(bad: bytes, position:
     assert [call.answer({}) for call in calls] == [
         b'{"jsonrpc":"2.0","id":%d,"result":{}}' % n for n in range(position)
     ]
+
+
+@pytest.mark.parametrize("limit", [60, MAX_REPLY_BYTES, 1 << 20])
+@pytest.mark.parametrize("is_aimx", [False, True])
+@pytest.mark.parametrize("method", ["record.get", "record.set"])
+def test_calls_that_are_answered_together_have_the_answers_of_each(
+    limit: int, is_aimx: bool, method: str
+) -> None:
+    rows = [
+        Row("a", value, 1_700_000_000_000 + number, rev, kind)
+        for number, value in enumerate([b"1", b"null", b'"%b"' % (b"x" * 2 * MAX_REPLY_BYTES)])
+        for rev in (None, 7, 2**63 - 1)
+        for kind in (RowKind.LATEST, RowKind.LATE)
+    ]
+    head = '"t":"req"' if is_aimx else '"jsonrpc":"2.0"'
+    value = "" if method == "record.get" else f',"value":"{"v" * 900}"'
+    ids = [str(n) for n in range(len(rows))]
+    if not is_aimx:
+        ids[:5] = ['"\\u00fc"', "null", "1.0", "", '"%s"' % ("i" * 1000)]
+    texts = [f'"id":{own},' if own else "" for own in ids]
+    messages = [
+        f'{{{head},{text}"method":"{method}","params":{{"name":"a"{value}}}}}' for text in texts
+    ]
+    dialect: Dialect = (
+        Aimx(Framing.LINE, max_reply_bytes=limit)
+        if is_aimx
+        else JsonRpc(Framing.LINE, max_reply_bytes=limit, max_batch_calls=1)
+    )
+    calls = dialect.decode_plain([message.encode() for message in messages])
+    assert len(calls) == len(rows)
+
+    def answer_each(results: Sequence[Result]) -> list[bytes]:
+        answers = [call.answer(result) for call, result in zip(calls, results, strict=True)]
+        return [answer for answer in answers if answer is not None]
+
+    if method == "record.get":
+        assert calls[0].answer_rows(calls, rows) == answer_each(rows)
+    else:
+        written = [Written(rev=r.rev, ts=r.ts, late=r.kind is RowKind.LATE) for r in rows]
+        assert calls[0].answer_written(calls, rows) == answer_each(written)
 
 
 def test_plain_subscriptions_have_the_events_of_others() -> None:

@@ -11,10 +11,12 @@ import msgspec
 from recordd_protocol import methods
 from recordd_protocol.aimx_events import AimxEvents
 from recordd_protocol.aimx_replies import encode_refusal, encode_reply, render
-from recordd_protocol.dialect import Call, Result
+from recordd_protocol.dialect import PlainCall, Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.plain import decode_leading, make_decoder
+from recordd_protocol.plain import answer_each, decode_leading, make_decoder
+from recordd_protocol.rendering import written_of
+from recordd_protocol.rows import Row
 
 __all__ = ["make_plain_decoder"]
 
@@ -43,6 +45,14 @@ class _PlainReq(msgspec.Struct, kw_only=True, gc=False):
     def answer(self, result: Result) -> bytes:
         return encode_reply(self.id, render(result, self.params), self.max_reply_bytes)
 
+    @classmethod
+    def answer_rows(cls, calls: Sequence[_PlainReq], rows: Sequence[Row]) -> list[bytes]:
+        return answer_each(calls, rows)
+
+    @classmethod
+    def answer_written(cls, calls: Sequence[_PlainReq], rows: Sequence[Row]) -> list[bytes]:
+        return answer_each(calls, map(written_of, rows))
+
     def refuse(self, error: RequestError) -> bytes:
         return encode_refusal(self.id, error)
 
@@ -51,11 +61,11 @@ class _PlainReq(msgspec.Struct, kw_only=True, gc=False):
 
 
 @functools.lru_cache(maxsize=8)
-def make_plain_decoder(max_reply_bytes: int) -> Callable[[Sequence[bytes]], Sequence[Call]]:
+def make_plain_decoder(max_reply_bytes: int) -> Callable[[Sequence[bytes]], Sequence[PlainCall]]:
     """Return the `Dialect.decode_plain` of AimX; it has no state, so dialects share it."""
     decode: Final = make_decoder(_PlainReq, _TYPES, {"max_reply_bytes": max_reply_bytes})
 
-    def decode_plain(messages: Sequence[bytes]) -> Sequence[Call]:
+    def decode_plain(messages: Sequence[bytes]) -> Sequence[PlainCall]:
         calls = decode_leading(decode, messages)
         for position in range(len(calls)):
             if not messages[position].startswith(_HEAD):

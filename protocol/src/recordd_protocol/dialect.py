@@ -17,7 +17,15 @@ from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Page, Row
 
-__all__ = ["ENVELOPE_BYTES", "Call", "Dialect", "EventEncoder", "Malformed", "Result"]
+__all__ = [
+    "ENVELOPE_BYTES",
+    "Call",
+    "Dialect",
+    "EventEncoder",
+    "Malformed",
+    "PlainCall",
+    "Result",
+]
 
 ENVELOPE_BYTES: Final = 4096
 """The most that an answer has beside its rows: the caller's id, which may be long, and a page's
@@ -99,6 +107,21 @@ class Call(Protocol):
         """Return an encoder for the events of the subscription that this call opened."""
 
 
+class PlainCall(Call, Protocol):
+    """A plain request. Those of one class, which has one method, can be answered together.
+
+    As `answer` would with each, for less; calls without an answer are left out.
+    """
+
+    @classmethod
+    def answer_rows(cls, calls: Sequence[Any], rows: Sequence[Row]) -> list[bytes]:
+        """Encode a row as the result of each call."""
+
+    @classmethod
+    def answer_written(cls, calls: Sequence[Any], rows: Sequence[Row]) -> list[bytes]:
+        """Encode `Written` of a row as the result of each call."""
+
+
 class Dialect(Protocol):
     """A dialect: it tells its own messages from others, and reads them."""
 
@@ -106,7 +129,7 @@ class Dialect(Protocol):
     def name(self) -> str:
         """Short name for logs and counters."""
 
-    def decode_plain(self, messages: Sequence[bytes]) -> Sequence[Call]:
+    def decode_plain(self, messages: Sequence[bytes]) -> Sequence[PlainCall]:
         """Return the calls of the first messages, up to one that is no plain request.
 
         Plain is a request of one call whose members are all known and as they should be; its

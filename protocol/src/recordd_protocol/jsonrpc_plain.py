@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import Raw
 
-from recordd_protocol.dialect import Call, Result
+from recordd_protocol.dialect import PlainCall, Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc_events import JsonRpcEvents, share_events
@@ -19,14 +19,19 @@ from recordd_protocol.jsonrpc_replies import (
     encode_answer,
     encode_error,
 )
-from recordd_protocol.methods import METHODS, Written
+from recordd_protocol.methods import METHODS
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.plain import decode_leading, make_decoder
-from recordd_protocol.rows import Row
+from recordd_protocol.plain import answer_each, decode_leading, make_decoder
+from recordd_protocol.rendering import written_of
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["make_plain_decoder"]
 
-_encode: Final = msgspec.json.Encoder().encode
+_MAX_WRITTEN_BYTES: Final = MAX_ID_BYTES + 128
+"""The longest answer to a write: two numbers of 64 bits in it."""
+
+# To look a member up takes a tenth of an answer.
+_LATEST: Final = RowKind.LATEST
 
 
 class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
@@ -48,17 +53,35 @@ class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
     def answer(self, result: Result) -> bytes | None:
         if not self.id:
             return None
-        # As `encode_answer` for what gets and sets are answered with: to call it costs a tenth of a
-        # get, a third of the answer to a set.
-        if type(result) is Row:
+        if type(result) is Row:  # as `encode_answer`, a call less for a lone get
             reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (self.id, result.body)
-        elif type(result) is Written:
-            reply = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self.id, _encode(result))
-        else:
-            return encode_answer(self.id, result, self.max_reply_bytes)
-        if len(reply) <= self.max_reply_bytes:
-            return reply
+            if len(reply) <= self.max_reply_bytes:
+                return reply
         return encode_answer(self.id, result, self.max_reply_bytes)
+
+    @classmethod
+    def answer_rows(cls, calls: Sequence[_PlainCall], rows: Sequence[Row]) -> list[bytes]:
+        replies = [
+            b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (call.id, row.body)
+            for call, row in zip(calls, rows, strict=True)
+            if call.id
+        ]
+        if not replies or len(max(replies, key=len)) <= cls.max_reply_bytes:
+            return replies
+        return answer_each(calls, rows)
+
+    @classmethod
+    def answer_written(cls, calls: Sequence[_PlainCall], rows: Sequence[Row]) -> list[bytes]:
+        """As `PlainCall` says: 0.3 µs for each instead of 0.6, as the struct is not made."""
+        if cls.max_reply_bytes < _MAX_WRITTEN_BYTES:
+            return answer_each(calls, map(written_of, rows))
+        return [
+            b'{"jsonrpc":"2.0","id":%b,"result":{"rev":%d,"ts":%d}}' % (call.id, row.rev, row.ts)
+            if row.rev is not None and row.kind is _LATEST
+            else encode_answer(call.id, written_of(row), cls.max_reply_bytes)
+            for call, row in zip(calls, rows, strict=True)
+            if call.id
+        ]
 
     def refuse(self, error: RequestError) -> bytes | None:
         return encode_error(self.id, error) if self.id else None
@@ -70,7 +93,7 @@ class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
 @functools.lru_cache(maxsize=8)
 def make_plain_decoder(
     framing: Framing, max_reply_bytes: int
-) -> Callable[[Sequence[bytes]], Sequence[Call]]:
+) -> Callable[[Sequence[bytes]], Sequence[PlainCall]]:
     """Return the `Dialect.decode_plain` of JSON-RPC on such a transport.
 
     It takes some 4 ms to make, for a class of each method, and has no state: dialects share it.
@@ -79,7 +102,7 @@ def make_plain_decoder(
     attributes = {"framing": framing, "max_reply_bytes": max_reply_bytes}
     decode: Final = make_decoder(_PlainCall, types, attributes)
 
-    def decode_plain(messages: Sequence[bytes]) -> Sequence[Call]:
+    def decode_plain(messages: Sequence[bytes]) -> Sequence[PlainCall]:
         calls = decode_leading(decode, messages)
         for position, call in enumerate(calls):
             # As `flaw_of_id`, which would be a call for each; none is a notification's.

@@ -13,9 +13,10 @@ from typing import Any, TypeVar, Union
 
 import msgspec
 
+from recordd_protocol.dialect import Call, Result
 from recordd_protocol.mending import UNREADABLE
 
-__all__ = ["decode_leading", "make_decoder"]
+__all__ = ["answer_each", "decode_leading", "make_decoder"]
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -61,6 +62,12 @@ def decode_leading(decode: Callable[[bytes], C], messages: Sequence[bytes]) -> l
     if not all(map(bytes.isascii, messages)):
         del calls[_count_readable(messages) :]
     return calls
+
+
+def answer_each(calls: Iterable[Call], results: Iterable[Result]) -> list[bytes]:
+    """Return the answers of calls, each made for itself."""
+    answers = [call.answer(result) for call, result in zip(calls, results, strict=True)]
+    return [answer for answer in answers if answer is not None]
 
 
 def _count_readable(messages: Iterable[bytes]) -> int:

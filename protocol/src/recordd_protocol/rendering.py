@@ -10,9 +10,17 @@ from typing import Final
 import msgspec
 
 from recordd_protocol.dialect import Result
-from recordd_protocol.rows import Page, Row, join_rows
+from recordd_protocol.methods import Written
+from recordd_protocol.rows import Page, Row, RowKind, join_rows
 
-__all__ = ["render_page", "render_page_end", "render_result", "render_row", "render_topics"]
+__all__ = [
+    "render_page",
+    "render_page_end",
+    "render_result",
+    "render_row",
+    "render_topics",
+    "written_of",
+]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -33,6 +41,11 @@ def render_result(result: Result) -> bytes:
 def render_row(row: Row) -> bytes:
     """Return a row as a `Record`."""
     return b"{%b}" % row.body
+
+
+def written_of(row: Row) -> Written:
+    """Return the result of the write of a row."""
+    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
 
 
 def render_page(page: Page) -> bytes:

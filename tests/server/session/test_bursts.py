@@ -19,8 +19,8 @@ from recordd.session.own_writes import OwnWrites
 from recordd.session.session import open_session
 from recordd.system.parking import SpareLot
 from recordd.writing.queue import WriteQueue
-from recordd.writing.requests import WriteRows, to_written
-from recordd_protocol.dialect import Call
+from recordd.writing.requests import NewRow
+from recordd_protocol.dialect import PlainCall
 from recordd_protocol.framing import Framing
 from recordd_protocol.jsonrpc import JsonRpc
 from tests.core_in_memory import CoreInMemory, configure, running_core
@@ -94,7 +94,7 @@ async def converse(
         patch.setattr("recordd.writing.writer.SYSTEM_CLOCK", Clock())
         patch.setattr("recordd.session.session.TURN_S", 1e9)  # or the time decides who is next
         if not is_together:
-            patch.setattr(OwnWrites, "begin_burst", lambda self, writes: False)
+            patch.setattr(OwnWrites, "begin_burst", lambda self, calls, rows: False)
         async with running_core(None, configure(**limits), extensions) as inside:
             inside.core.hub.catalogue.epoch = "e"
             await talk(inside, messages, kept)
@@ -176,10 +176,10 @@ async def test_a_fatal_fault_is_told_to_each_of_a_burst_once() -> None:
 def test_a_burst_counts_in_the_queue_as_its_writes_do() -> None:
     queue, box = WriteQueue(max_requests=4, max_bytes=1 << 20), Box()
     writes = OwnWrites(queue, box.outbox, box.replies, SpareLot())
-    assert not writes.begin_burst(make_burst(5))
+    assert not writes.begin_burst(*make_burst(5))
     assert (len(queue), writes.pending) == (0, 0)
-    assert writes.begin_burst(make_burst(3))
-    assert not writes.begin_burst(make_burst(2))
+    assert writes.begin_burst(*make_burst(3))
+    assert not writes.begin_burst(*make_burst(2))
     assert (queue.statistics().requests, len(queue), writes.pending) == (3, 3, 3)
     assert len(queue.take_nowait(1)) == 1
     assert (queue.statistics().requests, queue.statistics().bytes) == (0, 0)
@@ -188,15 +188,15 @@ def test_a_burst_counts_in_the_queue_as_its_writes_do() -> None:
 def test_a_burst_larger_than_the_queue_does_not_pass_even_alone() -> None:
     queue, box = WriteQueue(max_requests=40, max_bytes=1000), Box()
     writes = OwnWrites(queue, box.outbox, box.replies, SpareLot())
-    assert not writes.begin_burst(make_burst(5))
+    assert not writes.begin_burst(*make_burst(5))
 
 
-def make_burst(writes: int) -> list[tuple[Call, WriteRows]]:
+def make_burst(writes: int) -> tuple[list[PlainCall], list[NewRow]]:
     message = request("record.set", 1, name="a", value=1)
     (plain,) = JsonRpc(Framing.LINE, max_reply_bytes=10_000, max_batch_calls=1).decode_plain(
         [message]
     )
-    return [(plain, WriteRows([("a", b"1" * 100, None, None)], to_written)) for _ in range(writes)]
+    return [plain] * writes, [("a", b"1" * 100, None, None)] * writes
 
 
 async def test_a_queue_that_is_closed_refuses_in_order(core: CoreInMemory) -> None:

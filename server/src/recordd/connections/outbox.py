@@ -226,6 +226,12 @@ class Outbox:
             self._messages.append(message)
             self._size += len(message)
 
+    def put_all_unsent(self, messages: Sequence[bytes]) -> None:
+        """Do as `put_unsent` with each."""
+        if not self._is_closed:
+            self._messages += messages
+            self._size += sum(map(len, messages))
+
     def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
         """Do as `put_updates` if there is room; return whether there was."""
         limits, waiting = self._limits, self._waiting

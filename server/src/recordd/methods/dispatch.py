@@ -6,8 +6,8 @@ front finds it there and knows no handler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -15,30 +15,67 @@ from recordd.extending.extensions import Extensions
 from recordd.methods.caller import Caller
 from recordd.methods.gate import Grants, check_grants, is_granted
 from recordd.methods.outcome import Handled
+from recordd.writing.requests import NewRow
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.methods import METHODS, Method
+from recordd_protocol.rows import Row
 
-__all__ = ["Binding", "Handler", "MethodTable", "bind", "methods_of"]
+__all__ = [
+    "Binding",
+    "FindRows",
+    "Handler",
+    "HasParams",
+    "MakeRows",
+    "MethodTable",
+    "RunHandler",
+    "bind",
+    "methods_of",
+]
 
 Handler = Callable[[Caller, Any], Handled]
 """Takes the caller and the typed parameters; refuses with a `RequestError`."""
 
 
+class HasParams(Protocol):
+    """A call with its typed parameters."""
+
+    @property
+    def params(self) -> Any:
+        """Of the method's type."""
+
+
+class FindRows(NamedTuple):
+    """Finds the row that answers each of a run of calls; None, where `Handler` is to see each."""
+
+    find: Callable[[Caller, Sequence[HasParams]], list[Row] | None]
+
+
+class MakeRows(NamedTuple):
+    """Makes the row that each of a run of calls writes; None, where `Handler` is to see each."""
+
+    make: Callable[[Caller, Sequence[HasParams]], list[NewRow] | None]
+
+
+RunHandler = FindRows | MakeRows
+"""Handles calls of one method that came one behind the other, where none of them is odd.
+
+For less than `Handler` takes for each; it comes to the same.
+"""
+
+
 class Binding:
-    """A method and its handler.
+    """A method and its handler; of those that are called most, one for a run of calls too."""
 
-    `is_short`: it is about one record by its name, which takes some µs, and its handler returns
-    an `Answer` or a write, never long work.
-    """
+    __slots__ = ("_decode", "handle", "handle_run", "is_query", "is_write", "method")
 
-    __slots__ = ("_decode", "handle", "is_query", "is_short", "is_write", "method")
-
-    def __init__(self, method: Method, handle: Handler) -> None:
+    def __init__(
+        self, method: Method, handle: Handler, handle_run: RunHandler | None = None
+    ) -> None:
         self.method: Final = method
         self.handle: Final = handle
+        self.handle_run: Final = handle_run
         self.is_write: Final = method.is_write
         self.is_query: Final = method.is_query
-        self.is_short: Final = method.records is not None and method.records.form == "name"
         self._decode: Final = msgspec.json.Decoder(method.params).decode
 
     def admit(self, caller: Caller, params: bytes | msgspec.Struct | RequestError) -> Any:
@@ -83,12 +120,16 @@ class MethodTable(dict[str, Binding]):
         raise RequestError(Reason.METHOD_NOT_FOUND, f"there is no method {name[:100]!r}")
 
 
-def bind(handlers: Mapping[str, Handler]) -> MethodTable:
+def bind(
+    handlers: Mapping[str, Handler], run_handlers: Mapping[str, RunHandler] | None = None
+) -> MethodTable:
     """Return the table; a method without a handler, or the other way round, is a mistake."""
     if unbound := METHODS.keys() ^ handlers.keys():
         raise AssertionError(f"methods and handlers differ: {sorted(unbound)}")
+    of_runs = run_handlers or {}
     return MethodTable(
-        (name, Binding(METHODS[name], handler)) for name, handler in handlers.items()
+        (name, Binding(METHODS[name], handler, of_runs.get(name)))
+        for name, handler in handlers.items()
     )
 
 

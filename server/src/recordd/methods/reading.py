@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
-from recordd.methods.dispatch import Handler
+from recordd.methods.dispatch import FindRows, Handler, HasParams, RunHandler
 from recordd.methods.listing import Listing
 from recordd.methods.outcome import Answer
 from recordd.system.turns import Steps
@@ -28,7 +28,7 @@ from recordd_protocol.methods import (
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import Row
 
-__all__ = ["HANDLERS", "find_record"]
+__all__ = ["HANDLERS", "RUN_HANDLERS", "find_record"]
 
 _MIN_INFO_BYTES: Final = 250
 """A metadata row has no fewer, whatever the name."""
@@ -43,6 +43,16 @@ def get_record(caller: Caller, params: Get) -> Answer:
     if catalogue.damaged:
         catalogue.check_readable(params.name.__eq__)
     return Answer(state.latest)
+
+
+def get_records(caller: Caller, gets: Sequence[HasParams]) -> list[Row] | None:
+    """Return the latest row of each record, where all can be read."""
+    catalogue = caller.core.hub.catalogue
+    if catalogue.damaged:
+        return None
+    find = catalogue.find
+    rows = [state.latest for get in gets if (state := find(get.params.name)) is not None]
+    return rows if len(rows) == len(gets) else None
 
 
 def list_records(caller: Caller, params: List) -> Steps[Listing]:
@@ -109,3 +119,5 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "record.count": count_records,
     "record.drain": drain_record,
 }
+
+RUN_HANDLERS: Final[Mapping[str, RunHandler]] = {"record.get": FindRows(get_records)}

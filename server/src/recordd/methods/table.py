@@ -18,7 +18,8 @@ TABLE: Final = bind(
         **writing.HANDLERS,
         **following.HANDLERS,
         **graph.HANDLERS,
-    }
+    },
+    {**reading.RUN_HANDLERS, **writing.RUN_HANDLERS},
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from recordd.core import Core
 from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
-from recordd.methods.dispatch import Handler
+from recordd.methods.dispatch import Handler, HasParams, MakeRows, RunHandler
 from recordd.system.clock import SYSTEM_CLOCK
 from recordd.system.turns import Steps
 from recordd.writing.requests import (
@@ -37,7 +37,7 @@ from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row
 from recordd_protocol.values import are_plain, check_value
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "RUN_HANDLERS"]
 
 _ROWS_A_STEP: Final = 64
 """Checked between two steps: some 1 µs each, 3 where one is not as nearly all are."""
@@ -45,19 +45,26 @@ _ROWS_A_STEP: Final = 64
 
 def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
-    core, name, ts = caller.core, params.name, params.ts
-    state, value = core.hub.catalogue.find(name), bytes(params.value)
-    if ts is None and state is not None and state.rule.writable:  # as `_check_item`: two calls less
-        settings = core.settings
-        value = check_value(
-            value, max_bytes=settings.max_value_bytes, max_depth=settings.max_value_depth
-        )
-    else:
-        value = _check_item(core, name, value, ts, state)
-    item = (name, value, ts, state)
+    core = caller.core
+    (row,) = _find_rows(core, [params])
+    item = _check_row(core, row)
     if params.if_rev is None:
         return WriteRows([item], to_written)
     return WriteRows([item], to_written, conditions=[_check_condition(params, item)])
+
+
+def set_records(caller: Caller, sets: Sequence[HasParams]) -> list[NewRow] | None:
+    """Return the rows to write, where none is refused or has a condition."""
+    core, items = caller.core, [call.params for call in sets]
+    if [item for item in items if item.if_rev is not None]:
+        return None
+    rows = _find_rows(core, items)
+    if _are_plain(core, rows):
+        return rows
+    try:
+        return [_check_row(core, row) for row in rows]
+    except RequestError:
+        return None
 
 
 def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
@@ -72,8 +79,9 @@ def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
     conditions: list[Condition] = []
     for start in range(0, len(records), _ROWS_A_STEP):
         some = records[start : start + _ROWS_A_STEP]
+        has_conditions = bool([item for item in some if item.if_rev is not None])
         rows = _find_rows(core, some)
-        if not _are_plain(core, some, rows):
+        if has_conditions or not _are_plain(core, rows):
             rows, stated = _check_items(core, some, rows, start)
             conditions += stated
         items += rows
@@ -97,13 +105,13 @@ def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     return TrimRecord(name, params.newer_than)
 
 
-def _find_rows(core: Core, items: list[WriteItem]) -> list[NewRow]:
+def _find_rows(core: Core, items: Sequence[WriteItem | Set]) -> list[NewRow]:
     """Return rows that nobody has checked, with the records that they are of."""
     find = core.hub.catalogue.find
     return [(item.name, bytes(item.value), item.ts, find(item.name)) for item in items]
 
 
-def _are_plain(core: Core, items: list[WriteItem], rows: list[NewRow]) -> bool:
+def _are_plain(core: Core, rows: list[NewRow]) -> bool:
     """Tell whether rows are fit as they are, for what nearly all rows are like.
 
     False says nothing: then each is checked for itself, which says what is wrong with it.
@@ -115,8 +123,6 @@ def _are_plain(core: Core, items: list[WriteItem], rows: list[NewRow]) -> bool:
             return False
         if ts is not None and not oldest <= ts <= newest:
             return False
-    if [item for item in items if item.if_rev is not None]:
-        return False
     return are_plain(
         [value for _, value, _, _ in rows],
         max_bytes=settings.max_value_bytes,
@@ -130,10 +136,9 @@ def _check_items(
     """Return rows fit to be committed, and their conditions; `start` is the first one's index."""
     checked: list[NewRow] = []
     conditions: list[Condition] = []
-    for index, (item, (name, value, ts, state)) in enumerate(zip(items, rows, strict=True), start):
+    for index, (item, row) in enumerate(zip(items, rows, strict=True), start):
         try:
-            row = (name, _check_item(core, name, value, ts, state), ts, state)
-            checked.append(row)
+            checked.append(_check_row(core, row))
             if item.if_rev is not None:
                 conditions.append(_check_condition(item, row, f"records[{index}]."))
         except RequestError as error:
@@ -141,11 +146,9 @@ def _check_items(
     return checked, conditions
 
 
-def _check_item(
-    core: Core, name: str, value: bytes, ts: int | None, state: RecordState | None
-) -> bytes:
-    """Return a row's value fit to be committed; each refusal starts with the parameter's name."""
-    settings = core.settings
+def _check_row(core: Core, row: NewRow) -> NewRow:
+    """Return a row fit to be committed; each refusal starts with the parameter's name."""
+    settings, (name, value, ts, state) = core.settings, row
     if state is None:  # a record that exists has a name that was checked
         check_name(name)
     if state is None or not state.rule.writable:
@@ -160,7 +163,7 @@ def _check_item(
             min_ts=settings.min_ts,
             max_future_ms=settings.max_future_ms,
         )
-    return checked
+    return name, checked, ts, state
 
 
 def _check_condition(item: Set | WriteItem, row: NewRow, where: str = "") -> Condition:
@@ -192,3 +195,5 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "record.delete": delete_record,
     "record.trim": trim_record,
 }
+
+RUN_HANDLERS: Final[Mapping[str, RunHandler]] = {"record.set": MakeRows(set_records)}

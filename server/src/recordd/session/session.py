@@ -34,10 +34,11 @@ from recordd.session.idleness import IdleWatch
 from recordd.session.own_writes import OwnWrites
 from recordd.session.queries import Queries
 from recordd.session.replies import Replies
+from recordd.session.runs import Runs, split_runs
 from recordd.system.parking import SpareLot
 from recordd.system.turns import TURN_S, Work
 from recordd.writing.requests import DeleteRecord, TrimRecord, WriteRows
-from recordd_protocol.dialect import Call, Dialect, Malformed, Result
+from recordd_protocol.dialect import Call, Dialect, Malformed, PlainCall, Result
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.framing import Framing
 from recordd_protocol.rows import Page
@@ -52,9 +53,6 @@ _LARGE_ROWS: Final = 1024
 
 _BURST: Final = 32
 """Messages that are decoded together: as objects they take more memory than as text."""
-
-_BURST_WRITE_BYTES: Final = 2048
-"""Of a write that is queued with others as one: what the writer takes at once is bounded."""
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +114,6 @@ class Session:
         self._dialect = self._dialects[-1]
         """Whose plain requests are looked for: that of the latest message that was none."""
         self._methods: Final = methods_of(core.extensions)
-        self._granted: Final = self._methods.granted_to(grants)
         self._subscriptions: Final = make_subscriptions(core, nursery, outbox)
         self._caller: Final = Caller(core, peer, grants, self._subscriptions)
         self._waiting: Final = core.waiting
@@ -131,6 +128,9 @@ class Session:
         )
         self._settled: Final = SpareLot()
         self._writes: Final = OwnWrites(core.queue, outbox, self._replies, self._settled)
+        self._runs: Final = Runs(
+            self._caller, self._methods.granted_to(grants), outbox, self._writes
+        )
         self._queries: Final = Queries(
             nursery,
             outbox,
@@ -208,77 +208,14 @@ class Session:
     def _has_pending(self) -> bool:
         return self._writes.pending > 0 or len(self._caller.queries) > 0
 
-    async def _receive_plain(self, calls: Sequence[Call]) -> None:
-        """Handle calls that were decoded with their parameters, in order.
-
-        This is the hot path. Short calls share a look at the clock: 32 of them take some 50 µs.
-        """
-        outbox, counts, caller, writes = self.outbox, self._counts, self._caller, self._writes
-        shared, granted, room = self._waiting, self._granted, self.outbox.answer_bytes
-        burst: list[tuple[Call, WriteRows]] = []
-        for call in calls:
-            binding = granted.get(call.method)
-            if (
-                binding is None
-                or not binding.is_short
-                or ((writes.pending or burst) and not binding.is_write)
-                or shared.size > shared.max_bytes
-            ):
-                if burst:
-                    await self._begin_burst(burst)
-                await self._receive_call(call)
-                room = outbox.answer_bytes
-                continue
-            counts.received += 1
-            waiting = None
-            try:
-                handled = binding.handle(caller, call.params)
-                if type(handled) is Answer:
-                    if (reply := call.answer(handled.result)) is not None:
-                        outbox.put_unsent(reply)  # it is held
-                        room -= len(reply)
-                elif (
-                    type(handled) is WriteRows
-                    and handled.is_plain
-                    and handled.size_bytes <= _BURST_WRITE_BYTES
-                ):
-                    burst.append((call, handled))
-                else:
-                    if burst:
-                        await self._begin_burst(burst)
-                    waiting = self._take(call, handled)
-            except Exception as error:
-                if burst:
-                    await self._begin_burst(burst)
-                self._replies.refuse(call, error)
-            if waiting is not None:
-                await self._wait(waiting)
-                room = outbox.answer_bytes
-            if room < 0:
-                if burst:
-                    await self._begin_burst(burst)
-                await self._wait(outbox.wait_under())
-                room = outbox.answer_bytes
-        if burst:
-            await self._begin_burst(burst)
-
-    async def _begin_burst(self, burst: list[tuple[Call, WriteRows]]) -> None:
-        """Queue plain writes that came one behind the other, all at once where there is room.
-
-        `burst` is empty then. What comes behind them, a refusal too, is to wait for this.
-        """
-        writes = burst.copy()
-        burst.clear()
-        if len(writes) > 1 and self._writes.begin_burst(writes):
-            return
-        for call, write in writes:
-            try:
-                waiting = self._writes.begin(call, write)
-            except Exception as error:
-                self._replies.refuse(call, error)
-            else:
-                if waiting is not None:
-                    await self._wait(waiting)
+    async def _receive_plain(self, calls: Sequence[PlainCall]) -> None:
+        """Handle calls that were decoded with their parameters, in order: the hot path."""
+        for run in split_runs(calls):
+            if not self._runs.take(run):
+                for call in run:
+                    await self._receive_call(call)
+            elif self.outbox.is_over:
+                await self._wait(self.outbox.wait_under())
 
     async def _receive_call(self, call: Call) -> None:
         """Handle any call."""

@@ -9,7 +9,8 @@ from recordd.hub.records import ROW_BYTES, RecordState
 from recordd_protocol.dialect import Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.methods import Written
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rendering import written_of
+from recordd_protocol.rows import Row
 
 __all__ = [
     "Condition",
@@ -103,11 +104,6 @@ class WriteRows(QueuedRequest):
             size_bytes += len(value)
         self.size_bytes: Final = size_bytes
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is asked of it but to write one row; such writes make a `WriteBurst`."""
-        return self.to_result is to_written and not self.conditions
-
     def split(self) -> Sequence[WriteRows]:
         """Return the writes that succeed or fail by themselves."""
         return (self,)
@@ -124,11 +120,11 @@ class WriteBurst(WriteRows):
     __slots__ = ("_make_members", "_members", "requests")
 
     def __init__(
-        self, members: Sequence[WriteRows], make_members: Callable[[], Sequence[WriteRows]]
+        self, items: list[NewRow], make_members: Callable[[], Sequence[WriteRows]]
     ) -> None:
-        """Take the writes; `make_members` makes them ready to be settled one by one."""
-        super().__init__([member.items[0] for member in members], _to_rows)
-        self.requests: Final = len(members)  # type: ignore[misc]  # of the class: one
+        """Take the row of each; `make_members` makes writes of them, to be settled one by one."""
+        super().__init__(items, _to_rows)
+        self.requests: Final = len(items)  # type: ignore[misc]  # of the class: one
         self._make_members: Final = make_members
         self._members: Sequence[WriteRows] = ()
 
@@ -176,8 +172,7 @@ WriteRequest = WriteRows | DeleteRecord | TrimRecord
 
 def to_written(rows: list[Row]) -> Written:
     """Return the result of a write of one row."""
-    row = rows[0]
-    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
+    return written_of(rows[0])
 
 
 def _to_rows(rows: list[Row]) -> list[Row]:

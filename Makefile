@@ -128,7 +128,7 @@ bench: $(STAMP)  ## measure, beside peers and limits, in one run
 bench-quick: $(STAMP)  ## the same in short, to see that it runs
 	$(BIN)/python -m benchmarks --quick
 
-bench-peers: $(STAMP)  ## beside Redis, PostgreSQL and NATS, over the wire; writes docs/performance.md (12 minutes)
+bench-peers: $(STAMP)  ## beside Redis, PostgreSQL and NATS, over the wire; writes docs/performance.md (14 minutes)
 	benchmarks/wire/install
 	$(BIN)/python -m benchmarks.wire --publish docs/performance.md
 

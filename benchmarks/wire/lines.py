@@ -10,9 +10,24 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["OURS", "Figures", "Line", "Target", "Unit", "at_least", "at_most"]
+__all__ = [
+    "INDEXED",
+    "LEAST",
+    "LIMITS",
+    "OURS",
+    "Figures",
+    "Line",
+    "Target",
+    "Unit",
+    "at_least",
+    "at_most",
+]
 
 OURS: Final = "recordd"
+LEAST: Final = "least Python server"
+INDEXED: Final = "SQLite alone, indexed"
+LIMITS: Final = (LEAST, INDEXED)
+"""Contestants that show what can be reached at all, and not what others have reached."""
 
 Unit = Literal["µs", "s", "/s", "rows/s", "MiB", "KiB"]
 

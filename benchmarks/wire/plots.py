@@ -12,10 +12,10 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from benchmarks.wire.lines import OURS, Figures, Line
+from benchmarks.wire.lines import LEAST, LIMITS, OURS, Figures, Line
 from benchmarks.wire.tables import bound_of, is_met, median_of
 
-__all__ = ["Dot", "dots_of", "draw_plot"]
+__all__ = ["Dot", "dots_of", "draw_plot", "limit_of"]
 
 _TITLES_WIDTH: Final = 390
 _PLOT_WIDTH: Final = 560
@@ -32,6 +32,7 @@ _COLOURS: Final[Mapping[str, str]] = {
     "Trio echo": "#9a6b00",
     "trio-websocket echo": "#d9a520",
 }
+_LIMIT: Final = "#999999"
 _MET: Final = "#111111"
 _MISSED: Final = "#e0359a"
 
@@ -51,14 +52,21 @@ def dots_of(line: Line, figures: Figures) -> list[Dot]:
     return [
         Dot(peer, _speed_of(line, peer_figure, ours))
         for peer in sorted(figures[line.name])
-        if peer != OURS and (peer_figure := median_of(figures, line.name, peer))
+        if peer not in (OURS, *LIMITS) and (peer_figure := median_of(figures, line.name, peer))
     ]
+
+
+def limit_of(line: Line, figures: Figures) -> Dot | None:
+    """Return the least server of a line."""
+    ours, least = (median_of(figures, line.name, who) for who in (OURS, LEAST))
+    return Dot(LEAST, _speed_of(line, least, ours)) if ours and least else None
 
 
 def draw_plot(lines: Sequence[Line], figures: Figures) -> str:
     """Return an SVG of all lines that have a peer or a target."""
     shown = [line for line in lines if _marks_of(line, figures) or dots_of(line, figures)]
-    axis = _Axis([dot.speed for line in shown for dot in dots_of(line, figures)])
+    limits = [limit for line in shown if (limit := limit_of(line, figures))]
+    axis = _Axis([dot.speed for line in shown for dot in (*dots_of(line, figures), *limits)])
     height = _TOP + len(shown) * _ROW_HEIGHT + _BOTTOM
     width = _TITLES_WIDTH + _PLOT_WIDTH + _MARGIN
     parts = [
@@ -115,6 +123,9 @@ def _draw_legend(lines: Sequence[Line], figures: Figures) -> Iterator[str]:
         yield _bar(x + 5, 64, colour)
         yield _text(x + 14, 68, words)
         x += 30 + 6.6 * len(words)
+    if any(limit_of(line, figures) for line in lines):
+        yield _ring(x + 5, 64)
+        yield _text(x + 14, 68, f"{LEAST}: what there is to reach")
 
 
 def _draw_axis(axis: _Axis, height: float) -> Iterator[str]:
@@ -133,6 +144,8 @@ def _draw_line(line: Line, figures: Figures, axis: _Axis, y: float) -> Iterator[
     yield _text(_TITLES_WIDTH - 12, y + 4, line.title.replace("`", ""), anchor="end")
     for speed, met in _marks_of(line, figures):
         yield _bar(axis.place(speed), y, _MET if met else _MISSED)
+    if (limit := limit_of(line, figures)) is not None:
+        yield _ring(axis.place(limit.speed), y)
     for dot in dots_of(line, figures):
         yield _circle(axis.place(dot.speed), y, _COLOURS.get(dot.contestant, "#555555"))
 
@@ -146,6 +159,13 @@ def _text(x: float, y: float, words: str, *, anchor: str = "start", size: int = 
 
 def _circle(x: float, y: float, colour: str) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
+
+
+def _ring(x: float, y: float) -> str:
+    return (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="none"'
+        f' stroke="{_LIMIT}" stroke-width="1.5"/>'
+    )
 
 
 def _bar(x: float, y: float, colour: str) -> str:

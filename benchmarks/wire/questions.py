@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.observations import make_name, make_value
 from benchmarks.wire import nats, postgres, recordd, redis
 from benchmarks.wire.data import FLIGHT_RECORDS, Scale, count_newest, flight_rows, make_ts
-from benchmarks.wire.lines import OURS, Line, Target, at_least, at_most
+from benchmarks.wire.lines import LEAST, OURS, Line, Target, at_least, at_most
 from benchmarks.wire.loadgen import Measured
 from benchmarks.wire.plans import Request
 from benchmarks.wire.sites import Ask, Followers
@@ -73,8 +73,10 @@ def _each(make: Callable[[str], Request]) -> Callable[[], list[Request]]:
 
 def _history(scale: Scale) -> Iterator[Question]:
     rows = min(100, scale.rows_each)
+    last = _each(lambda name: recordd.query(name, limit=100))
     newest = {
-        OURS: _many(_each(lambda name: recordd.query(name, limit=100)), rows),
+        OURS: _many(last, rows),
+        LEAST: _least("read many", last, rows),
         POSTGRES: _pg("many", _each(lambda name: postgres.execute("last", name, 100)), rows),
         REDIS: _redis(_each(lambda name: redis.last("many", name, 100)), rows),
     }
@@ -97,10 +99,10 @@ def _history(scale: Scale) -> Iterator[Question]:
     first = scale.rows_each // 3
     start, end = make_ts(first), make_ts(first + 99)
     rows = min(100, scale.rows_each - first)
+    between = _each(lambda name: recordd.query(name, limit=None, start=start, end=end))
     asks = {
-        OURS: _many(
-            _each(lambda name: recordd.query(name, limit=None, start=start, end=end)), rows
-        ),
+        OURS: _many(between, rows),
+        LEAST: _least("read many", between, rows),
         POSTGRES: _pg(
             "many", _each(lambda name: postgres.execute("range", name, start, end)), rows
         ),
@@ -146,7 +148,10 @@ def _first_page(scale: Scale) -> Question:
         name="limit-2",
         title=f"last 2 of each of {scale.wide_records:,} records, first page",
         unit="µs",
-        asks={OURS: Ask(site="recordd wide", requests=_same(request))},
+        asks={
+            OURS: Ask(site="recordd wide", requests=_same(request)),
+            LEAST: _least("read wide", _same(request)),
+        },
         targets=(at_most(200_000),),
     )
 
@@ -180,6 +185,7 @@ def _write_asks() -> dict[str, Ask]:
     ]
     return {
         OURS: Ask(site="recordd writes", requests=lambda: ours),
+        LEAST: _least("write writes", lambda: ours),
         POSTGRES: _pg("writes", lambda: history),
         SIDE_TABLE: _pg("writes", lambda: both),
         REDIS: _redis(lambda: stream),
@@ -203,6 +209,7 @@ def _gets() -> Iterator[Question]:
     ours = _each(recordd.get)
     asks = {
         OURS: _many(ours, 1),
+        LEAST: _least("get writes", ours, 1),
         ECHO: Ask(site="echo", requests=ours),
         POSTGRES: _pg("many", _each(lambda name: postgres.execute("get", name)), 1),
         REDIS: _redis(_each(lambda name: redis.get("many", name)), 1),
@@ -235,7 +242,7 @@ def _latest() -> Iterator[Question]:
             name=f"latest-{records}-by-16",
             title=f"{title}, 16 clients",
             unit="/s",
-            asks={peer: asks[peer] for peer in (OURS, REDIS)},
+            asks={peer: asks[peer] for peer in (OURS, LEAST, REDIS)},
             targets=(at_least(least, REDIS),),
             connections=16,
         )
@@ -244,8 +251,10 @@ def _latest() -> Iterator[Question]:
 def _latest_asks(records: int) -> dict[str, Ask]:
     key = _site_of(records)
     lateral = _same(postgres.execute("last_of_each", 1))
+    ours = _same(recordd.query("*"))
     return {
-        OURS: Ask(site=f"recordd {key}", requests=_same(recordd.query("*")), values=records),
+        OURS: Ask(site=f"recordd {key}", requests=ours, values=records),
+        LEAST: _least(_least_latest(records), ours, records),
         REDIS: _redis(_same(redis.hgetall(key)), records),
         SIDE_TABLE: _pg(key, _same(postgres.execute("latest")), records),
         LATERAL: _pg(key, lateral, records),
@@ -266,18 +275,19 @@ def _latest_after_writes() -> Iterator[Question]:
 
 def _after_write_asks(records: int) -> dict[str, Ask]:
     key, names = _site_of(records), _names(records)
-    ours = [recordd.set_value(name, make_value(n), counted=False) for n, name in enumerate(names)]
+    writes = [recordd.set_value(name, make_value(n), counted=False) for n, name in enumerate(names)]
     stream = [
         redis.write(key, (name, make_ts(n), make_value(n)), counted=False)
         for n, name in enumerate(names)
     ]
     both = _pg_writes("write_both", counted=False, records=records)
+
+    def make_ours() -> list[Request]:
+        return _alternate(writes, recordd.query("*"))
+
     return {
-        OURS: Ask(
-            site=f"recordd {key}",
-            requests=lambda: _alternate(ours, recordd.query("*")),
-            values=records,
-        ),
+        OURS: Ask(site=f"recordd {key}", requests=make_ours, values=records),
+        LEAST: _least(_least_latest(records), make_ours, records),
         REDIS: _redis(lambda: _alternate(stream, redis.hgetall(key)), records),
         SIDE_TABLE: _pg(key, lambda: _alternate(both, postgres.execute("latest")), records),
     }
@@ -292,6 +302,9 @@ def _fan_outs(scale: Scale) -> Iterator[Question]:
         unit="/s",
         asks={
             OURS: _fan_out("recordd writes", write, _followers("recordd writes", count)),
+            LEAST: _fan_out(
+                "least write writes", write, _followers("least write writes, followers", count)
+            ),
             REDIS: _fan_out(
                 "redis",
                 [redis.publish(_EVENT)],
@@ -305,16 +318,22 @@ def _fan_outs(scale: Scale) -> Iterator[Question]:
         },
         targets=(at_least(0.8, REDIS),),
     )
-    followers = Followers(
-        site="recordd writes, WebSocket",
-        count=count,
-        subscribe=recordd.encode_frame(recordd.SUBSCRIBE),
-    )
+    by_websocket = {
+        site: Followers(
+            site=f"{site}, WebSocket",
+            count=count,
+            subscribe=recordd.encode_frame(recordd.SUBSCRIBE),
+        )
+        for site in ("recordd writes", "least write writes")
+    }
     yield Question(
         name="fan-out-websocket",
         title=f"one write to {count:,} subscribers, WebSocket",
         unit="/s",
-        asks={OURS: _fan_out("recordd writes", write, followers)},
+        asks={
+            who: _fan_out(site, write, followers)
+            for who, (site, followers) in zip((OURS, LEAST), by_websocket.items(), strict=True)
+        },
         targets=(at_least(100_000),),
     )
 
@@ -351,6 +370,10 @@ def _site_of(records: int) -> str:
     return "many" if records == _MANY else "hundred"
 
 
+def _least_latest(records: int) -> str:
+    return "latest writes" if records == _MANY else "latest hundred"
+
+
 def _same(request: Request) -> Callable[[], list[Request]]:
     return lambda: [request]
 
@@ -361,6 +384,11 @@ def _alternate(writes: Sequence[Request], request: Request) -> list[Request]:
 
 def _many(requests: Callable[[], Sequence[Request]], values: int) -> Ask:
     return Ask(site="recordd many", requests=requests, values=values)
+
+
+def _least(site: str, requests: Callable[[], Sequence[Request]], values: int | None = None) -> Ask:
+    """Ask the least server of a job and the data that it has."""
+    return Ask(site=f"least {site}", requests=requests, values=values)
 
 
 def _pg(schema: str, requests: Callable[[], Sequence[Request]], values: int | None = None) -> Ask:

@@ -11,8 +11,9 @@ import msgspec
 
 from benchmarks.daemon import call
 from benchmarks.load import open_generator
-from benchmarks.wire import postgres
+from benchmarks.wire import limit_data, postgres
 from benchmarks.wire.data import Scale
+from benchmarks.wire.limit_loads import measure_limit_loads
 from benchmarks.wire.lines import OURS, Line
 from benchmarks.wire.loadgen import LoadGenerator
 from benchmarks.wire.questions import Question, make_questions
@@ -60,9 +61,13 @@ def measure(wish: Wish, generator: LoadGenerator, folder: Path) -> Outcome:
     rounds = Rounds(bench)
     with Stage(bench, folder, wish.scale) as stage:
         specials = Specials(stage, rounds, wish.scale, folder, wish.program)
-        missing = _set_stage(wish, questions, {line.name for line in chosen}, stage, specials)
+        wanted = {line.name for line in chosen}
+        missing = _set_stage(wish, questions, wanted, stage, specials)
+        if wish.has_peers:
+            _say("loads of the least servers")
+            measure_limit_loads(bench, rounds, wish.scale, folder, wanted)
         rounds.check(questions)
-        _ask(wish, questions, {line.name for line in chosen}, bench, rounds, specials)
+        _ask(wish, questions, wanted, bench, rounds, specials)
         _verify_writes(bench, rounds)
     return Outcome(
         lines=chosen,
@@ -118,6 +123,7 @@ def _verify_writes(bench: Bench, rounds: Rounds) -> None:
     """Compare the rows that are there with the writes that were answered."""
     counts: dict[str, Callable[[Site], int]] = {
         "recordd writes": _count_rows,
+        "least write writes": lambda site: limit_data.count_rows(_folder_of(site)),
         "pg writes": lambda site: int(postgres.ask(site, "SELECT count(*) FROM writes.history")),
     }
     for name, count in counts.items():
@@ -140,6 +146,10 @@ def _verify(site: Site, count: Callable[[Site], int], expected: int) -> None:
 def _count_rows(site: Site) -> int:
     rows: int = call(site.address.removeprefix("unix:"), "record.count")["rows"]
     return rows
+
+
+def _folder_of(site: Site) -> Path:
+    return Path(site.address.removeprefix("unix:")).parent
 
 
 def _say(what: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers import running_echo_server
-from benchmarks.wire import nats, postgres, recordd, redis
+from benchmarks.wire import limit_data, nats, postgres, recordd, redis
 from benchmarks.wire.data import Row, Scale, flight_rows, made_up_rows
 from benchmarks.wire.echo import running_websocket_echo
+from benchmarks.wire.limits import running_limit
 from benchmarks.wire.questions import Question
 from benchmarks.wire.sites import Bench, Site
 
@@ -96,6 +97,7 @@ class Stage:
             ("nats", self._open_nats),
             ("echo", self._open_echo),
             ("websocket echo", self._open_websocket_echo),
+            ("least", self._open_limits),
         ]
         missing = []
         for prefix, opener in openers:
@@ -136,3 +138,14 @@ class Stage:
     def _open_websocket_echo(self, _: set[str]) -> None:
         site = self._stack.enter_context(running_websocket_echo(self._folder))
         self._bench.sites["websocket echo"] = site
+
+    def _open_limits(self, sites: set[str]) -> None:
+        """Run the least servers: a name is `least`, the job, the data."""
+        for name in sorted({site.split(",")[0] for site in sites}):
+            _, job, key = name.split()
+            folder = self._folder / name.replace(" ", "-")
+            limit_data.fill(folder, rows_of(key, self._scale))
+            site, followers, websocket = self._stack.enter_context(running_limit(job, folder))
+            self._bench.sites[name] = site
+            self._bench.sites[f"{name}, followers"] = followers
+            self._bench.sites[f"{name}, WebSocket"] = websocket

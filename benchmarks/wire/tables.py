@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from benchmarks.wire.lines import OURS, Figures, Line, Target, Unit
+from benchmarks.wire.lines import LEAST, LIMITS, OURS, Figures, Line, Target, Unit
 
 __all__ = ["bound_of", "format_cpu", "format_figure", "format_table", "is_met", "median_of"]
 
-_HEADINGS: Final = ("job", "recordd", "peers", "target", "met")
+_HEADINGS: Final = ("job", "recordd", "peers", LEAST, "target", "met")
 
 
 def median_of(figures: Figures, line: str, contestant: str) -> float | None:
@@ -68,7 +68,8 @@ def _cells_of(
     own = "refused" if (line.name, OURS) in refused else _format_rounds(line, figures)
     targets = [_format_target(target, line, figures) for target in line.targets]
     met = [_format_met(target, line, figures, ours) for target in line.targets]
-    return line.title, own, _format_peers(line, figures), "; ".join(targets), "; ".join(met)
+    peers, limits = _format_peers(line, figures), _format_limits(line, figures)
+    return line.title, own, peers, limits, "; ".join(targets), "; ".join(met)
 
 
 def _format_rounds(line: Line, figures: Figures) -> str:
@@ -87,9 +88,27 @@ def _format_peers(line: Line, figures: Figures) -> str:
     peers = {
         contestant: statistics.median(rounds)
         for contestant, rounds in figures.get(line.name, {}).items()
-        if contestant != OURS and rounds
+        if contestant not in (OURS, *LIMITS) and rounds
     }
     return "; ".join(f"{peer} {format_figure(peers[peer], line.unit)}" for peer in sorted(peers))
+
+
+def _format_limits(line: Line, figures: Figures) -> str:
+    """Show what can be reached at all, and whether that misses a target that recordd misses."""
+    missed = [t for t in line.targets if _misses(t, line, figures, OURS)]
+    shown = []
+    for limit in LIMITS:
+        if (figure := median_of(figures, line.name, limit)) is not None:
+            name = "" if limit == LEAST else f"{limit} "
+            misses = any(t.peer != OURS and _misses(t, line, figures, limit) for t in missed)
+            too = ", **misses it too**" if misses else ""
+            shown.append(f"{name}{format_figure(figure, line.unit)}{too}")
+    return "; ".join(shown)
+
+
+def _misses(target: Target, line: Line, figures: Figures, contestant: str) -> bool:
+    figure, bound = median_of(figures, line.name, contestant), bound_of(target, line, figures)
+    return figure is not None and bound is not None and not is_met(target, figure, bound)
 
 
 def _format_target(target: Target, line: Line, figures: Figures) -> str:

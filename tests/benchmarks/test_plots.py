@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from benchmarks.wire.lines import OURS, Line, at_least, at_most
-from benchmarks.wire.plots import Dot, dots_of, draw_plot
+from benchmarks.wire.lines import INDEXED, LEAST, OURS, Line, at_least, at_most
+from benchmarks.wire.plots import Dot, dots_of, draw_plot, limit_of
 
 TIME = Line(name="time", title="a <time>", unit="µs", targets=(at_most(1, "Redis"),))
 RATE = Line(name="rate", title="a rate", unit="/s", targets=(at_least(0.5, "Redis"),))
@@ -34,3 +34,13 @@ def test_every_line_with_a_peer_or_a_target_is_drawn() -> None:
     circles = list(drawn.iter("{http://www.w3.org/2000/svg}circle"))
     assert len(circles) == 2 + 1  # and the legend's
     assert float(circles[1].attrib["cx"]) > float(circles[2].attrib["cx"])
+
+
+def test_the_least_server_is_a_ring_and_no_peer() -> None:
+    figures = {"time": {**FIGURES["time"], LEAST: [25.0], INDEXED: [1.0]}}
+    assert dots_of(TIME, figures) == [Dot("Redis", 2.0)]
+    assert limit_of(TIME, figures) == Dot(LEAST, 4.0)
+    assert limit_of(RATE, FIGURES) is None
+    drawn = ET.fromstring(draw_plot([TIME], figures))
+    circles = drawn.iter("{http://www.w3.org/2000/svg}circle")
+    assert [circle.attrib["fill"] for circle in circles].count("none") == 1 + 1  # and the legend's

@@ -14,7 +14,8 @@ from benchmarks.wire.data import (
     made_up_rows,
     make_ts,
 )
-from benchmarks.wire.lines import OURS
+from benchmarks.wire.limit_jobs import JOBS
+from benchmarks.wire.lines import LEAST, OURS
 from benchmarks.wire.plans import Request, Setup, encode_plan
 from benchmarks.wire.questions import make_questions
 from benchmarks.wire.specials import make_specials
@@ -56,6 +57,23 @@ def test_the_sites_of_recordd_have_data() -> None:
     assert len(rows_of("hundred", SCALE)) == 20_000
     assert len(rows_of("wide", SCALE)) == 20
     assert sites_of(make_questions(SCALE), ["NATS"]) == {"nats"}
+
+
+def test_the_least_servers_have_jobs_and_data() -> None:
+    sites = sites_of(make_questions(SCALE), [LEAST])
+    names = {site.split(",")[0].split(" ", 1)[1] for site in sites}
+    assert names == {
+        "get writes",
+        "latest hundred",
+        "latest writes",
+        "read many",
+        "read wide",
+        "write writes",
+    }
+    for name in names:
+        job, key = name.split()
+        assert job in JOBS
+        assert rows_of(key, SCALE)
 
 
 def test_made_up_rows_go_on_where_they_ended() -> None:

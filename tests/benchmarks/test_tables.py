@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.wire.lines import OURS, Line, Unit, at_least, at_most
+from benchmarks.wire.lines import INDEXED, LEAST, OURS, Line, Unit, at_least, at_most
 from benchmarks.wire.tables import bound_of, format_cpu, format_figure, format_table, is_met
 
 FIGURES = {
@@ -40,7 +40,7 @@ def test_a_bound_may_be_reached(figure: float, upper: bool, lower: bool) -> None
 def test_a_line_shows_medians_and_rounds_and_whether_the_target_is_met() -> None:
     row = format_table([QUICK], FIGURES).splitlines()[2]
     assert row == (
-        "| one | **200 µs** (100 µs to 300 µs) | Redis 100 µs | ≤ 2 x Redis (200 µs) | yes |"
+        "| one | **200 µs** (100 µs to 300 µs) | Redis 100 µs |  | ≤ 2 x Redis (200 µs) | yes |"
     )
 
 
@@ -52,7 +52,7 @@ def test_a_missed_upper_bound_shows_the_factor_too() -> None:
 def test_a_line_shows_each_target_and_the_factor_that_is_missing() -> None:
     row = format_table([RATE], FIGURES).splitlines()[2]
     assert row == (
-        "| two | **50.0 k/s** | Redis 100 k/s | ≥ 0.8 x Redis (80.0 k/s); ≥ 50.0 k/s"
+        "| two | **50.0 k/s** | Redis 100 k/s |  | ≥ 0.8 x Redis (80.0 k/s); ≥ 50.0 k/s"
         " | **no**, 1.60x; yes |"
     )
 
@@ -61,7 +61,29 @@ def test_a_line_that_was_not_measured_is_left_out_and_a_refused_one_is_not() -> 
     other = Line(name="other", title="other", unit="s", targets=(at_most(1),))
     assert len(format_table([other], FIGURES).splitlines()) == 2
     row = format_table([other], FIGURES, {("other", OURS): "timeout"}).splitlines()[2]
-    assert row == "| other | refused |  | ≤ 1.00 s | - |"
+    assert row == "| other | refused |  |  | ≤ 1.00 s | - |"
+
+
+@pytest.mark.parametrize(
+    ("ours", "least", "text"),
+    [
+        (210.0, 250.0, "250 µs, **misses it too**"),
+        (210.0, 200.0, "200 µs"),
+        (150.0, 250.0, "250 µs"),
+    ],
+)
+def test_a_limit_has_a_column_of_its_own_and_may_miss_what_recordd_misses(
+    ours: float, least: float, text: str
+) -> None:
+    figures = {"quick": {OURS: [ours], "Redis": [100.0], LEAST: [least], INDEXED: [9.0]}}
+    cells = format_table([QUICK], figures).splitlines()[2].split(" | ")
+    assert cells[2:4] == ["Redis 100 µs", f"{text}; {INDEXED} 9 µs"]
+
+
+def test_a_limit_is_not_held_against_a_target_beside_recordd_itself() -> None:
+    line = Line(name="after", title="three", unit="µs", targets=(at_most(1.5, OURS, "quick"),))
+    figures = {"quick": {OURS: [100.0]}, "after": {OURS: [400.0], LEAST: [300.0]}}
+    assert format_table([line], figures).splitlines()[2].split(" | ")[3] == "300 µs"
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,15 @@ async def delete(backend: PersistenceBackend, name: str, rev: int) -> None:
 
 def publish(hub: Hub, rows: Sequence[Row]) -> None:
     """Publish rows, and the records that are new with them."""
+    hub.publish(rows, hub.catalogue.find_records(commit_of(hub, rows)))
+
+
+def commit_of(hub: Hub, rows: Sequence[Row]) -> NewRows:
+    """Return the commit of rows, with the records that are new with them."""
     ids = _Ids({})
     ids.known = {name: hub.catalogue.get(name).record_id for name in hub.catalogue.names()}
     ids.next = hub.catalogue.next_record_id
-    commit = ids.commit(rows)
-    hub.publish(rows, hub.catalogue.find_records(commit))
+    return ids.commit(rows)
 
 
 def make_committer(hub: Hub, backend: PersistenceBackend | None) -> Committer:

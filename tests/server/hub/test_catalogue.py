@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Container
 
 import pytest
 
-from recordd.config.rules import read_rules
+from recordd.config.rules import Rule, read_rules
 from recordd.extending.backend import DamagedStorage, Loaded, LoadedRecord
+from recordd.extending.columns import RowColumns
 from recordd.extending.commit import NewRecord, NewRows
+from recordd.hub.catalogue import Catalogue
 from recordd.hub.hub import Hub
-from recordd.hub.records import RecordState
+from recordd.hub.records import RecordState, memory_of
 from recordd.hub.topic_index import Delivery
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import compile_pattern, compile_patterns
 from recordd_protocol.rows import Row, RowKind
-from tests.server.commits import publish
+from tests.server.commits import commit_of, publish
 
 
 def make_hub() -> Hub:
@@ -128,39 +131,107 @@ def test_ids_go_on_behind_those_of_records_that_are_gone() -> None:
     assert hub.catalogue.next_record_id == 10
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_row_takes_the_place_of_the_latest_as_it_does_in_the_record_alone(seed: int) -> None:
-    """The catalogue does in its loop what `RecordState.take` does for one row."""
+class RecordModel:
+    """A record as the rows that came, looked at anew each time."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.capacity = rule.capacity
+        self.is_ring = rule.buffer == "spmc_ring"
+        self.came: list[Row] = []
+        self.kept: list[Row] = []
+        self.buffered = 0
+
+    def take(self, row: Row) -> None:
+        self.came.append(row)
+        if self.is_ring or row.kind is RowKind.LATEST:
+            self.kept = [*self.kept, row][-self.capacity :]
+            self.buffered += 1
+
+    def forget_buffered(self) -> None:
+        self.kept, self.buffered = [], 0
+
+    @property
+    def were_latest(self) -> list[Row]:
+        return [row for row in self.came if row.kind is RowKind.LATEST]
+
+    def describe(self) -> tuple[object, ...]:
+        stored = len([row for row in self.came if row.rev is not None])
+        memory = sum(map(memory_of, self.kept))
+        latest, kept = fields_of(self.were_latest[-1]), list(map(fields_of, self.kept))
+        return latest, kept, memory, self.buffered, stored, len(self.came), len(self.kept)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_take_their_places_as_in_lists(seed: int) -> None:
+    """Whether they come as objects or as columns, and whatever the buffer."""
     chance = random.Random(seed)
-    rules = [{"name": "ring", "buffer": "spmc_ring", "capacity": 3}]
+    rules = [
+        {"name": "ring", "buffer": "spmc_ring", "capacity": 3},
+        {"name": "ringlet", "buffer": "spmc_ring", "capacity": 1},
+        {"name": "transient", "persist": False},
+    ]
     hub = Hub(read_rules(rules, default_retention_ms=None, max_capacity=3), max_records=9)
-    alone: dict[str, RecordState] = {}
+    catalogue, models = hub.catalogue, dict[str, RecordModel]()
     for number in range(60):
-        rows = [_make_row(chance, 4 * number + n, hub) for n in range(4)]
-        publish(hub, rows)
+        rows = [_make_row(chance, 4 * number + n, models) for n in range(chance.randrange(5))]
         for row in rows:
-            if row.name in alone:
-                alone[row.name].take(row)
-            else:
-                rule = hub.rules.rule_for(row.name)
-                alone[row.name] = RecordState(0, row.name, rule, row, int(row.rev is not None))
-        for name, state in alone.items():
-            assert _counts(hub.catalogue.get(name)) == _counts(state)
-        assert hub.catalogue.latest_bytes == sum(state.memory for state in alone.values())
-        if chance.random() < 0.1:  # as where a value is damaged
-            name = chance.choice(list(alone))
-            hub.catalogue.latest_bytes -= alone[name].memory
-            hub.catalogue.get(name).forget_buffered()
-            alone[name].forget_buffered()
+            rule = hub.rules.rule_for(row.name)
+            models.setdefault(row.name, RecordModel(rule)).take(row)
+        (publish if chance.random() < 0.5 else publish_columns)(hub, rows)
+        assert {name: _describe(catalogue.get(name)) for name in models} == {
+            name: model.describe() for name, model in models.items()
+        }
+        _check_counts(catalogue, models, 4 * number)
+        if models and chance.random() < 0.1:  # as where a value is damaged
+            name = chance.choice(list(models))
+            catalogue.latest_bytes -= catalogue.get(name).memory
+            catalogue.get(name).forget_buffered()
+            models[name].forget_buffered()
 
 
-def _make_row(chance: random.Random, rev: int, hub: Hub) -> Row:
-    name = chance.choice(["a", "bb", "ring"])
-    is_late = hub.catalogue.find(name) is not None and chance.random() < 0.3
-    kind = RowKind.LATE if is_late else RowKind.LATEST
-    return Row(name, b"1" * chance.randrange(99), rev, chance.choice([rev, None]), kind)
+def _make_row(chance: random.Random, rev: int, known: Container[str]) -> Row:
+    name = chance.choice(["a", "bb", "ring", "ringlet", "transient"])
+    kind = RowKind.LATE if name in known and chance.random() < 0.3 else RowKind.LATEST
+    return Row(name, b"1" * chance.randrange(99), rev, rev if name != "transient" else None, kind)
 
 
-def _counts(state: RecordState) -> tuple[object, ...]:
-    buffered = (state.buffered, list(state.buffer), state.memory)
-    return (state.latest, state.rows, state.produced, *buffered)
+def publish_columns(hub: Hub, rows: list[Row]) -> None:
+    """Publish rows of which there are no objects."""
+    columns, records = RowColumns.of(rows), hub.catalogue.find_records(commit_of(hub, rows))
+    hub.publish(
+        RowColumns(columns.names, columns.values, columns.times, columns.revs, columns.late),
+        records,
+    )
+
+
+def fields_of(row: Row) -> tuple[object, ...]:
+    return row.name, row.value, row.ts, row.rev, row.kind
+
+
+def _describe(state: RecordState) -> tuple[object, ...]:
+    latest, kept = fields_of(state.latest), list(map(fields_of, state.buffer))
+    counts = (state.memory, state.buffered, state.rows, state.produced, state.occupancy)
+    assert latest == (state.name, state.value, state.ts, state.rev, RowKind.LATEST)
+    return latest, kept, *counts
+
+
+def _check_counts(catalogue: Catalogue, models: dict[str, RecordModel], newest: int) -> None:
+    replaced = [row for model in models.values() for row in model.were_latest[:-1]]
+    stored = [row.rev for model in models.values() for row in model.came if row.rev is not None]
+    assert catalogue.replaced_bytes == sum(map(memory_of, replaced))
+    assert catalogue.latest_bytes == sum(state.memory for state in catalogue.states_after(-1))
+    assert (catalogue.rows, catalogue.rev) == (len(stored), max(stored, default=0))
+    assert catalogue.transients == len(models.keys() & {"transient"})
+    changed = [state.changed for state in catalogue.by_change.values()]
+    assert changed == sorted(changed)
+
+
+def test_rows_that_came_as_objects_are_those_objects_and_shared() -> None:
+    hub, rows = make_hub(), [Row("a", b"1", 1, 1), Row("b", b"1", 1, 2)]
+    publish(hub, rows)
+    assert hub.catalogue.latest(compile_patterns("#")) == rows
+    publish_columns(hub, [Row("a", b"2", 2, 3)])
+    state = hub.catalogue.get("a")
+    assert state.row is None
+    assert hub.catalogue.latest(compile_patterns("a")) == [state.latest]
+    assert state.latest is state.row

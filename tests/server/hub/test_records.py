@@ -1,7 +1,6 @@
 """The memory of a record that was loaded, and its buffer, which it has when it needs one."""
 
 import gc
-import random
 import tracemalloc
 
 import pytest
@@ -10,9 +9,9 @@ from recordd.config.rules import Rule
 from recordd.config.settings import load
 from recordd.core import build_core
 from recordd.extending.backend import Loaded, LoadedRecord
-from recordd.hub.records import RecordState, memory_of
+from recordd.hub.records import RecordState
 from recordd_protocol.patterns import compile_pattern
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row
 
 RECORDS = 2000
 MOST_BYTES = 850
@@ -61,28 +60,3 @@ def test_a_buffer_for_each_record_would_be_noticed(monkeypatch: pytest.MonkeyPat
 
 def make_rule(buffer: str, capacity: int) -> Rule:
     return Rule(pattern=compile_pattern("#"), buffer=buffer, capacity=capacity)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("buffer", "capacity"), [
-    ("single_latest", 1), ("spmc_ring", 1), ("spmc_ring", 3),
-])  # fmt: skip
-@pytest.mark.parametrize("seed", range(5))
-def test_the_buffer_is_that_of_a_list_of_rows(buffer: str, capacity: int, seed: int) -> None:
-    chance = random.Random(seed)
-    first = latest = Row("a", b"0", 1, 1)
-    state = RecordState(0, "a", make_rule(buffer, capacity), first, 1)
-    kept, taken = [first], memory_of(first)
-    for rev in range(2, 40):
-        if chance.random() < 0.1:
-            state.forget_buffered()
-            kept, taken = [], 0
-        is_late = chance.random() < 0.4
-        kind = RowKind.LATE if is_late else RowKind.LATEST
-        row = Row("a", b"1" * chance.randint(1, 9), rev, rev, kind)
-        taken += state.take(row)
-        latest = latest if is_late else row
-        if buffer == "spmc_ring" or not is_late:
-            kept = [*kept, row][-capacity:]
-        assert list(state.buffer) == kept
-        assert state.latest is latest
-        assert taken == state.memory == sum(map(memory_of, kept))

@@ -49,6 +49,8 @@ class RuleTable:
 
     def __init__(self, rules: Iterable[Rule], default: Rule) -> None:
         self.rules: Final = (*rules, default)
+        self.all_persist: Final = all(rule.persist for rule in self.rules)
+        """Whether no record is transient, whatever its name."""
 
     def rule_for(self, name: str) -> Rule:
         """Return the first rule that matches."""

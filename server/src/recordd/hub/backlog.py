@@ -11,6 +11,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from recordd.extending.columns import RowColumns
 from recordd_protocol.rows import Row
 
 __all__ = ["Backlog"]
@@ -25,10 +26,10 @@ class _Commit:
     __slots__ = ("rev_before", "rows", "size", "tick_before")
 
     def __init__(self, rows: Sequence[Row], tick_before: int, rev_before: int) -> None:
-        self.rows: Final = rows
+        self.rows: Final = RowColumns.of(rows)
         self.tick_before: Final = tick_before
         self.rev_before: Final = rev_before
-        self.size: Final = sum([len(row.value) for row in rows]) + _ROW_BYTES * len(rows)
+        self.size: Final = sum(map(len, self.rows.values)) + _ROW_BYTES * len(rows)
 
 
 class Backlog:
@@ -68,8 +69,8 @@ class Backlog:
         for commit in reversed(self._commits):
             if commit.rev_before <= rev:
                 passed = 0
-                for number, row in enumerate(commit.rows, 1):
-                    if row.rev is not None and row.rev <= rev:
+                for number, row_rev in enumerate(commit.rows.revs, 1):
+                    if row_rev is not None and row_rev <= rev:
                         passed = number
                 return commit.tick_before + passed
         return None

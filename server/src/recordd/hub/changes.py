@@ -79,7 +79,7 @@ class ChangeLog:
         changes: list[Change] = []
         if catalogue.transients:
             states = catalogue.snapshot(topic)
-            changes += [s for s in states if s.changed > tick and s.latest.rev is None]
+            changes += [s for s in states if s.changed > tick and s.rev is None]
         deletions = self._tombstones.deleted_after(
             tick, topic.pattern, living=catalogue.names(), transient=True
         )

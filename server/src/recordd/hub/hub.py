@@ -14,6 +14,7 @@ from typing import Final
 
 from recordd.config.rules import RuleTable
 from recordd.extending.backend import MAX_DELETIONS, Loaded, Purged
+from recordd.extending.columns import RowColumns
 from recordd.hub.archive import Archive
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.changes import ChangeLog
@@ -129,6 +130,7 @@ class Hub:
         `records` has the record of each row: one that is new comes to exist with its first.
         `delivery` is what was sorted of them before.
         """
+        rows = RowColumns.of(rows)
         self.changes.begin_commit(rows)
         if delivery is None and self.topics:
             delivery = Delivery(self.topics, rows, records)

@@ -15,7 +15,7 @@ from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["BODY_BYTES", "ROW_BYTES", "RecordState", "Unborn", "memory_of"]
+__all__ = ["BEFORE_ALL", "BODY_BYTES", "ROW_BYTES", "RecordState", "Unborn", "memory_of"]
 
 ROW_BYTES: Final = 512
 """What a row takes in memory beside its value and its body, about."""
@@ -23,6 +23,10 @@ ROW_BYTES: Final = 512
 BODY_BYTES: Final = 48
 """What a row's body has beside its name and its value, about. Not looked up: it may not be there
 yet, and may be rendered at any time."""
+
+
+BEFORE_ALL: Final = -1
+"""The `ts` of a record that has no row yet: each that comes is as late or later."""
 
 
 def memory_of(row: Row) -> int:
@@ -33,14 +37,14 @@ def memory_of(row: Row) -> int:
 class Unborn:
     """A record that a commit will make; `state` is the record when the commit has made it."""
 
-    __slots__ = ("latest", "name", "record_id", "rule", "state", "topics", "topics_version")
+    __slots__ = ("name", "record_id", "rule", "state", "topics", "topics_version", "ts")
 
     def __init__(self, record_id: int, name: str, rule: Rule) -> None:
         self.record_id: Final = record_id
         self.name: Final = name
         self.rule: Final = rule
         self.state: RecordState | None = None
-        self.latest: None = None
+        self.ts: Final = BEFORE_ALL
         self.topics: tuple[Topic, ...] = ()
         self.topics_version = -1
 
@@ -50,7 +54,8 @@ class RecordState:
 
     There may be a hundred thousand of them, so a record has nothing of its own before it
     needs that: rows beside the latest are kept by rings alone, from their second row on.
-    A `deque` of one row is 624 bytes, more than all else that a record takes.
+    A `deque` of one row is 624 bytes, more than all else that a record takes. The latest row
+    is `value`, `ts` and `rev`, and an object when somebody asks for it: see `latest`.
     """
 
     __slots__ = (
@@ -61,36 +66,44 @@ class RecordState:
         "dropped",
         "holds_one",
         "is_deleted",
-        "latest",
         "name",
         "produced",
         "purged_rev",
         "record_id",
+        "rev",
+        "row",
         "rows",
         "rule",
         "topics",
         "topics_version",
+        "ts",
+        "value",
     )
 
-    def __init__(self, record_id: int, name: str, rule: Rule, latest: Row, rows: int) -> None:
+    def __init__(self, record_id: int, name: str, rule: Rule) -> None:
+        """Make a record that has no row yet; nobody sees it before `show` is called."""
         self.record_id: Final = record_id
         self.name: Final = name
         self.rule: Final = rule
-        self.latest = latest
-        self.rows = rows
-        self.produced = 1
+        self.value = b""
+        self.ts = BEFORE_ALL
+        self.rev: int | None = None
+        self.row: Row | None = None
+        """The latest row as an object, where there is one already."""
+        self.rows = 0
+        self.produced = 0
         self.consumed = 0
         """Values that subscribers and drains got, each counted for each of them."""
         self.dropped = 0
         """Values that one of them did not get, being too slow; counted likewise."""
-        self.buffered = 1
+        self.buffered = 0
         """Rows that ever came into the buffer, a drain's position; 0 while it is empty."""
-        self.holds_one = rule.buffer != "spmc_ring"
+        self.holds_one = False
         """Whether the buffer is the latest row, whose place the next one takes."""
         self._ring: collections.deque[Row] | None = None
         """The buffer; without it, it is the latest row alone."""
         self.changed = 0
-        """The hub's tick when `latest` became the latest."""
+        """The hub's tick when the latest row became the latest."""
         self.is_deleted = False
         self.purged_rev = 0
         """The newest rev among the rows that retention has taken."""
@@ -99,11 +112,31 @@ class RecordState:
         self.topics_version = -1
 
     @property
+    def latest(self) -> Row:
+        """The latest row as an object; where a call matters, ask for `row` first."""
+        return self.row or self.make_row()
+
+    def make_row(self) -> Row:
+        """Make the latest row an object, which all share."""
+        row = self.row = Row(self.name, self.value, self.ts, self.rev)
+        return row
+
+    @property
+    def is_ring(self) -> bool:
+        """Whether it keeps every value that comes, up to a number."""
+        return self.rule.buffer == "spmc_ring"
+
+    @property
     def buffer(self) -> Sequence[Row]:
         """The buffered rows, oldest first."""
         if self._ring is not None:
             return self._ring
         return (self.latest,) if self.buffered else ()
+
+    @property
+    def occupancy(self) -> int:
+        """How many rows are buffered."""
+        return min(self.buffered, 1) if self._ring is None else len(self._ring)
 
     @property
     def memory(self) -> int:
@@ -118,35 +151,35 @@ class RecordState:
         """Empty the buffer."""
         self.buffered = 0
         self.holds_one = False
-        is_ring = self.rule.buffer == "spmc_ring"
-        self._ring = collections.deque(maxlen=self.rule.capacity) if is_ring else None
+        self._ring = collections.deque(maxlen=self.rule.capacity) if self.is_ring else None
 
-    def take(self, row: Row) -> int:
-        """Count a committed row; keep it as the latest unless it came late.
+    def show(self, row: Row) -> None:
+        """Have a row be the latest one."""
+        self.value, self.ts, self.rev, self.row = row.value, row.ts, row.rev, row
+
+    def keep(self, row: Row) -> int:
+        """Put a row into the buffer where it does not just take the place of the latest.
+
+        So it is with rings, which show every row that comes, with late rows, which are history
+        to all others, and with the first row of all. The row is not shown as the latest yet.
 
         Returns:
             By how many bytes the buffered rows have grown.
         """
-        self.produced += 1
-        if row.rev is not None:
-            self.rows += 1
-        if self.rule.buffer == "spmc_ring":
-            return self._take_in_ring(row)
-        if row.kind is not RowKind.LATEST:
-            return 0  # a late row is history; only a ring shows every row that came
-        previous, self.latest = self.latest, row
-        self.buffered += 1
-        if not self.holds_one:
+        is_late = row.kind is not RowKind.LATEST
+        if not self.is_ring:
+            if is_late:
+                return 0
             self.holds_one = True
-            return memory_of(row)
-        return 2 * (len(row.value) - len(previous.value))  # as `memory_of` of both
+        elif self._ring is not None or self.buffered:
+            return self._keep_in_ring(row)
+        self.buffered += 1
+        return memory_of(row)
 
-    def _take_in_ring(self, row: Row) -> int:
+    def _keep_in_ring(self, row: Row) -> int:
         ring = self._ring
         if ring is None:
             ring = self._ring = collections.deque(self.buffer, maxlen=self.rule.capacity)
-        if row.kind is RowKind.LATEST:
-            self.latest = row
         dropped = memory_of(ring[0]) if len(ring) == ring.maxlen else 0
         ring.append(row)
         self.buffered += 1
@@ -159,7 +192,7 @@ class RecordState:
         """
         buffer = self.buffer
         unseen = min(self.buffered - seen, len(buffer))
-        if seen and self.rule.buffer == "spmc_ring":  # the first one has missed nothing
+        if seen and self.is_ring:  # the first one has missed nothing
             self.dropped += self.buffered - seen - unseen
         seen = self.buffered - unseen
         rows = list(buffer)[len(buffer) - unseen :][:limit]
@@ -167,10 +200,12 @@ class RecordState:
         rows = rows[: count_fitting(sizes, max_bytes, beside_bytes=1, one_fits=True)]
         return rows, seen + len(rows)
 
-    def as_info(self, latest: Row, consumers: int) -> RecordInfo:
-        """Return the metadata row of `record.list`; `consumers` are the subscriptions to it."""
+    def as_info(self, ts: int, rev: int | None, consumers: int) -> RecordInfo:
+        """Return the metadata row of `record.list`; `consumers` are the subscriptions to it.
+
+        `ts` and `rev` are those of the latest row of the moment that is shown.
+        """
         rule = self.rule
-        is_ring = rule.buffer == "spmc_ring"
         return RecordInfo(
             record_id=self.record_id,
             record_key=self.name,
@@ -185,10 +220,10 @@ class RecordState:
             produced_count=self.produced,
             consumed_count=self.consumed,
             dropped_count=self.dropped,
-            occupancy=(len(self.buffer), rule.capacity),
+            occupancy=(self.occupancy, rule.capacity),
             entity=entity_of(self.name),
-            ts=latest.ts,
-            rev=latest.rev,
-            buffer_capacity=rule.capacity if is_ring else UNSET,
+            ts=ts,
+            rev=rev,
+            buffer_capacity=rule.capacity if self.is_ring else UNSET,
             schema_type=rule.schema_type or UNSET,
         )

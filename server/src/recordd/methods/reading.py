@@ -42,7 +42,7 @@ def get_record(caller: Caller, params: Get) -> Answer:
         raise _not_found(params.name)
     if catalogue.damaged:
         catalogue.check_readable(params.name.__eq__)
-    return Answer(state.latest)
+    return Answer(state.row or state.latest)  # the property costs a call
 
 
 def get_records(caller: Caller, gets: Sequence[HasParams]) -> list[Row] | None:
@@ -51,7 +51,8 @@ def get_records(caller: Caller, gets: Sequence[HasParams]) -> list[Row] | None:
     if catalogue.damaged:
         return None
     find = catalogue.find
-    rows = [state.latest for get in gets if (state := find(get.params.name)) is not None]
+    states = [state for get in gets if (state := find(get.params.name)) is not None]
+    rows = [state.row or state.latest for state in states]
     return rows if len(rows) == len(gets) else None
 
 
@@ -64,11 +65,11 @@ def list_records(caller: Caller, params: List) -> Steps[Listing]:
     wanted = hub.catalogue.match_after(patterns, params.after)[: params.limit]
     topics = hub.topics
 
-    def render(item: tuple[RecordState, Row]) -> RecordInfo:
-        state, latest = item
-        return state.as_info(latest, sum([t.subscriptions for t in topics.topics_of(state)]))
+    def render(item: tuple[RecordState, int, int | None]) -> RecordInfo:
+        state, ts, rev = item
+        return state.as_info(ts, rev, sum([t.subscriptions for t in topics.topics_of(state)]))
 
-    items = [(state, state.latest) for state in wanted]
+    items = [(state, state.ts, state.rev) for state in wanted]
     return Listing(items, render, min_row_bytes=_MIN_INFO_BYTES)
 
 

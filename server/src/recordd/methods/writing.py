@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from recordd.core import Core
+from recordd.extending.columns import RowColumns
 from recordd.hub.records import RecordState
 from recordd.methods.caller import Caller
 from recordd.methods.dispatch import Handler, HasParams, MakeRows, RunHandler
@@ -180,12 +181,14 @@ def _check_writable(core: Core, name: str, state: RecordState | None) -> None:
         raise RequestError(Reason.DENIED, f"name: record {name!r} is not writable")
 
 
-def _to_written_many(rows: list[Row]) -> WrittenMany:
-    revs = [row.rev for row in rows if row.rev is not None]
+def _to_written_many(rows: Sequence[Row]) -> WrittenMany:
+    revs = RowColumns.of(rows).revs
+    if not isinstance(revs, range):
+        revs = [rev for rev in revs if rev is not None]
     return WrittenMany(first_rev=revs[0] if revs else None, last_rev=revs[-1] if revs else None)
 
 
-def _to_written_rows(rows: list[Row]) -> WrittenMany:
+def _to_written_rows(rows: Sequence[Row]) -> WrittenMany:
     return msgspec.structs.replace(_to_written_many(rows), rows=[to_written([row]) for row in rows])
 
 

@@ -180,7 +180,7 @@ class Retention(RetentionReporter):
             return remembered_ms
         now_ms = self._wall.wall_ms()
         states = self._hub.catalogue.match(compile_patterns("#"))
-        times = [s.latest.ts for s in states if s.latest.rev is not None and s.latest.ts <= now_ms]
+        times = [s.ts for s in states if s.rev is not None and s.ts <= now_ms]
         return max(times, default=None)
 
     async def _remember_time(self) -> None:

@@ -107,7 +107,7 @@ class OwnWrites:
             for call in calls:
                 self._settle(call, outcome)
             return
-        self._outbox.put_all_unsent(calls[0].answer_written(calls, cast("list[Row]", outcome)))
+        self._outbox.put_all_unsent(calls[0].answer_written(calls, cast("Sequence[Row]", outcome)))
         self.pending -= len(calls)
         if not self.pending:
             self._settled.unpark_all()

@@ -10,20 +10,26 @@ while the request waited, and one that was not there, is looked up here, once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
+from recordd.extending.columns import RowColumns
 from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.records import BODY_BYTES, ROW_BYTES, RecordState, Unborn, memory_of
+from recordd.writing.planned_rows import PlannedRows
 from recordd.writing.requests import Condition, NewRow, WriteRows
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row
 
 __all__ = ["Plan"]
 
-_ROWS_A_STEP: Final = 64
-"""Planned between two steps: some 1 µs each."""
+_IS_DELETED: Final = attrgetter("is_deleted")
+
+_ROWS_A_STEP: Final = 256
+"""Planned between two steps: 0.2 µs each, 0.5 where one is not as nearly all are."""
 
 
 class Plan:
@@ -34,15 +40,15 @@ class Plan:
     ) -> None:
         self.planned: Final[list[WriteRows]] = []
         """The writes that are not refused; `rows` has those of one after those of the other."""
-        self.rows: Final[list[Row]] = []
-        self.records: Final[list[RecordState | Unborn]] = []
-        """Of each row."""
         self.refused: Final[list[tuple[WriteRows, RequestError]]] = []
         self._catalogue: Final = catalogue
-        self._now_ms: Final = now_ms
         self._storing: Final = storing
-        self._rev = self._rev_before = catalogue.rev
-        self._latest: dict[str, Row] = {}
+        self._rows: Final = PlannedRows(
+            now_ms=now_ms,
+            rev=catalogue.rev,
+            storing=storing,
+            all_persist=catalogue.rules.all_persist,
+        )
         self._unborn: Final[dict[str, Unborn]] = {}
         self._grown = 0
         self._writes = list(writes)
@@ -74,18 +80,28 @@ class Plan:
                 gathered, room = [], self._room
         yield from self._plan_rows(gathered)
 
-    def results(self) -> Iterator[tuple[WriteRows, list[Row]]]:
+    def results(self) -> Iterator[tuple[WriteRows, Sequence[Row]]]:
         """Yield each planned write with its rows."""
-        start = 0
+        start, rows = 0, self.rows
         for write in self.planned:
             end = start + len(write.items)
-            yield write, self.rows[start:end]
+            yield write, [rows.row(start)] if end - start == 1 else rows.part(start, end)
             start = end
+
+    @functools.cached_property
+    def rows(self) -> RowColumns:
+        """The rows, once all are planned."""
+        return self._rows.columns()
+
+    @property
+    def records(self) -> Sequence[RecordState | Unborn]:
+        """Of each row."""
+        return self._rows.records
 
     @property
     def stored_rows(self) -> int:
         """How many rows are persisted."""
-        return self._rev - self._rev_before
+        return self._rows.stored_rows
 
     def commit(self) -> NewRows:
         """Return what was planned as a commit."""
@@ -93,7 +109,7 @@ class Plan:
             NewRecord(unborn.record_id, unborn.name, self._is_stored(unborn))
             for unborn in self._unborn.values()
         ]
-        return NewRows(self.rows, [record.record_id for record in self.records], created)
+        return NewRows(self.rows, self._rows.record_ids(), created)
 
     @property
     def _room(self) -> int:
@@ -119,30 +135,14 @@ class Plan:
             yield
 
     def _plan_some(self, items: list[NewRow]) -> None:
-        """Plan rows in one loop, which takes half of what a call for each did."""
-        now_ms, storing, newest, rev = self._now_ms, self._storing, self._latest, self._rev
-        add_row, add_record, find = self.rows.append, self.records.append, self._find
-        for name, value, ts, found in items:
-            record: RecordState | Unborn | None = found
-            if found is None or found.is_deleted:
-                record = find(name, None) or self._create(name)
-            assert record is not None, "mypy does not see it"
-            add_record(record)
-            latest = newest.get(name) or record.latest
-            if ts is None:
-                # The record's own clock never runs backwards: a write without ts must become
-                # the latest, also when our clock was set back or a client's runs ahead.
-                ts = now_ms if latest is None or latest.ts <= now_ms else latest.ts
-            row_rev = None
-            if storing and record.rule.persist:
-                row_rev = rev = rev + 1
-            # Later commits have greater revs: at the same ts the newer row is the latest.
-            if latest is not None and ts < latest.ts:
-                add_row(Row(name, value, ts, row_rev, RowKind.LATE))
-            else:
-                row = newest[name] = Row(name, value, ts, row_rev)
-                add_row(row)
-        self._rev = rev
+        names, values, times, found = zip(*items, strict=True)
+        records: Sequence[RecordState | Unborn] = found
+        if not all(found) or True in map(_IS_DELETED, found):
+            records = [
+                self._find(name, state) or self._create(name)
+                for name, state in zip(names, found, strict=True)
+            ]
+        self._rows.add(names, values, times, records)
 
     def _find(self, name: str, found: RecordState | None) -> RecordState | Unborn | None:
         """Return a record that there is or will be; `found` is what there was."""
@@ -166,15 +166,23 @@ class Plan:
         if if_rev and not (self._storing and rule.persist):
             refusal = f"record {name!r} is not persisted and has no rev: 0 is all that can be asked"
             raise RequestError(Reason.INVALID_PARAMS, f"{where}if_rev: {refusal}")
-        latest = self._latest.get(name) or (None if record is None else record.latest)
-        if latest is None:
+        if record is None:
             state, holds = "does not exist", if_rev == 0
         else:
-            state = "exists" if latest.rev is None else f"is at rev {latest.rev}"
-            holds = if_rev == latest.rev
+            rev = self._rev_of(record)
+            state = "exists" if rev is None else f"is at rev {rev}"
+            holds = if_rev == rev
         if not holds:
             refusal = f"{where}if_rev: record {name!r} {state}, not {if_rev}"
             raise RequestError(Reason.CONFLICT, refusal)
+
+    def _rev_of(self, record: RecordState | Unborn) -> int | None:
+        """Return the rev of a record's latest row, the planned ones counted in."""
+        place = self._rows.newest.get(record.name)
+        if place is not None:
+            return self._rows.rev_at(place)
+        assert isinstance(record, RecordState), "a record is made for a row of its own"
+        return record.rev
 
     def _check_room(self, items: list[NewRow]) -> None:
         room = self._room
@@ -206,13 +214,20 @@ class Plan:
 
     def _growth_of(self, name: str, value: bytes, ts: int | None, found: RecordState | None) -> int:
         size = ROW_BYTES + 2 * len(value) + len(name.encode()) + BODY_BYTES
-        state, planned = self._find(name, found), self._latest.get(name)
+        state, planned = self._find(name, found), self._planned_memory_of(name)
         if state is None or isinstance(state, Unborn):
             is_single = self._catalogue.rules.rule_for(name).capacity == 1
-            return size - memory_of(planned) if planned is not None and is_single else size
-        if len(state.buffer) != state.rule.capacity:
+            return size - planned if planned is not None and is_single else size
+        if state.occupancy != state.rule.capacity:
             return size
         is_single = state.rule.capacity == 1
-        if is_single and ts is not None and ts < state.latest.ts:
+        if is_single and ts is not None and ts < state.ts:
             return 0  # late: history only
-        return size - memory_of(planned if is_single and planned is not None else state.buffer[0])
+        return size - (planned if is_single and planned else memory_of(state.buffer[0]))
+
+    def _planned_memory_of(self, name: str) -> int | None:
+        """Return what the latest of a record's planned rows takes, None where there is none."""
+        place = self._rows.newest.get(name)
+        if place is None:
+            return None
+        return ROW_BYTES + BODY_BYTES + 2 * len(self._rows.value_at(place)) + len(name)

@@ -89,7 +89,7 @@ class WriteRows(QueuedRequest):
     def __init__(
         self,
         items: list[NewRow],
-        to_result: Callable[[list[Row]], Result],
+        to_result: Callable[[Sequence[Row]], Result],
         *,
         conditions: Sequence[Condition] = (),
     ) -> None:
@@ -170,12 +170,12 @@ class TrimRecord(QueuedRequest):
 WriteRequest = WriteRows | DeleteRecord | TrimRecord
 
 
-def to_written(rows: list[Row]) -> Written:
+def to_written(rows: Sequence[Row]) -> Written:
     """Return the result of a write of one row."""
     return written_of(rows[0])
 
 
-def _to_rows(rows: list[Row]) -> list[Row]:
+def _to_rows(rows: Sequence[Row]) -> Sequence[Row]:
     return rows
 
 

@@ -51,7 +51,7 @@ class Trimmer:
         purged, is_done = await purge_newer(
             self._hub, self._backend, name, newer_than_ms, keep_latest=True
         )
-        if not is_done or state.latest.ts <= newer_than_ms:
+        if not is_done or state.ts <= newer_than_ms:
             return Trimmed(deleted=purged.rows, more=not is_done)
         await self._committer.commit(self._plan_end(state, newer_than_ms, left, now_ms))
         return Trimmed(deleted=purged.rows + 1, more=False)
@@ -74,12 +74,12 @@ class Trimmer:
         rev = self._hub.rev + 1
         if left is None:
             return Deletions([Deletion(state.name, state.record_id, now_ms, rev)])
-        assert state.latest.rev is not None, "what is stored has a rev"
+        assert state.rev is not None, "what is stored has a rev"
         return Renewal(
             state.record_id,
             newer_than_ms,
-            state.latest.ts,
-            state.latest.rev,
+            state.ts,
+            state.rev,
             Row(state.name, left.value, left.ts, rev),
         )
 

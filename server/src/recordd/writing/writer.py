@@ -302,7 +302,7 @@ class Writer:
                     trim.name, trim.newer_than_ms, now_ms=SYSTEM_CLOCK.wall_ms()
                 )
             # A transient value has no other behind it.
-            if state is not None and state.latest.rev is None and not trimmed.more:
+            if state is not None and state.rev is None and not trimmed.more:
                 await self._forget_if_newer(state, trim.newer_than_ms)
         except FatalBackendError:
             raise
@@ -312,7 +312,7 @@ class Writer:
             trim.settle(trimmed)
 
     async def _forget_if_newer(self, state: RecordState, than_ms: int) -> None:
-        if state.latest.ts > than_ms:
+        if state.ts > than_ms:
             deletion = Deletion(state.name, state.record_id, SYSTEM_CLOCK.wall_ms(), None)
             await self._committer.commit(Deletions([deletion]))
 

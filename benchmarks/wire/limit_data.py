@@ -86,8 +86,9 @@ LAST: Final = _join_rows(
 )
 """The text of the newest rows of a record, read from the first of them on: nothing is sorted."""
 
+# CROSS: SQLite would go through all of the index, and look at each entry.
 LAST_OF_EACH: Final = _join_rows(
-    "SELECT ts, rev, name FROM record JOIN history"
+    "SELECT ts, rev, name FROM record CROSS JOIN history"
     f" ON record = id AND (ts, rev) >= {_find_first('id', '?1')}"
     f" ORDER BY ts, rev LIMIT {_PAGE_ROWS}"
 )

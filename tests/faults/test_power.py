@@ -17,6 +17,7 @@ import apsw
 import pytest
 
 from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite.log_rows import LogRows
 from tests.faults.model import Violation
 from tests.faults.power import check_image, make_power_cuts, record_workload
 
@@ -80,13 +81,13 @@ async def test_the_suite_flags_a_daemon_that_loses_or_tears(
 def insert_rows_one_by_one(
     db: apsw.Connection,
     records: Sequence[tuple[int, str]],
-    rows: Sequence[statements.LogRow],
+    rows: LogRows,
 ) -> None:
     """Do what `statements.insert_rows` does, in a transaction for each row."""
-    whole(db, records, [])
-    for row in rows:
+    whole(db, records, rows.part(0, 0))
+    for place in range(len(rows)):
         db.execute("COMMIT; BEGIN")
-        whole(db, [], [row])
+        whole(db, [], rows.part(place, place + 1))
 
 
 whole = statements.insert_rows

@@ -94,12 +94,13 @@ class RowColumns(Sequence[Row]):
     @overload
     def __getitem__(self, place: slice) -> Sequence[Row]: ...
     def __getitem__(self, place: int | slice) -> Row | Sequence[Row]:
-        return self._all()[place]
+        return self.make()[place]
 
     def __iter__(self) -> Iterator[Row]:
-        return iter(self._all())
+        return iter(self.make())
 
-    def _all(self) -> Sequence[Row]:
+    def make(self) -> Sequence[Row]:
+        """Return all rows as objects, which are made where they are not there."""
         if self._made is None:
             rows = list(map(Row, self.names, self.values, self.times, self.revs))
             for place in self.late:

@@ -23,6 +23,22 @@ def test_it_has_what_a_dictionary_has() -> None:
     assert [kept.get(record) for record in range(220)] == [known.get(n) for n in range(220)]
 
 
+def test_the_greatest_of_many_is_what_is_put_one_by_one() -> None:
+    chance = random.Random(7)
+    known: dict[int, int] = {}
+    kept: ById[int] = ById()
+    for _ in range(200):
+        records = [chance.randrange(100) for _ in range(20)]
+        values = [chance.randrange(1000) for _ in range(20)]
+        first = []
+        for record, value in zip(records, values, strict=True):
+            if record not in known:
+                first.append((record, value))
+            known[record] = max(value, known.get(record, 0))
+        assert kept.put_greatest(records, values) == first
+    assert [kept.get(record) for record in range(100)] == [known.get(n) for n in range(100)]
+
+
 def test_nothing_is_kept_of_records_that_are_gone() -> None:
     kept: ById[str] = ById()
     for record in range(1000):

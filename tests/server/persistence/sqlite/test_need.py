@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from recordd.persistence.sqlite.log_rows import LogRow, LogRows
 from recordd.persistence.sqlite.need import Need
-from recordd.persistence.sqlite.statements import LogRow
 
 
 def need_of(*values: str, new: tuple[str, ...] = (), merged_rev: int = 0) -> Need:
     rows: list[LogRow] = [(rev, 1, 5, value, False) for rev, value in enumerate(values, 11)]
-    return Need.of(rows, list(enumerate(new)), merged_rev)
+    return Need.of([LogRows.of(rows)], list(enumerate(new)), merged_rev)
 
 
 def test_a_character_may_take_four_bytes_and_a_page_be_half_full() -> None:

@@ -200,7 +200,7 @@ def test_a_page_that_lacks_rows_begins_no_series() -> None:
 def _is_known_after(found: Found) -> bool:
     catalog, moment = Catalog(), Moment(1, 0)
     catalog.add([(1, "a")])
-    catalog.note_rows([(1, 1, 10, "1", False)])
+    catalog.note_rows([1], [10], [1])
     kept, patterns = RecentRows(catalog, 1 << 20), compile_patterns("a")
     plan = QueryPlan(
         records=catalog.select(patterns, moment), tails=(), merged_rev=1, as_of=1,

@@ -8,6 +8,7 @@ To look something up takes 0.07 us more than in a dictionary.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Generic, TypeVar
 
 __all__ = ["ById"]
@@ -48,3 +49,21 @@ class ById(Generic[T]):
         if places.count(None) == _PLACES:
             del self._lists[record >> _BITS]
         return value
+
+    def put_greatest(
+        self: ById[int], records: Iterable[int], values: Iterable[int]
+    ) -> list[tuple[int, int]]:
+        """Set each value that is greater than the one there is; return those where there was none.
+
+        As `get` and `put` of each, in half the time.
+        """
+        lists, first = self._lists, []
+        for record, value in zip(records, values, strict=True):
+            places = lists.get(record >> _BITS)
+            known = None if places is None else places[record & _PLACE]
+            if known is None or places is None:
+                self.put(record, value)
+                first.append((record, value))
+            elif value > known:
+                places[record & _PLACE] = value
+        return first

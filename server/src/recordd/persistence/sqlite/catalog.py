@@ -79,17 +79,11 @@ class Catalog:
             self._ids[name] = record
             self._names.put(record, name)
 
-    def note_rows(self, rows: Iterable[tuple[int, int, int, str, bool]]) -> None:
+    def note_rows(self, records: Sequence[int], times: Sequence[int], revs: Sequence[int]) -> None:
         """Take note of committed rows, given as they are in the log."""
-        find, put = self._latest.get, self._latest.put
-        for rev, record, ts, _, _ in rows:
-            known = find(record)
-            order = ts << 64 | rev  # order_of, without a call for each row
-            if known is None:
-                self._first_rev[record] = rev
-                put(record, order)
-            elif order > known:
-                put(record, order)
+        orders = [ts << 64 | rev for ts, rev in zip(times, revs, strict=True)]  # as `order_of`
+        for record, order in self._latest.put_greatest(records, orders):
+            self._first_rev[record] = order & _REV_BITS
 
     def extent(self, name: str, newest_rev: int) -> Gone:
         """Return the span of a record's rows, `newest_rev` being the newest of all."""

@@ -13,20 +13,19 @@ import apsw
 
 from recordd.extending.commit import Deletion, NewRows, Renewal
 from recordd.persistence.sqlite import statements
+from recordd.persistence.sqlite.log_rows import LogRows
 from recordd.persistence.sqlite.need import Need
 from recordd.persistence.sqlite.schema import FIRST_RECORD
-from recordd.persistence.sqlite.statements import LogRow
-from recordd_protocol.rows import RowKind
 
 __all__ = ["Change", "DeletionChange", "RenewalChange", "RowsChange", "need_of", "write_changes"]
 
 
 class RowsChange:
-    """Rows to append, and the records that are new with them, by number."""
+    """Rows to append, those of a commit that have a rev, and the records that are new with them."""
 
     def __init__(self, commit: NewRows) -> None:
         self.commit: Final = commit
-        self.rows: Final[list[LogRow]] = []
+        self.rows: Final = LogRows.of_commit(commit)
         self.records: Final = [
             (new.record_id + FIRST_RECORD, new.name) for new in commit.created if new.is_stored
         ]
@@ -34,20 +33,7 @@ class RowsChange:
     @property
     def rev(self) -> int:
         """The newest rev that it gives."""
-        return self.rows[-1][0]
-
-    def add(self, start: int, stop: int) -> None:
-        """Make some of the commit's rows ready; those without a rev are not stored."""
-        commit, late = self.commit, RowKind.LATE
-        self.rows.extend(
-            [
-                (row.rev, id_ + FIRST_RECORD, row.ts, row.value.decode(), row.kind is late)
-                for row, id_ in zip(
-                    commit.rows[start:stop], commit.record_ids[start:stop], strict=True
-                )
-                if row.rev is not None
-            ]
-        )
+        return self.rows.revs[-1]
 
     def write(self, db: apsw.Connection) -> int | None:
         """Append the rows; no row goes."""
@@ -81,7 +67,7 @@ class RenewalChange:
         self.rev: Final = row.rev
         self.replaced: Final = (renewal.replaced_ts, renewal.replaced_rev)
         self.record: Final = renewal.record_id + FIRST_RECORD
-        self.row: Final[LogRow] = (row.rev, self.record, row.ts, row.value.decode(), False)
+        self.row: Final = LogRows([row.rev], [self.record], [row.ts], [row.value.decode()])
 
     def write(self, db: apsw.Connection) -> int | None:
         """Replace the row; return the tick of it."""
@@ -104,9 +90,7 @@ def write_changes(
 def need_of(changes: Sequence[Change], merged_rev: int) -> Need | None:
     """Return the room that ordinary rows need; None where there are none."""
     found = [change for change in changes if isinstance(change, RowsChange)]
-    if len(found) == 1:
-        return Need.of(found[0].rows, found[0].records, merged_rev)
     if not found:
         return None
-    rows = [row for change in found for row in change.rows]
-    return Need.of(rows, [new for change in found for new in change.records], merged_rev)
+    new = [record for change in found for record in change.records]
+    return Need.of([change.rows for change in found], new, merged_rev)

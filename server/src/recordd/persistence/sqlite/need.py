@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from recordd.persistence.sqlite.statements import LogRow
+from recordd.persistence.sqlite.log_rows import LogRows
 
 __all__ = ["ENTRY_BYTES", "Need"]
 
@@ -34,9 +34,13 @@ class Need(msgspec.Struct, frozen=True):
     unmerged_rows: int
 
     @classmethod
-    def of(cls, rows: Sequence[LogRow], new: Sequence[tuple[int, str]], merged_rev: int) -> Need:
-        """Return what rows need, with the records that are new; a page is half full at worst."""
-        values = sum([len(row[3]) for row in rows]) * _CHARACTER_BYTES
+    def of(cls, groups: Sequence[LogRows], new: Sequence[tuple[int, str]], merged_rev: int) -> Need:
+        """Return what groups of rows need, with the records that are new.
+
+        A page is half full at worst.
+        """
+        rows = sum(map(len, groups))
+        values = sum([sum(map(len, group.values)) for group in groups]) * _CHARACTER_BYTES
         names = sum([len(name) for _, name in new]) * _CHARACTER_BYTES
-        ours = values + 2 * names + _ROW_BYTES * (len(rows) + 2 * len(new))
-        return cls(2 * ours + _BESIDE_BYTES, rows[-1][0] - merged_rev)
+        ours = values + 2 * names + _ROW_BYTES * (rows + 2 * len(new))
+        return cls(2 * ours + _BESIDE_BYTES, groups[-1].revs[-1] - merged_rev)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import collections
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -142,6 +142,13 @@ class Recent:
     def is_empty(self) -> bool:
         """Whether there is no series, so that no row needs to be noted."""
         return not self._series and not self._begun
+
+    def find_followed(self, records: Iterable[int]) -> list[int]:
+        """Return the places of the records whose rows are to be noted."""
+        known: Container[int] = self._series
+        if self._begun:
+            known = self._series.keys() | self._begun.keys()
+        return [place for place, record in enumerate(records) if record in known]
 
     def is_worth(self, record: int) -> bool:
         """Take note that a record was asked for in vain; tell whether a series of it would pay.

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from recordd.extending.backend import QueryParams
+from recordd.extending.columns import RowColumns
 from recordd.extending.commit import NewRows
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
@@ -45,13 +46,13 @@ class RecentRows:
 
     def note_commit(self, commit: NewRows) -> None:
         """Take the rows of a commit, those that are stored."""
-        self.recent.note_rows(
-            [
-                (id_ + FIRST_RECORD, row)
-                for row, id_ in zip(commit.rows, commit.record_ids, strict=True)
-                if row.rev is not None
-            ]
-        )
+        rows = RowColumns.of(commit.rows)
+        numbers = [record_id + FIRST_RECORD for record_id in commit.record_ids]
+        followed = self.recent.find_followed(numbers)
+        noted = [(numbers[place], place) for place in followed if rows.revs[place] is not None]
+        if 2 * len(noted) > len(rows):
+            rows.make()  # once for all who ask
+        self.recent.note_rows([(number, rows.row(place)) for number, place in noted])
 
     def find(
         self,

@@ -17,12 +17,12 @@ import msgspec
 from recordd.extending.backend import CleanupTarget, Purged
 from recordd.extending.moments import Gone
 from recordd.persistence.sqlite.damage import INDEX, naming
+from recordd.persistence.sqlite.log_rows import LogRows
 from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
 from recordd.persistence.sqlite.tail import MergedRun, Run
 
 __all__ = [
     "CleanedUp",
-    "LogRow",
     "clean_up",
     "forget_deletions",
     "insert_rows",
@@ -35,9 +35,6 @@ __all__ = [
     "set_meta",
 ]
 
-LogRow = tuple[int, int, int, str, bool]
-"""`rev`, record id, `ts`, value, whether it came late."""
-
 
 class CleanedUp(msgspec.Struct, frozen=True):
     """What a cleanup did, how many targets are done, and the tick, None where nothing went."""
@@ -49,9 +46,16 @@ class CleanedUp(msgspec.Struct, frozen=True):
 
 
 _CHUNKS: Final = (256, 64, 16, 4, 1)
+# By the number of columns: where no row is late, `late` is what it is by default.
 _INSERT_LOG: Final = {
-    n: "INSERT INTO log (rev, record, ts, value, late) VALUES " + ",".join(["(?,?,?,?,?)"] * n)
-    for n in _CHUNKS
+    4: {
+        n: "INSERT INTO log (rev, record, ts, value) VALUES " + ",".join(["(?,?,?,?)"] * n)
+        for n in _CHUNKS
+    },
+    5: {
+        n: "INSERT INTO log (rev, record, ts, value, late) VALUES " + ",".join(["(?,?,?,?,?)"] * n)
+        for n in _CHUNKS
+    },
 }
 # OR IGNORE: after a crash in the middle of a run, its first slices are there already.
 _INSERT_HISTORY: Final = {
@@ -78,13 +82,12 @@ _SET_META: Final = (
 )
 
 
-def insert_rows(
-    db: apsw.Connection, records: Sequence[tuple[int, str]], rows: Sequence[LogRow]
-) -> None:
+def insert_rows(db: apsw.Connection, records: Sequence[tuple[int, str]], rows: LogRows) -> None:
     """Append rows to the log, and the records that are new with them."""
     if records:
         db.executemany(_INSERT_RECORD, records)
-    _execute(db, _INSERT_LOG, rows)
+    strung, width = rows.strung(), 5 if rows.late else 4
+    _execute_strung(db, _INSERT_LOG[width], strung, width)
 
 
 def set_meta(db: apsw.Connection, key: str, value: int) -> None:
@@ -199,10 +202,10 @@ def clean_up(
     return CleanedUp(deleted, done, gone, tick)
 
 
-def renew(db: apsw.Connection, row: LogRow, name: str, replaced: tuple[int, int]) -> int:
+def renew(db: apsw.Connection, row: LogRows, name: str, replaced: tuple[int, int]) -> int:
     """Take a record's (`ts`, `rev`) away and append a row; return the tick of it."""
-    _take_rows(db, row[1], name, [replaced])
-    _execute(db, _INSERT_LOG, [row])
+    _take_rows(db, row.records[0], name, [replaced])
+    insert_rows(db, [], row)
     return _count_tick(db)
 
 
@@ -299,9 +302,18 @@ def _execute(
     db: apsw.Connection, statements: dict[int, str], rows: Sequence[tuple[int | str, ...]]
 ) -> None:
     """Do for all rows as a statement does for some, in as few as the chunk sizes allow."""
+    if rows:
+        strung = list(itertools.chain.from_iterable(rows))
+        _execute_strung(db, statements, strung, len(rows[0]))
+
+
+def _execute_strung(
+    db: apsw.Connection, statements: dict[int, str], strung: Sequence[int | str], width: int
+) -> None:
+    """Do as `_execute` for rows of which one stands behind the other, each so many values."""
     start = 0
     for size in _CHUNKS:
-        while len(rows) - start >= size:
-            chunk = rows[start : start + size]
-            db.execute(statements[size], tuple(itertools.chain.from_iterable(chunk)))
-            start += size
+        end = start + width * size
+        while end <= len(strung):
+            db.execute(statements[size], tuple(strung[start:end]))
+            start, end = end, end + width * size

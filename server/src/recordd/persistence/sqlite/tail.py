@@ -52,19 +52,19 @@ class Tail:
 
     def append(self, record: int, ts: int, rev: int) -> None:
         """Add a committed row's entry."""
-        self.extend([(rev, record, ts, "", False)])
+        self.extend([record], [ts], [rev])
 
-    def extend(self, rows: Sequence[tuple[int, int, int, str, bool]]) -> None:
-        """Add the entries of committed rows, given as they are in the log."""
+    def extend(self, records: Sequence[int], times: Sequence[int], revs: Sequence[int]) -> None:
+        """Add the entries of committed rows."""
         gathering = self._gathering
-        for rev, record, ts, _, _ in rows:
+        for record, entry in zip(records, zip(times, revs, strict=True), strict=True):
             if (entries := gathering.get(record)) is None:
-                gathering[record] = [(ts, rev)]
-            elif ts >= entries[-1][0]:
-                entries.append((ts, rev))
+                gathering[record] = [entry]
+            elif entry > entries[-1]:
+                entries.append(entry)
             else:
-                insort(entries, (ts, rev))
-        self._size += len(rows)
+                insort(entries, entry)
+        self._size += len(records)
 
     def has(self, record: int) -> bool:
         """Tell whether a record has rows that are not merged."""

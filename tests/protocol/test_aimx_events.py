@@ -20,12 +20,13 @@ def test_events_are_numbered_through_and_a_loss_is_a_gap() -> None:
         ).encode()
     ]
     events.advance(2)
-    first_key = events.share_key
+    first_key = events.share_key(3)
     (after_loss,) = events.encode(ROWS[:1], 5)
     assert json.loads(after_loss)["seq"] == 8
     events.advance(5)
     events.advance(1)
-    assert events.share_key != first_key
+    assert events.share_key(4) != first_key  # five were left out
+    assert events.fork().share_key(9) == first_key
     assert json.loads(events.encode(ROWS[:1])[0])["seq"] == 9
 
 

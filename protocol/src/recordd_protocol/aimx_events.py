@@ -8,6 +8,7 @@ AimDB's decoders ignore them.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Final
 
@@ -34,10 +35,13 @@ class AimxEvents:
         self._kind: Final = f"aimx {framing.name} {self._is_tagged} {subscription_id}"
         self._seq = 1
 
-    @property
-    def share_key(self) -> object:
-        """Those of one id and number make the same frames."""
-        return self._kind, self._seq
+    def share_key(self, updates: int) -> object:
+        """Return the same for those of one id whose numbers are as far ahead of `updates`."""
+        return self._kind, self._seq - updates
+
+    def fork(self) -> AimxEvents:
+        """Return one with the same number."""
+        return copy.copy(self)
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
         """Encode committed rows; see `EventEncoder.encode`."""

@@ -46,9 +46,14 @@ class Malformed(NamedTuple):
 class EventEncoder(Protocol):
     """Puts the events of one subscription into messages, in order."""
 
-    @property
-    def share_key(self) -> object:
-        """Encoders with equal keys would make the same messages of the same rows, now."""
+    def share_key(self, updates: int) -> object:
+        """Return what encoders have in common that make the same messages of the same rows.
+
+        They go on to do so as long as each is advanced by as much as `updates` grows.
+        """
+
+    def fork(self) -> EventEncoder:
+        """Return one that goes on from here by itself."""
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
         """Encode committed rows; `skipped` updates were left out before the first.

@@ -36,15 +36,22 @@ class JsonRpcEvents:
         "_framing",
         "_head",
         "_max_message_bytes",
-        "share_key",
+        "_share_key",
     )
 
     def __init__(self, subscription_id: str, framing: Framing, max_message_bytes: int) -> None:
         self._head: Final = _HEAD % msgspec.json.encode(subscription_id)
         self._framing: Final = framing
         self._max_message_bytes: Final = max_message_bytes
-        # Text: its hash is computed once; that of an enum member, each time.
-        self.share_key: Final[object] = f"{framing.name} {subscription_id}"
+        self._share_key: Final = f"{framing.name} {subscription_id}"
+
+    def share_key(self, updates: int) -> object:
+        """Return the same whatever was sent: there is no number to it."""
+        return self._share_key
+
+    def fork(self) -> JsonRpcEvents:
+        """Return itself, which nothing changes."""
+        return self
 
     def encode(self, rows: Sequence[Row], skipped: int = 0) -> list[bytes]:
         """Encode committed rows; see `EventEncoder.encode`."""

@@ -79,11 +79,14 @@ class Watch(trio.abc.Instrument):
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self.broken_at: str | None = None
+        self.passed_at: str | None = None
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         outbox = self._outbox
         if outbox._messages and outbox._turn is _Turn.IDLE and not outbox._is_held:
             self.broken_at = self.broken_at or task.name
+        if outbox.lane._is_free and (not outbox.is_empty or outbox.is_closed):
+            self.passed_at = self.passed_at or task.name
 
 
 class Play:
@@ -169,6 +172,7 @@ async def play(seed: int, kind: type[Outbox]) -> str | None:
         breaks_after=chance.choice([1e9, 1e9, chance.randint(0, 300)]),
     )
     outbox = kind(LIMITS, sender)
+    outbox.count_live(1)
     watch = Watch(outbox)
     trio.lowlevel.add_instrument(watch)
     at_work = Play(chance, outbox)
@@ -196,6 +200,8 @@ def judge(at_work: Play, sender: MoodySender, watch: Watch, stalled: list[str]) 
         return "not in order, or not once"
     if watch.broken_at:
         return f"nobody will send what waits since a step of {watch.broken_at}"
+    if watch.passed_at:
+        return f"a lane leads past what waits since a step of {watch.passed_at}"
     if stalled:
         return f"stalled: {stalled}"
     if not sender.is_broken and sender.taken != put:
@@ -241,12 +247,25 @@ class Hasty(Outbox):
         return False
 
 
+class Open(Outbox):
+    """The negative control: its lane stays open, whoever has the turn."""
+
+    def _set_lane(self) -> None:
+        self.lane.set_free(True)
+
+
 @pytest.mark.parametrize(
-    ("broken", "symptom"), [(Forgetful, "nobody"), (Deaf, "nobody"), (Hasty, "two send")]
+    ("broken", "symptom", "plays"),
+    [
+        (Forgetful, "nobody", CONTROL_PLAYS),
+        (Deaf, "nobody", CONTROL_PLAYS),
+        (Hasty, "two send", CONTROL_PLAYS),
+        (Open, "a lane leads past", 10),
+    ],
 )
-def test_the_plays_find_a_broken_outbox(broken: type[Outbox], symptom: str) -> None:
+def test_the_plays_find_a_broken_outbox(broken: type[Outbox], symptom: str, plays: int) -> None:
     try:
-        found = " ".join(play_all(broken, CONTROL_PLAYS).values())
+        found = " ".join(play_all(broken, plays).values())
     except* AssertionError as raised:
         found = "".join(traceback.format_exception(raised))
     assert symptom in found

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from recordd.config.rules import read_rules
-from recordd.connections.outbox import Outbox, OutboxLimits, Room, Updates
+from recordd.connections.outbox import Outbox, OutboxLimits, Room, Sender, Updates
 from recordd.connections.waiting import Waiting
 from recordd.following.feeder import Feeder
 from recordd.following.open_subscriptions import OpenSubscriptions
@@ -43,6 +43,10 @@ class Taker:
         self.sends = 0
         self._credit = 0
         self._more = trio.lowlevel.ParkingLot()
+
+    @property
+    def sender(self) -> Sender:
+        return self
 
     def open(self, size: int) -> None:
         self._credit += size
@@ -89,13 +93,20 @@ class Asking:
 class World:
     """A hub and its connections, whose outboxes are all of one kind."""
 
-    def __init__(self, nursery: trio.Nursery, kind: type[Outbox], connections: int) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        kind: type[Outbox],
+        connections: int,
+        limits: OutboxLimits = LIMITS,
+        make_peer: Callable[[], Taker] = Taker,
+    ) -> None:
         rules = read_rules([], default_retention_ms=None, max_capacity=1)
         self.hub = Hub(rules, max_records=100, backlog_bytes=5000)
         self.hub.catalogue.epoch = "epoch"
-        self.takers = [Taker() for _ in range(connections)]
+        self.takers = [make_peer() for _ in range(connections)]
         self.waiting = Waiting(6000)
-        self.outboxes = [kind(LIMITS, taker, self.waiting) for taker in self.takers]
+        self.outboxes = [kind(limits, taker.sender, self.waiting) for taker in self.takers]
         self.open: list[OpenSubscriptions] = []
         for outbox in self.outboxes:
             nursery.start_soon(outbox.run)

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio_websocket
 
+from recordd.connections.lane import CLOSED, Lane, write_to_all
 from recordd.connections.outbox import Sender
 from recordd.core import Core
 from recordd.http.port import serve_port
@@ -150,6 +151,9 @@ def assert_writes_to_nobody(sender: Sender, descriptor: int) -> None:
         far.setblocking(False)
         with pytest.raises(trio.BrokenResourceError):
             sender.send_nowait([b"for somebody else"], b"for somebody else")
+        assert isinstance(sender, Lane)
+        sender.set_free(True)
+        assert write_to_all([sender], b"for somebody else") == {sender: 0}
         with pytest.raises(BlockingIOError):
             far.recv(1)
 
@@ -194,3 +198,29 @@ async def test_a_shared_stream_that_the_library_closes_is_not_written_to(
     sender = _FrameSender(Open(), stream)  # type: ignore[arg-type]
     assert_writes_to_nobody(sender, descriptor)
     theirs.close()
+
+
+async def test_frames_go_past_a_stream_only_while_it_has_nothing_under_way(
+    core: CoreInMemory,
+) -> None:
+    ours, theirs = trio.socket.socketpair()
+    stream = SharedStream(trio.SocketStream(ours), b"", core.core)
+    lane = _FrameSender(Open(), stream)  # type: ignore[arg-type]
+    lane.set_free(True)
+    assert lane.descriptor == ours.fileno()
+    assert lane.cut_nowait([b"abc"], join_frames([b"abc"]), 2)
+    assert lane.descriptor == CLOSED, "a frame is out in part"
+    await stream.send_all(b"\x89\x00")
+    assert lane.descriptor == ours.fileno()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, b"\x89\x00" + b"x" * 3_000_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert lane.descriptor == CLOSED, "the library is at it"
+        received = 0
+        while received < 3_000_007:
+            received += len(await theirs.recv(1 << 20))
+    assert lane.descriptor == ours.fileno()
+    await stream.send_all(b"\x88\x00")
+    assert lane.descriptor == CLOSED, "nothing follows a close frame"
+    theirs.close()
+    await stream.aclose()

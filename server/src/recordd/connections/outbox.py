@@ -19,6 +19,7 @@ and only whose turn it is sends:
     DUE ──────── run ────► RUNNING ──┴─► DUE where messages wait and nobody holds, else IDLE
 
 A turn ends in `_pass_turn` and nowhere else; so does every step that leaves messages behind.
+No turn begins but behind such a step: so the lane, past all this, is opened and closed there.
 `put_updates` and `put_unsent` alone leave them without: their caller flushes before it gives way
 to others.
 
@@ -38,6 +39,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from recordd.connections.lane import Lane
 from recordd.connections.waiting import Waiting
 from recordd.system.parking import SpareLot
 
@@ -88,6 +90,10 @@ class Updates(Protocol):
         """How many bytes."""
 
 
+_PASSED_BYTES: Final = 1 << 20
+"""The most that is passed on: it is held beside the messages while a commit is published."""
+
+
 class OutboxLimits(msgspec.Struct, frozen=True):
     """Unsent bytes past which no request is read; unsent updates, and bytes before them."""
 
@@ -95,16 +101,21 @@ class OutboxLimits(msgspec.Struct, frozen=True):
     updates: int
     update_bytes: int
 
+    def lets_pass(self, updates: Updates) -> bool:
+        """Tell whether updates may go past an empty queue.
+
+        Not what is large: their bytes are a second copy of the messages.
+        """
+        return updates.updates <= self.updates and updates.size <= min(
+            self.update_bytes, _PASSED_BYTES
+        )
+
 
 class Room(msgspec.Struct, frozen=True):
     """How many updates, of how many bytes together, may still be put."""
 
     updates: int
     bytes: int
-
-
-_PASSED_BYTES: Final = 1 << 20
-"""The most that is passed on: it is held beside the messages while a commit is published."""
 
 
 class _Turn(enum.Enum):
@@ -132,10 +143,9 @@ class Outbox:
         "_is_awaited",
         "_is_closed",
         "_is_held",
-        "_limits",
+        "_live",
         "_messages",
         "_nursery",
-        "_passed_bytes",
         "_reported",
         "_sender",
         "_sending_since",
@@ -145,17 +155,21 @@ class Outbox:
         "_updates",
         "_updates_in_transit",
         "_waiting",
+        "lane",
+        "limits",
     )
 
     def __init__(
         self, limits: OutboxLimits, sender: Sender, waiting: Waiting | None = None
     ) -> None:
         """Take the limits of this one; `waiting` is told what it holds, and bounds all."""
-        self._limits: Final = limits
-        self._passed_bytes: Final = min(limits.update_bytes, _PASSED_BYTES)
+        self.limits: Final = limits
         self._waiting: Final = waiting or Waiting(1 << 62)
         self._reported = 0
         self._sender: Final = sender
+        self.lane: Final = sender if isinstance(sender, Lane) else Lane()
+        """Where a commit's updates may be written to, past all this: see `_set_lane`."""
+        self._live = 0
         self._messages: list[bytes] = []
         self._size = 0
         self._updates = 0
@@ -185,12 +199,12 @@ class Outbox:
     @property
     def is_over(self) -> bool:
         """Whether more than the limit waits to be sent."""
-        return self._size + self._size_in_transit > self._limits.bytes
+        return self._size + self._size_in_transit > self.limits.bytes
 
     @property
     def answer_bytes(self) -> int:
         """How much more may wait before it `is_over`; negative where it is."""
-        return self._limits.bytes - self._size - self._size_in_transit
+        return self.limits.bytes - self._size - self._size_in_transit
 
     @property
     def is_empty(self) -> bool:
@@ -208,8 +222,8 @@ class Outbox:
         if self._waiting.size > self._waiting.max_bytes and self.is_behind:
             return Room(0, 0)
         return Room(
-            self._limits.updates - self._updates - self._updates_in_transit,
-            self._limits.update_bytes - self._size - self._size_in_transit,
+            self.limits.updates - self._updates - self._updates_in_transit,
+            self.limits.update_bytes - self._size - self._size_in_transit,
         )
 
     def put(self, message: bytes) -> None:
@@ -234,7 +248,7 @@ class Outbox:
 
     def try_put_updates(self, messages: Sequence[bytes], updates: int, size: int) -> bool:
         """Do as `put_updates` if there is room; return whether there was."""
-        limits, waiting = self._limits, self._waiting
+        limits, waiting = self.limits, self._waiting
         if (
             self._updates + self._updates_in_transit + updates > limits.updates
             or self._size + self._size_in_transit + size > limits.update_bytes
@@ -259,28 +273,37 @@ class Outbox:
             self._updates += updates
 
     def can_pass_on(self, updates: Updates) -> bool:
-        """Tell whether updates may go past the queue, where they would be alone.
-
-        Not what is large: their bytes are a second copy of the messages.
-        """
+        """Tell whether updates may go past the queue, where they would be alone."""
         if self._size or self._turn is not _IDLE or self._is_held or self._is_closed:
             return False
-        return updates.updates <= self._limits.updates and updates.size <= self._passed_bytes
+        return self.limits.lets_pass(updates)
 
     def pass_on(self, updates: Updates) -> None:
         """Do as `put_updates` and `flush_nowait`; nothing has been put since `can_pass_on`."""
-        encoded = updates.encoded
-        if encoded is None:
-            encoded = updates.encoded = self._sender.encode(updates.messages)
         try:
-            rest = self._sender.send_nowait(updates.messages, encoded)
+            rest = self._sender.send_nowait(updates.messages, self.encode(updates))
         except trio.BrokenResourceError:
             self.discard()
             return
         if rest:
-            self._messages = [*rest]
-            self._updates = updates.updates
-            self._leave_rest()
+            self._leave_rest(rest, updates.updates)
+
+    def encode(self, updates: Updates) -> bytes:
+        """Return updates as they go out, here and on all connections that share them."""
+        encoded = updates.encoded
+        if encoded is None:
+            encoded = updates.encoded = self._sender.encode(updates.messages)
+        return encoded
+
+    def take_cut(self, updates: Updates, sent: int) -> None:
+        """Go on with updates of which so many bytes went out by the lane, and no more."""
+        rest = self.lane.cut_nowait(updates.messages, self.encode(updates), sent)
+        self._leave_rest(rest, updates.updates)
+
+    def count_live(self, change: int) -> None:
+        """Note that so many subscriptions more, or less, have updates pushed to them here."""
+        self._live += change
+        self._set_lane()
 
     def hold(self) -> None:
         """Wake nobody for what is put from now on: the caller will `flush` or `release`."""
@@ -301,8 +324,7 @@ class Outbox:
             return  # whoever holds or sends goes on with this
         messages, self._messages = self._messages, []
         if rest := self._send_nowait(messages):
-            self._messages = rest
-            self._leave_rest()
+            self._leave_rest(rest, self._updates)
             return
         self._has_rest = False
         self._size = self._updates = 0
@@ -347,7 +369,7 @@ class Outbox:
 
     async def wait_room(self) -> None:
         """Wait until half of what updates may take is free."""
-        limits = self._limits
+        limits = self.limits
         while not self._is_closed and (
             self._updates + self._updates_in_transit > limits.updates // 2
             or self._size + self._size_in_transit > limits.update_bytes // 2
@@ -391,6 +413,8 @@ class Outbox:
             self._turn = _Turn.IDLE
             if self._is_closed:
                 self._due.unpark_all()  # it has nothing to wait for
+        if self._live:
+            self._set_lane()
 
     async def _send_all(self, turn: _Turn) -> None:
         messages = self._begin_sending(turn)
@@ -415,11 +439,20 @@ class Outbox:
         self._updates_in_transit, self._updates = self._updates, 0
         return messages
 
-    def _leave_rest(self) -> None:
+    def _leave_rest(self, rest: list[bytes], updates: int) -> None:
         """Leave to `run` what the peer did not take at once."""
         self._has_rest = True
-        self._size = sum(map(len, self._messages))
+        self._messages, self._updates = [*rest], updates
+        self._size = sum(map(len, rest))
         self._pass_turn()
+
+    def _set_lane(self) -> None:
+        """Open the lane where nothing waits, nor is sent; but for several subscriptions.
+
+        What a commit has for those leaves in one send. What is put and not flushed yet does not
+        count: that is flushed before others run.
+        """
+        self.lane.set_free(self._live == 1 and self._turn is _IDLE and not self._is_closed)
 
     def _send_nowait(self, messages: list[bytes]) -> list[bytes]:
         try:

@@ -1,10 +1,8 @@
 """One subscription: pushed to while it is live, fed through its phases while it is not.
 
 The phases and what leads from one to another are in `recordd.following.phases`, the counting
-of what is left out in `recordd.following.accounting`. Here is the way of an event that costs
-the daemon most: a commit pushed to who is live. It touches nothing but the outbox, the
-encoder and one number, all kept on the subscription itself: a look through the phase for
-each event of each subscriber would cost a tenth of the event.
+of what is left out in `recordd.following.accounting`. While it is live it is one of a
+`recordd.following.live_group`, which asks for it only where a commit cannot go out at once.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import msgspec
 
 from recordd.connections.outbox import Outbox
 from recordd.following.accounting import Standing
+from recordd.following.live_group import LiveGroup, join_group
 from recordd.following.opening import Opening
 from recordd.following.phases import (
     TRANSITIONS,
@@ -43,18 +42,20 @@ __all__ = ["Subscription"]
 
 
 class Subscription:
-    """A `LiveSubscription` of one topic, sending to one outbox."""
+    """A `Member` of a group of one topic while it is live, sending to one outbox."""
 
     __slots__ = (
+        "_encoder",
+        "_group",
         "_hub",
+        "_joined_at",
         "_on_behind",
         "_outbox",
         "_phase",
         "_stream",
-        "encoder",
+        "_unreported",
         "is_resync",
         "topic",
-        "unreported",
     )
 
     def __init__(
@@ -70,10 +71,14 @@ class Subscription:
 
         `on_behind` is called when it is not live any more: somebody has to feed it.
         """
-        self.encoder: Final = encoder
+        self._encoder: Final = encoder
+        """As it was when a group was joined, as long as that counts for it."""
         self.topic: Final = hub.topics.follow(opening.pattern, late=opening.late)
-        self.unreported = 0
-        """What `LivePhase` was begun with, until it is told: see the head of the module."""
+        self._unreported = 0
+        """What `LivePhase` was begun with, until it is told."""
+        self._group: LiveGroup | None = None
+        self._joined_at = 0
+        """What the topic had published then."""
         self.is_resync = False
         self._hub: Final = hub
         self._outbox: Final = outbox
@@ -140,24 +145,40 @@ class Subscription:
         return answer
 
     def has_room(self, updates: int) -> bool:
-        """Leave the live stream where so many find none; see `LiveSubscription.has_room`."""
+        """Leave the live stream where so many find none; see `Member.has_room`."""
         if updates <= self._outbox.room.updates:
             return True
         self._fall_behind(updates)
         return False
 
-    def push(self, rows: Sequence[Row], burst: Burst, touched: Touched) -> None:
-        """Take the events of a commit; see `LiveSubscription.push`."""
+    def to_bytes(self, burst: Burst) -> bytes:
+        """Return the events of a commit as they go out; see `Member.to_bytes`."""
+        return self._outbox.encode(burst)
+
+    def push(self, burst: Burst, touched: Touched, sent: int = 0) -> bool:
+        """Take the events of a commit; see `Member.push`."""
         outbox = self._outbox
-        if outbox.can_pass_on(burst) and outbox not in touched:
+        if sent:
+            outbox.take_cut(burst, sent)
+        elif outbox.can_pass_on(burst) and outbox not in touched:
             touched[outbox] = burst
         elif not self._put(burst, touched):
             self._fall_behind(burst.updates)
-            return
-        if self.unreported:
-            self._stream.note_told(rows[0].name, self.unreported)
-            self.unreported = 0
-        self.encoder.advance(burst.updates)
+            return False
+        return True
+
+    def publish(self, rows: Sequence[Row], touched: Touched) -> None:
+        """Take the rows of a commit as a live one that has yet to be told what it did not get."""
+        updates, unreported = len(rows), self._unreported
+        if not self.has_room(updates):
+            return  # before they are encoded for nothing
+        burst = Burst(self._encoder.encode(rows, unreported), updates)
+        if self.push(burst, touched):
+            self._stream.note_told(rows[0].name, unreported)
+            self._encoder.advance(updates)
+            self._unreported = 0
+            del self.topic.untold[self]
+            self._join_group()
 
     def feed_nowait(self) -> bool:
         """Send what memory holds and the outbox has room for; return whether it came further.
@@ -195,8 +216,9 @@ class Subscription:
     def close(self) -> None:
         """End it: it holds nothing any more, and is told nothing."""
         if not isinstance(self._phase, ClosedPhase):
+            if isinstance(self._phase, LivePhase):
+                self._leave_live()
             self._phase = ClosedPhase()
-            self.topic.live.pop(self, None)
             self._hub.topics.leave(self.topic)
 
     def _put(self, burst: Burst, touched: Touched) -> bool:
@@ -239,17 +261,36 @@ class Subscription:
         assert type(phase) is type(known) or type(phase) in TRANSITIONS[type(known)], "see phases"
         self._phase = phase
         if isinstance(phase, LivePhase):
-            self.unreported = phase.untold
-            self.topic.live[self] = None
+            self._outbox.count_live(1)
+            self._unreported = phase.untold
+            if phase.untold:
+                self.topic.untold[self] = None
+            else:
+                self._join_group()
+
+    def _join_group(self) -> None:
+        self._joined_at = self.topic.published
+        self._group = join_group(self.topic, self, self._outbox, self._encoder)
+
+    def _leave_live(self) -> None:
+        self._outbox.count_live(-1)
+        if self._group is not None:
+            self._group.drop(self)
+            self._group = None
+        else:
+            del self.topic.untold[self]
 
     def _fall_behind(self, updates: int) -> None:
         """Leave the live stream, just before a commit with so many updates."""
         topic, stream = self.topic, self._stream
-        del topic.live[self]
+        published = topic.published - updates
+        if self._group is not None:
+            self._encoder.advance(published - self._joined_at)
+        self._leave_live()
         tick, rev = self._hub.changes.before_commit
-        base = Standing(tick, rev, topic.published - updates, topic.transients_before)
-        stream.begin_account(base, missed=self.unreported)
-        self.unreported = 0
+        base = Standing(tick, rev, published, topic.transients_before)
+        stream.begin_account(base, missed=self._unreported)
+        self._unreported = 0
         position = ByTick(tick, rev)
         # One large commit makes no slow reader: who had taken all before gets all of it.
         is_slow = self._outbox.is_behind and not stream.every

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from recordd_protocol.dialect import EventEncoder
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Burst", "LiveSubscription", "Outlet", "Topic", "Touched"]
-
-
-_FEW_ROWS: Final = 16
-"""Up to so many rows are encoded before the outbox is asked for room. There mostly is room, and
-to ask first would be a call more for each subscription and event."""
+__all__ = ["Burst", "LiveGroup", "Outlet", "Told", "Topic", "Touched"]
 
 
 class Burst:
@@ -46,25 +40,18 @@ Touched = dict[Outlet, Burst | None]
 """The outlets that a commit went to: with the one burst to pass on, or None for a flush."""
 
 
-class LiveSubscription(Protocol):
-    """A subscription as a topic sees it while it is live."""
+class Told(Protocol):
+    """Whoever is told of commits when they are published."""
 
-    @property
-    def encoder(self) -> EventEncoder:
-        """Puts its events into bytes."""
+    def publish(self, rows: Sequence[Row], touched: Touched) -> None:
+        """Take the rows of one commit, and note the outlets that are yet to send."""
 
-    @property
-    def unreported(self) -> int:
-        """Updates that it did not get and was not told of yet."""
 
-    def has_room(self, updates: int) -> bool:
-        """Tell whether so many updates may find room; where not, it is not live any more."""
+class LiveGroup(Told, Protocol):
+    """Live subscriptions that are told the same."""
 
-    def push(self, rows: Sequence[Row], burst: Burst, touched: Touched) -> None:
-        """Take the events of a commit, and note the outbox they are to leave by.
-
-        Without room it is not live any more.
-        """
+    def __len__(self) -> int:
+        """How many."""
 
 
 class Topic:
@@ -77,8 +64,8 @@ class Topic:
     """
 
     __slots__ = (
+        "groups",
         "late",
-        "live",
         "pattern",
         "patterns",
         "published",
@@ -86,6 +73,7 @@ class Topic:
         "subscriptions",
         "transients",
         "transients_before",
+        "untold",
     )
 
     def __init__(self, pattern: Pattern, since: int, *, late: bool) -> None:
@@ -94,25 +82,26 @@ class Topic:
         self.since: Final = since
         self.patterns: Final = PatternSet([pattern])
         self.subscriptions = 0
-        self.live: Final[dict[LiveSubscription, None]] = {}
+        self.groups: Final[dict[object, LiveGroup]] = {}
+        """Those that are live, by what they have in common."""
+        self.untold: Final[dict[Told, None]] = {}
+        """Those that are live and have yet to be told what they did not get: each for itself."""
         self.published = 0
         self.transients = 0
         self.transients_before = 0
 
+    @property
+    def live(self) -> int:
+        """How many subscriptions are live."""
+        return len(self.untold) + sum(map(len, self.groups.values()))
+
     def publish(self, rows: Sequence[Row], touched: Touched) -> None:
-        """Give the rows of one commit to all that are live; note the outboxes they went to."""
+        """Give the rows of one commit to all that are live; note the outlets that have to send."""
         self.published += len(rows)
         self.transients_before = self.transients
         self.transients += sum([row.rev is None for row in rows])
-        shared: dict[object, Burst] = {}
-        are_many = len(rows) > _FEW_ROWS
-        for subscription in list(self.live):
-            encoder = subscription.encoder
-            burst = None if subscription.unreported else shared.get(encoder.share_key)
-            if burst is None:
-                if are_many and not subscription.has_room(len(rows)):
-                    continue  # before they are encoded for nothing
-                burst = Burst(encoder.encode(rows, subscription.unreported), len(rows))
-                if not subscription.unreported:
-                    shared[encoder.share_key] = burst
-            subscription.push(rows, burst, touched)
+        untold = list(self.untold)  # behind this commit each may join one of the groups
+        for group in list(self.groups.values()):
+            group.publish(rows, touched)
+        for subscription in untold:
+            subscription.publish(rows, touched)

@@ -9,7 +9,6 @@ from typing import Final
 import trio
 
 __all__ = [
-    "CLOSED",
     "COPIED_BYTES",
     "LARGE_BYTES",
     "PIECE_BYTES",
@@ -32,10 +31,6 @@ would take longer (10 µs for 150 kB) than a write of two parts (0.3 µs)."""
 
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 16 << 20
-
-
-CLOSED: Final = -1
-"""In place of the descriptor of a stream that is closed: the system gives its number anew."""
 
 
 def writev_nowait(descriptor: int, parts: Sequence[bytes]) -> int:

@@ -13,11 +13,12 @@ from typing import Final
 
 import trio
 
+from recordd.connections.lane import CLOSED, Lane
 from recordd.core import Core
 from recordd.transports.frames import FrameCounter, cut_frames, encode_head, join_frames
 from recordd.transports.inbox import Inbox
 from recordd.transports.receiving import read_nowait
-from recordd.transports.sending import CLOSED, LARGE_BYTES, PIECE_BYTES, write_nowait, writev_nowait
+from recordd.transports.sending import LARGE_BYTES, PIECE_BYTES, write_nowait, writev_nowait
 
 __all__ = ["SharedStream"]
 
@@ -41,6 +42,7 @@ class SharedStream(trio.abc.HalfCloseableStream):
         "_frames",
         "_head",
         "_is_open",
+        "_lane",
         "_received",
         "_senders",
         "_sending",
@@ -73,6 +75,8 @@ class SharedStream(trio.abc.HalfCloseableStream):
         """Tasks that send or wait for their turn to."""
         self.rest = b""
         """Of frames that are out in part: it goes out before anything else."""
+        self._lane = Lane()
+        """Has a way while nothing is out in part and nobody else sends: see `_set_lane`."""
         self.note_progress: Callable[[], None] = lambda: None
         self.on_flood: Callable[[], None] = lambda: None
         self.find_fault: Callable[[], int | None] = lambda: None
@@ -160,9 +164,12 @@ class SharedStream(trio.abc.HalfCloseableStream):
             data = join_frames(messages) if encoded is None else encoded
             size = len(data)
             sent = write_nowait(self._descriptor, data)
-        if sent == size:
-            return []
+        return [] if sent == size else self.cut_nowait(messages, sent)
+
+    def cut_nowait(self, messages: list[bytes], sent: int) -> list[bytes]:
+        """Take note that so many bytes of the frames of messages are out; return what is left."""
         self.rest, left = cut_frames(messages, sent)
+        self._set_lane()
         return [self.rest, *left] if self.rest else left
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -179,11 +186,23 @@ class SharedStream(trio.abc.HalfCloseableStream):
         pings, and half a frame would end the conversation.
         """
         self._senders += 1
+        self._set_lane()
         try:
             async with self._sending:
                 await self._send_whole(memoryview(b"".join((self.rest, *parts))))
         finally:
             self._senders -= 1
+            self._set_lane()
+
+    def open_lane(self, lane: Lane) -> None:
+        """Say from now on at this lane whether frames may be written past the stream."""
+        self._lane = lane
+        self._set_lane()
+
+    def _set_lane(self) -> None:
+        """Say where frames may be written to now. Behind a close frame is nothing, §5.5.1."""
+        is_closed = self.rest or self._senders or self.has_said_close
+        self._lane.set_way(CLOSED if is_closed else self._descriptor)
 
     async def _send_whole(self, data: memoryview) -> None:
         try:
@@ -222,3 +241,4 @@ class SharedStream(trio.abc.HalfCloseableStream):
     def forget_descriptor(self) -> None:
         """Send no more: the stream is about to be closed."""
         self._descriptor = CLOSED
+        self._lane.set_way(CLOSED)

@@ -16,13 +16,13 @@ from typing import Final
 import trio
 
 from recordd.config.settings import ConfigurationError, refusal_to_use
+from recordd.connections.lane import CLOSED, Lane
 from recordd.core import Core
 from recordd.session.session import Session, open_session
 from recordd.system.file_lock import LockTaken, take_lock
 from recordd.transports.peers import find_peer
 from recordd.transports.receiving import read_nowait
 from recordd.transports.sending import (
-    CLOSED,
     COPIED_BYTES,
     LARGE_BYTES,
     linger,
@@ -129,18 +129,18 @@ async def refuse_unix(stream: trio.SocketStream, core: Core, reason: str) -> Non
         await linger(stream)
 
 
-class _LineSender:
+class _LineSender(Lane):
     """A `Sender`: each message is a line, or several whole ones."""
 
-    __slots__ = ("_descriptor", "_stream")
+    __slots__ = ("_stream",)
 
     def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream.socket.fileno())
         self._stream: Final = stream
-        self._descriptor = stream.socket.fileno()
 
     def close(self) -> None:
         """Send no more: the stream is about to be closed."""
-        self._descriptor = CLOSED
+        self.set_way(CLOSED)
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
         return b"%b\n" % b"\n".join(messages)
@@ -152,13 +152,16 @@ class _LineSender:
             if size >= LARGE_BYTES and len(messages) == 1:
                 return self._send_alone(messages)
             encoded = self.encode(messages)
-        sent = write_nowait(self._descriptor, encoded)
+        sent = write_nowait(self._way, encoded)
+        return [] if sent == len(encoded) else self.cut_nowait(messages, encoded, sent)
+
+    def cut_nowait(self, messages: list[bytes], encoded: bytes, sent: int) -> list[bytes]:
         # The line end is not part of a message, also where it is all that is left.
-        return [] if sent == len(encoded) else [encoded[sent:-1]]
+        return [encoded[sent:-1]]
 
     def _send_alone(self, messages: list[bytes]) -> list[bytes]:
         (message,) = messages
-        sent = writev_nowait(self._descriptor, (message, b"\n"))
+        sent = writev_nowait(self._way, (message, b"\n"))
         return [] if sent > len(message) else [message[sent:]]
 
     async def send(self, messages: list[bytes], note_progress: Callable[[], None]) -> bool:

@@ -11,6 +11,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
+from recordd.connections.lane import Lane
 from recordd.core import Core
 from recordd.methods.peer import Peer
 from recordd.session.session import Session, open_session
@@ -223,7 +224,7 @@ async def _receive_messages(
             await session.receive((encoded,))
 
 
-class _FrameSender:
+class _FrameSender(Lane):
     """A `Sender`: each message is a text frame.
 
     The library keeps the connection and says when that is closed. It does not send these: it
@@ -239,10 +240,12 @@ class _FrameSender:
     def __init__(
         self, connection: trio_websocket.WebSocketConnection, stream: SharedStream
     ) -> None:
+        super().__init__()
         self._connection: Final = connection
         self._stream: Final = stream
         self._has_begun = False
         """Whether the first of the next messages is the rest that the stream keeps by itself."""
+        stream.open_lane(self)
 
     def encode(self, messages: Sequence[bytes]) -> bytes:
         return join_frames(messages)
@@ -252,7 +255,12 @@ class _FrameSender:
             return messages
         if self._stream.has_said_close:  # nothing may follow a close frame, §5.5.1
             raise trio.BrokenResourceError
-        left = self._stream.send_nowait(messages, encoded)
+        return self._note_begun(self._stream.send_nowait(messages, encoded))
+
+    def cut_nowait(self, messages: list[bytes], encoded: bytes, sent: int) -> list[bytes]:
+        return self._note_begun(self._stream.cut_nowait(messages, sent))
+
+    def _note_begun(self, left: list[bytes]) -> list[bytes]:
         self._has_begun = bool(left) and left[0] is self._stream.rest
         return left
 

@@ -39,10 +39,9 @@ from recordd.extending.backend import (
 from recordd.extending.columns import RowColumns
 from recordd.extending.commit import Commit, NewRows, Renewal
 from recordd.extending.moments import Gone, Moment, Moments
-from recordd.extending.paging import end_of_page
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import reads, schema, statements
-from recordd.persistence.sqlite.catalog import Catalog
+from recordd.persistence.sqlite.catalog import Catalog, key_of
 from recordd.persistence.sqlite.changes import (
     Change,
     DeletionChange,
@@ -55,14 +54,15 @@ from recordd.persistence.sqlite.damage import INDEX, DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.log_rows import LogRows
+from recordd.persistence.sqlite.loop_reader import LoopReader
 from recordd.persistence.sqlite.mark import refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.merge_pace import MergePace
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
-from recordd.persistence.sqlite.plans import FoundText
+from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
 from recordd.persistence.sqlite.readers import Readers
-from recordd.persistence.sqlite.recent_rows import RecentRows
+from recordd.persistence.sqlite.recent_rows import RecentRows, cut_page, make_rows
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
@@ -74,7 +74,7 @@ from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.patterns import PatternSet, compile_patterns
-from recordd_protocol.rows import Page, Row
+from recordd_protocol.rows import ROW_SEPARATOR, Page, Row
 
 __all__ = ["SqliteBackend"]
 
@@ -103,6 +103,7 @@ class SqliteBackend:
         self._writer: WritingConnection | None = None
         self._writing: WritingSide | None = None
         self._readers: Final = Readers()
+        self._loop_reader: LoopReader | None = None
         self._tail = Tail(0)
         self._rev = 0  # of the newest row; at start, the newest there was
         self._given_rev = 0  # the newest of all, deletions too
@@ -156,6 +157,7 @@ class SqliteBackend:
             reader = await SqliteWorker.open(path, self._turns, readonly=True, damage=self._damage)
             self._readers.add(reader)
             await reader.run(schema.prepare_reader)
+        self._loop_reader = await LoopReader.open(path)
         self._remembered_time_ms = await self._writer.run(statements.read_time)
         self._rev, self._epoch = loaded.rev, loaded.epoch
         self._given_rev = loaded.rev
@@ -274,32 +276,67 @@ class SqliteBackend:
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`); see `PersistenceBackend.query`."""
+        as_of, behind = self._find_place(patterns, params)
+        plan = self._make_plan(patterns, params, as_of, behind)
+        return self._query(patterns, plan, params.moment)
+
+    def query_at_once(self, patterns: PatternSet, params: QueryParams) -> Steps[Page | None]:
+        """Return rows that are in memory, or soon read; see `AnswersAtOnce`."""
         moment, (as_of, behind) = params.moment, self._find_place(patterns, params)
+        rows = yield from self._recent_rows.find(patterns, params, as_of, behind)
+        if rows is None:
+            return self._read_here(patterns, params, as_of, behind)
+        if self._moments.tick != moment.tick:
+            return None
+        page = cut_page(rows, params.page)
+        following = None
+        if len(page.orders) < len(rows.orders):
+            following = self._make_cursor(key_of(page.orders[-1]), as_of, moment)
+        if params.as_text and page.bodies:
+            text = ROW_SEPARATOR.join(page.bodies)
+            return Page([], rev=as_of, epoch=self._epoch, next=following, text=text)
+        made = yield from make_rows(page)
+        return Page(made, rev=as_of, epoch=self._epoch, next=following)
+
+    def _read_here(
+        self,
+        patterns: PatternSet,
+        params: QueryParams,
+        as_of: int,
+        behind: tuple[int, int] | None,
+    ) -> Page | None:
+        """Return rows that the file gives soon, read on the loop."""
+        if self._loop_reader is None or not params.as_text:
+            return None
+        plan = self._make_plan(patterns, params, as_of, behind)
+        found = self._loop_reader.read(plan, params.moment.tick)
+        if found is None:
+            return None
+        warming = self._recent_rows.begin(patterns, plan, self._rev)
+        warming.take(found)
+        warming.end()
+        return self._make_page(found, plan, params.moment)
+
+    def _make_plan(
+        self,
+        patterns: PatternSet,
+        params: QueryParams,
+        as_of: int,
+        behind: tuple[int, int] | None,
+    ) -> QueryPlan:
         merged_rev, tails = self._tail.snapshot()
-        start_ms = 0 if params.start_ms is None else params.start_ms
-        plan = reads.QueryPlan(
-            records=self._catalog.select(patterns, moment),
+        return QueryPlan(
+            records=self._catalog.select(patterns, params.moment),
             tails=tails,
             merged_rev=merged_rev,
             as_of=as_of,
             limit_per_record=params.limit_per_record,
-            start_ms=start_ms,
+            start_ms=0 if params.start_ms is None else params.start_ms,
             end_ms=MAX_INTEGER if params.end_ms is None else params.end_ms,
             behind=behind,
             page=params.page,
             fewest_as_text=0 if params.as_text else None,
         )
-        return self._query(patterns, plan, moment)
-
-    def query_at_once(self, patterns: PatternSet, params: QueryParams) -> Steps[Page | None]:
-        """Return rows that are in memory; see `AnswersAtOnce`."""
-        as_of, behind = self._find_place(patterns, params)
-        rows = yield from self._recent_rows.find(patterns, params, as_of, behind)
-        if rows is None or self._moments.tick != params.moment.tick:
-            return None
-        end = end_of_page(rows, 0, params.page)
-        page, more = (rows, False) if end == len(rows) else (rows[:end], True)
-        return self._make_page(page, more, as_of, params.moment)
 
     def _find_place(
         self, patterns: PatternSet, params: QueryParams
@@ -318,7 +355,7 @@ class SqliteBackend:
         )  # fmt: skip
         return as_of, behind
 
-    async def _query(self, patterns: PatternSet, plan: reads.QueryPlan, moment: Moment) -> Page:
+    async def _query(self, patterns: PatternSet, plan: QueryPlan, moment: Moment) -> Page:
         """Read the page; `moment` is held until then, or until this is given up."""
         warming = self._recent_rows.begin(patterns, plan, self._rev)
         if plan.fewest_as_text is not None:
@@ -334,17 +371,18 @@ class SqliteBackend:
             warming.take(found)
         finally:
             warming.end()
-        if isinstance(found, FoundText):
-            following = self._make_cursor(found.last, plan.as_of, moment) if found.more else None
-            return Page([], rev=plan.as_of, epoch=self._epoch, next=following, text=found.text)
-        return self._make_page(found.rows, found.more, plan.as_of, moment)
+        return self._make_page(found, plan, moment)
 
-    def _make_page(self, rows: list[Row], more: bool, as_of: int, moment: Moment) -> Page:
+    def _make_page(self, found: Found | FoundText, plan: QueryPlan, moment: Moment) -> Page:
         """Return a page, and where there are more rows, what the next one is asked for by."""
-        following = None
-        if more and rows[-1].rev is not None:
-            following = self._make_cursor((rows[-1].ts, rows[-1].rev), as_of, moment)
-        return Page(rows, rev=as_of, epoch=self._epoch, next=following)
+        if isinstance(found, FoundText):
+            rows, text, last = [], found.text, found.last
+        else:
+            rows, text, last = found.rows, None, None
+            if found.more and rows[-1].rev is not None:
+                last = rows[-1].ts, rows[-1].rev
+        following = None if last is None else self._make_cursor(last, plan.as_of, moment)
+        return Page(rows, rev=plan.as_of, epoch=self._epoch, next=following, text=text)
 
     def _make_cursor(self, last: tuple[int, int], as_of: int, moment: Moment) -> str:
         return encode(Cursor(*last, as_of, moment.tick), self._epoch)
@@ -503,6 +541,8 @@ class SqliteBackend:
             if self._writer is not None:
                 last_first.push_async_callback(self._writer.close)
             last_first.push_async_callback(self._readers.close)
+            if self._loop_reader is not None:
+                last_first.callback(self._loop_reader.close)
 
     @property
     def _writing_side(self) -> WritingSide:

@@ -15,7 +15,7 @@ from recordd.extending.moments import Gone, Moment
 from recordd.persistence.sqlite.by_id import ById
 from recordd_protocol.patterns import PatternSet
 
-__all__ = ["Catalog", "Names", "Selection"]
+__all__ = ["Catalog", "Names", "Selection", "key_of"]
 
 _SAMPLE: Final = 256
 """Names that are matched to tell about how many do: enough to tell a tenth from a twentieth."""
@@ -32,7 +32,7 @@ _PAGE_ROWS_A_RECORD: Final = 233
 """The cost of a page by time, in records that cost as much to read one by one."""
 
 
-def _key_of(order: int) -> tuple[int, int]:
+def key_of(order: int) -> tuple[int, int]:
     """Return the (`ts`, `rev`) of a place."""
     return order >> 64, order & _REV_BITS
 
@@ -128,7 +128,7 @@ class Catalog:
     def latest_of(self, record: int) -> tuple[int, int] | None:
         """Return the latest (`ts`, `rev`) of a record, None where it has no row."""
         order = self._latest.get(record)
-        return None if order is None else _key_of(order)
+        return None if order is None else key_of(order)
 
     def select(self, patterns: PatternSet, moment: Moment) -> Selection:
         """Return which records of a moment match; nothing is matched yet."""

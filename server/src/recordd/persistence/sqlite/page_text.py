@@ -25,11 +25,11 @@ import msgspec
 
 from recordd.extending.paging import count_fitting
 from recordd.persistence.sqlite.damage import INDEX, naming
-from recordd.persistence.sqlite.plans import FoundText, Key, Pace, QueryPlan
+from recordd.persistence.sqlite.plans import Found, FoundText, Key, Pace, QueryPlan
 from recordd.persistence.sqlite.timeline import tail_keys
 from recordd_protocol.rows import ROW_SEPARATOR
 
-__all__ = ["read_text"]
+__all__ = ["read_few", "read_text"]
 
 _CHUNK: Final = 512
 _FEWEST: Final = 8
@@ -140,6 +140,25 @@ def read_text(
         db.limit(apsw.SQLITE_LIMIT_LENGTH, before)
 
 
+def read_few(
+    db: apsw.Connection, plan: QueryPlan, record: int, most: int
+) -> Found | FoundText | None:
+    """Return all rows of a page of one record, if they are so few and have room on it; else None.
+
+    The caller bounds the text by the connection's limits.
+    """
+    try:
+        reader = _Stretch(db, plan, record)
+        chunk = reader.read(min(most, plan.page.rows) + 1)
+    except _Odd:
+        return None
+    if not chunk.is_last or len(chunk.text) + len(ROW_SEPARATOR) > plan.page.bytes:
+        return None
+    if not chunk.count:
+        return Found([], more=False)
+    return FoundText(chunk.text, chunk.count, None, reader.behind)
+
+
 def _read_page(reader: _Reader, plan: QueryPlan, pace: Pace) -> FoundText | None:
     texts: list[bytes] = []
     room, rows_left = plan.page.bytes, plan.page.rows
@@ -158,7 +177,8 @@ def _read_page(reader: _Reader, plan: QueryPlan, pace: Pace) -> FoundText | None
                 return None
             text = ROW_SEPARATOR.join(texts)
             more = is_cut or not chunk.is_last
-            return FoundText(text, plan.page.rows - rows_left, _last_key(text), more)
+            last = _last_key(text) if more else None
+            return FoundText(text, plan.page.rows - rows_left, last, reader.behind)
 
 
 def _cut(reader: _Reader, chunk: _Chunk, room: int) -> tuple[bytes, int]:
@@ -174,6 +194,9 @@ class _Reader(abc.ABC):
     """The rows of a plan in order, a chunk at a time."""
 
     _size = _CHUNK
+
+    behind: tuple[int, int] | None = None
+    """Where the rows of one record begin that are read."""
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db: Final = db
@@ -255,6 +278,7 @@ class _Stretch(_Reader):
             self._bounds["record"], self._bounds["head"] = record, f'"name":"{name}","value":'
             if plan.limit_per_record is not None:
                 self._start = self._find_first(plan.limit_per_record)
+            self.behind = self._start
 
     def _find_first(self, limit: int) -> tuple[int, int]:
         """Return the place before the newest `limit` rows; what lies before the page counts not."""
@@ -281,9 +305,10 @@ class _Stretch(_Reader):
             statements = _ALL_ON_DISK if self._is_by_time else _ONE_ON_DISK
         with naming(f"{self._part} from ts {ts} on", self._db):
             text, count = self._read_text(statements, bounds)
-        if text:
+        is_last = count < rows
+        if not is_last:
             self._start = _last_key(text)
-        return _Chunk(text, count, is_last=count < rows)
+        return _Chunk(text, count, is_last)
 
 
 def _sort_tail(plan: QueryPlan, record: int | None) -> list[Key]:

@@ -66,6 +66,10 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
             ]
         return keys
 
+    def count_in_tail(self, record: int) -> int:
+        """Return how many keys of a record are looked at that may not be on disk."""
+        return sum([len(entries.get(record, ())) for entries in self.tails])
+
     def keys_in_tail(self, records: Iterable[int]) -> Iterator[Key]:
         """Yield the keys of some records that are not on disk and lie behind the page's start."""
         wanted, start = set(records), self.start
@@ -95,12 +99,21 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class FoundText(msgspec.Struct, frozen=True):
-    """A page as text: its rows joined, how many, the last one's key, and whether there are more."""
+    """A page as text: its rows joined, how many, and the last one's key, None where no more come.
+
+    `behind`, of a page of one record: the (`ts`, `rev`) behind which it has all of the record's
+    rows, up to the last one.
+    """
 
     text: bytes
     count: int
-    last: tuple[int, int]
-    more: bool
+    last: tuple[int, int] | None
+    behind: tuple[int, int] | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more rows."""
+        return self.last is not None
 
 
 class Names(Protocol):

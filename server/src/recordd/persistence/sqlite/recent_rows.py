@@ -7,7 +7,6 @@ where it is the only page and reaches up to the record's latest row. See `recent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -15,15 +14,16 @@ import msgspec
 from recordd.extending.backend import QueryParams
 from recordd.extending.columns import RowColumns
 from recordd.extending.commit import NewRows
-from recordd.persistence.sqlite.catalog import Catalog
+from recordd.extending.paging import PageLimits, count_fitting
+from recordd.persistence.sqlite.catalog import Catalog, key_of
 from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
-from recordd.persistence.sqlite.recent import Recent, Series, Span, order_before
+from recordd.persistence.sqlite.recent import Bodies, PageRows, Recent, Series, Span, order_before
 from recordd.persistence.sqlite.schema import FIRST_RECORD
 from recordd.system.turns import Steps
 from recordd_protocol.patterns import PatternSet
-from recordd_protocol.rows import Row, order_of
+from recordd_protocol.rows import ROW_SEPARATOR, Row, order_of
 
-__all__ = ["RecentRows", "Warming"]
+__all__ = ["RecentRows", "Warming", "make_rows"]
 
 _MOST_RECORDS: Final = 1024
 _MOST_ROWS: Final = 4096
@@ -31,10 +31,10 @@ _MOST_ROWS: Final = 4096
 
 _RECORDS_A_STEP: Final = 32
 
+_ROWS_A_STEP: Final = 128
+
 _MOST_ROWS_EACH: Final = 1024
 """Rows of one record that are worth keeping: who asks for more pays for reading them."""
-
-_ORDER: Final = attrgetter("order")
 
 
 class RecentRows:
@@ -60,7 +60,7 @@ class RecentRows:
         params: QueryParams,
         as_of: int,
         behind: tuple[int, int] | None,
-    ) -> Steps[list[Row] | None]:
+    ) -> Steps[Bodies | None]:
         """Return the rows of a query up to its last page, ascending; None where some are not here.
 
         What goes between two steps is missing: the caller looks at the moment.
@@ -73,29 +73,32 @@ class RecentRows:
             start = max(start, order_of(*behind))
         span = Span(params.limit_per_record, start, params.end_ms, as_of)
         if len(records) == 1:
-            found = self.recent.find(records[0], span)
-            return None if found is None else list(found)
-        rows: list[Row] = []
+            return self.recent.find(records[0], span)
+        orders: list[int] = []
+        bodies: dict[int, bytes] = {}
         for number in range(0, len(records), _RECORDS_A_STEP):
             if number:
                 yield
-            found = self._find_all(records[number : number + _RECORDS_A_STEP], span)
-            if found is None or len(rows) + len(found) > _MOST_ROWS:
+            some = records[number : number + _RECORDS_A_STEP]
+            if not self._find_all(some, span, orders, bodies) or len(orders) > _MOST_ROWS:
                 return None
-            rows += found
-        rows.sort(key=_ORDER)  # sorted stretches: little more than one look at each row
-        return rows
+        orders.sort()  # sorted stretches: little more than one look at each row
+        return Bodies(orders, [bodies[order] for order in orders])
 
-    def _find_all(self, records: Sequence[int], span: Span) -> list[Row] | None:
-        """Return the rows of some records, ascending; None where some are not here."""
-        rows: list[Row] = []
+    def _find_all(
+        self, records: Sequence[int], span: Span, orders: list[int], bodies: dict[int, bytes]
+    ) -> bool:
+        """Add the rows of some records, their orders ascending; return whether all are here."""
+        added: list[int] = []
         for record in records:
             found = self.recent.find(record, span)
             if found is None:
-                return None
-            rows += found
-        rows.sort(key=_ORDER)
-        return rows
+                return False
+            added += found.orders
+            bodies.update(zip(found.orders, found.bodies, strict=True))
+        added.sort()
+        orders += added
+        return True
 
     def begin(self, patterns: PatternSet, plan: QueryPlan, rev: int) -> Warming:
         """Begin the series of records whose newest rows a page will have; end it in any case.
@@ -103,6 +106,7 @@ class RecentRows:
         `rev` is the newest row that was noted. A plan that does not show it begins none.
         """
         begun: list[_Begun] = []
+        is_of_one = False
         limit = plan.limit_per_record or 1
         is_of_newest = plan.behind is None and rev <= plan.as_of
         if is_of_newest and limit <= _MOST_ROWS_EACH:
@@ -112,7 +116,8 @@ class RecentRows:
             pays = [self.recent.is_worth(record) for record in wanted]  # all are asked for
             if all(pays):
                 begun = self._begin_all(wanted)
-        return Warming(self.recent, plan, begun, rev)
+                is_of_one = len(found) == 1
+        return Warming(self.recent, plan, begun, is_of_one=is_of_one)
 
     def _has_newest_in(self, plan: QueryPlan, record: int) -> bool:
         newest = self._catalog.latest_of(record)
@@ -136,36 +141,51 @@ class _Begun(msgspec.Struct, frozen=True):
 class Warming:
     """Series that a page under way may fill."""
 
-    def __init__(self, recent: Recent, plan: QueryPlan, begun: Sequence[_Begun], rev: int) -> None:
-        self._rev: Final = rev
+    def __init__(
+        self, recent: Recent, plan: QueryPlan, begun: Sequence[_Begun], *, is_of_one: bool
+    ) -> None:
+        """Take the series; with `is_of_one` the page has rows of one record alone."""
+        self._is_of_one: Final = is_of_one
         self._recent: Final = recent
         self._plan: Final = plan
         self._begun: Final = begun
 
     @property
     def fewest_as_text(self) -> int | None:
-        """How many rows are too many to fill a series with; None where they are not to be text.
+        """How many rows are too many to fill series with; None where they are not to be text.
 
-        Where a limit says that they are few, nothing is read twice to find that out.
+        One series is filled with text. Where a limit says that the rows of several are few,
+        nothing is read twice to find that out.
         """
-        if not self._begun:
+        if not self._begun or self._is_of_one:
             return 0
         return None if self._plan.limit_per_record is not None else _MOST_ROWS_EACH + 1
 
     def take(self, found: Found | FoundText) -> None:
         """Fill the series with a page, where it has all that was asked for."""
-        if isinstance(found, FoundText) or found.more or not found.is_whole:
+        if found.more or not self._begun:
             return
+        if isinstance(found, FoundText):
+            self._take_text(found)
+        elif found.is_whole:
+            self._take_rows(found.rows)
+
+    def _take_text(self, found: FoundText) -> None:
+        """Fill the series of the one record."""
+        if self._is_of_one and found.behind is not None and found.count <= _MOST_ROWS_EACH:
+            ts, rev = found.behind
+            rows = PageRows(found.text, found.count, self._plan.as_of)
+            for begun in self._begun:
+                self._recent.fill(begun.record, begun.series, rows, (ts << 64) + rev)
+
+    def _take_rows(self, found: Sequence[Row]) -> None:
         by_name: dict[str, list[Row]] = {}
-        for row in found.rows:
+        for row in found:
             by_name.setdefault(row.name, []).append(row)
         for begun in self._begun:
             rows = by_name.get(begun.name, [])
             if len(rows) <= _MOST_ROWS_EACH:
-                floor = self._find_floor(rows)
-                if rows and max([row.rev or 0 for row in rows]) > self._rev:  # those are noted
-                    rows = [row for row in rows if (row.rev or 0) <= self._rev]
-                self._recent.fill(begun.record, begun.series, rows, floor)
+                self._recent.fill(begun.record, begun.series, rows, self._find_floor(rows))
 
     def end(self) -> None:
         """Give up what was not filled."""
@@ -178,3 +198,31 @@ class Warming:
         if limit is not None and len(rows) >= limit:
             return rows[0].order - 1
         return order_before(self._plan.start_ms)
+
+
+def cut_page(found: Bodies, limits: PageLimits) -> Bodies:
+    """Return the rows of a page, from the first."""
+    orders, bodies = found
+    sizes = list(map(len, bodies[: max(1, limits.rows)]))
+    end = count_fitting(sizes, limits.bytes, beside_bytes=len(ROW_SEPARATOR), one_fits=True)
+    return found if end == len(orders) else Bodies(orders[:end], bodies[:end])
+
+
+def make_rows(found: Bodies) -> Steps[list[Row]]:
+    """Return rows, in steps, each made of what an answer shows of it."""
+    rows: list[Row] = []
+    for start in range(0, len(found.orders), _ROWS_A_STEP):
+        if start:
+            yield
+        end = start + _ROWS_A_STEP
+        some = zip(found.orders[start:end], found.bodies[start:end], strict=True)
+        rows += [_make_row(order, body) for order, body in some]
+    return rows
+
+
+def _make_row(order: int, body: bytes) -> Row:
+    end_of_name = body.index(b'"', len(b'"name":"'))
+    value = body[end_of_name + len(b'","value":') : body.rindex(b',"ts":')]
+    row = Row(body[len(b'"name":"') : end_of_name].decode(), value, *key_of(order))
+    row.body = body
+    return row

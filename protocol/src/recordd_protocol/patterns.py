@@ -169,9 +169,9 @@ def compile_patterns(texts: str | Iterable[str]) -> PatternSet:
     return PatternSet(map(compile_pattern, [texts] if isinstance(texts, str) else texts))
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=4096)
 def compile_one(text: str) -> PatternSet:
-    """Return a set of one pattern; the last 512 are kept. Raises as `compile_pattern` does."""
+    """Return a set of one pattern; the last 4,096 are kept. Raises as `compile_pattern` does."""
     return PatternSet([compile_pattern(text)])
 
 

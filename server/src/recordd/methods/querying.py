@@ -56,14 +56,28 @@ def query_records(caller: Caller, params: Query) -> Handled:
     return _answer(latest.first_page(query.patterns, caller))
 
 
-def _query_history(caller: Caller, query: HistoryQuery) -> Steps[Outcome]:
-    """Match in steps, before the moment is taken that the answer shows; then ask."""
+def _query_history(caller: Caller, query: HistoryQuery) -> Handled:
+    """Ask for history: of records by their names at once, else when the patterns are matched."""
     handler = _query_handler(caller)
+    if query.patterns.wildcards:
+        return _match_first(caller, handler, query)
+    found = handler.query(query)
+    if type(found) is Page:
+        return Answer(found)
+    return _finish(found) if isinstance(found, Generator) else _expect(found)
+
+
+def _match_first(caller: Caller, handler: QueryHandler, query: HistoryQuery) -> Steps[Outcome]:
+    """Match in steps, before the moment is taken that the answer shows; then ask."""
     patterns = yield from caller.core.hub.catalogue.prematch(query.patterns)
-    result = handler.query(msgspec.structs.replace(query, patterns=patterns))
-    if isinstance(result, Generator):
-        result = yield from result
-    return _expect(result)
+    found = handler.query(msgspec.structs.replace(query, patterns=patterns))
+    if isinstance(found, Generator):
+        found = yield from found
+    return _expect(found)
+
+
+def _finish(steps: Steps[Page | Awaitable[Page]]) -> Steps[Outcome]:
+    return _expect((yield from steps))
 
 
 def replay_log(caller: Caller, params: Replay) -> Steps[Outcome]:

@@ -74,7 +74,7 @@ from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.integers import MAX_INTEGER
 from recordd_protocol.patterns import PatternSet, compile_patterns
-from recordd_protocol.rows import ROW_SEPARATOR, Page, Row
+from recordd_protocol.rows import Page, Row
 
 __all__ = ["SqliteBackend"]
 
@@ -288,12 +288,11 @@ class SqliteBackend:
             return self._read_here(patterns, params, as_of, behind)
         if self._moments.tick != moment.tick:
             return None
-        page = cut_page(rows, params.page)
+        page, text = cut_page(rows, params.page)
         following = None
         if len(page.orders) < len(rows.orders):
             following = self._make_cursor(key_of(page.orders[-1]), as_of, moment)
-        if params.as_text and page.bodies:
-            text = ROW_SEPARATOR.join(page.bodies)
+        if params.as_text and text:
             return Page([], rev=as_of, epoch=self._epoch, next=following, text=text)
         made = yield from make_rows(page)
         return Page(made, rev=as_of, epoch=self._epoch, next=following)

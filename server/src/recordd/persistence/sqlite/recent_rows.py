@@ -200,12 +200,16 @@ class Warming:
         return order_before(self._plan.start_ms)
 
 
-def cut_page(found: Bodies, limits: PageLimits) -> Bodies:
-    """Return the rows of a page, from the first."""
+def cut_page(found: Bodies, limits: PageLimits) -> tuple[Bodies, bytes]:
+    """Return the rows of a page, from the first, and their text."""
     orders, bodies = found
+    if len(bodies) <= limits.rows:  # mostly all have room: no look at the size of each, 3 of 5 µs
+        text = ROW_SEPARATOR.join(bodies)
+        if len(text) + len(ROW_SEPARATOR) <= limits.bytes:
+            return found, text
     sizes = list(map(len, bodies[: max(1, limits.rows)]))
     end = count_fitting(sizes, limits.bytes, beside_bytes=len(ROW_SEPARATOR), one_fits=True)
-    return found if end == len(orders) else Bodies(orders[:end], bodies[:end])
+    return Bodies(orders[:end], bodies[:end]), ROW_SEPARATOR.join(bodies[:end])
 
 
 def make_rows(found: Bodies) -> Steps[list[Row]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import trio
 
 from recordd.conformance.support import row
 from recordd.extending.backend import BackendError, DiskFull, FatalBackendError
-from recordd.persistence.sqlite import merge_pace, writing
+from recordd.persistence.sqlite import merge_pace, statements, writing
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
 from recordd.persistence.sqlite.pace import Pace
@@ -160,6 +161,7 @@ async def test_housekeeping_folds_a_long_wal_behind_the_answer(tmp_path: Path) -
         await store(backend, [row(rev, value=b'"' + b"x" * 3900 + b'"')])
     assert backend.statistics()["database_bytes"] == before_bytes
     await backend.maintain(0)
+    await backend.check()  # waits for what goes on beside
     assert not is_checkpoint_due(backend)
     assert int(backend.statistics()["database_bytes"]) > before_bytes
     await backend.close()
@@ -236,3 +238,78 @@ async def test_quick_merges_are_done_in_larger_slices(
         merged.append(backend._merge_pace.times)
     assert merged == [2, 4, 8]
     await backend.close()
+
+
+async def open_with_due_merge(path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteBackend:
+    """Open a backend with 100 rows that are to be merged, ten at a time."""
+    monkeypatch.setattr(writing, "_SLICE_ROWS", 10)
+    monkeypatch.setattr(merge_pace, "_QUICK_S", -1.0)
+    backend = await open_backend(path, tail_rows=100)
+    await store(backend, [row(n) for n in range(1, 100)])
+    await store(backend, [row(100)])
+    return backend
+
+
+def count_indexed(path: Path) -> int:
+    with contextlib.closing(apsw.Connection(str(path), vfs=VFS)) as db:
+        return int(db.execute("SELECT count(*) FROM history").get)
+
+
+async def test_a_slice_that_nobody_waits_for_goes_on_beside_and_behind_each_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    backend = await open_with_due_merge(path, monkeypatch)
+    await backend.maintain(0)
+    await backend.check()  # waits for it
+    assert count_indexed(path) == 10
+    for rev in range(101, 110):
+        assert not await backend.maintain(0)
+        await store(backend, [row(rev)])
+    await backend.check()
+    assert count_indexed(path) == 100
+    assert backend.statistics()["merged_rev"] == 100
+    await backend.close()
+
+
+async def test_a_slice_that_fails_harms_no_commit_and_is_told_to_housekeeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def fail(*_: Any) -> None:
+        tries.append(1)
+        raise BackendError("the index is damaged")
+
+    backend = await open_with_due_merge(tmp_path / "a.db", monkeypatch)
+    monkeypatch.setattr(statements, "merge_slice", fail)
+    assert not await backend.maintain(0)
+    for rev in (101, 102):
+        await store(backend, [row(rev)])
+    with pytest.raises(BackendError, match="the index is damaged"):
+        await backend.maintain(0)
+    await store(backend, [row(103)])  # housekeeping rests
+    await backend.check()
+    assert len(tries) == 1
+    assert backend.statistics()["unmerged_rows"] == 103
+    await backend.close()
+
+
+async def test_nothing_is_committed_behind_a_slice_that_met_a_lost_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FatalBackendError("storage lost a write")
+
+    backend = await open_with_due_merge(tmp_path / "a.db", monkeypatch)
+    monkeypatch.setattr(statements, "merge_slice", fail)
+    await backend.maintain(0)
+    with pytest.raises(FatalBackendError):
+        await store(backend, [row(101)])
+    with pytest.raises(FatalBackendError):
+        await backend.check()
+    assert backend.statistics()["unmerged_rows"] == 100
+    await backend.close()
+    mark = read_mark(str(tmp_path / "a.db"))
+    assert mark is not None
+    assert not mark.is_clean

@@ -5,6 +5,7 @@ time lags behind and is merged in slices, by `maintain`. What it lacks is in the
 The writing methods change the file first and this object's memory after COMMIT, on the
 Trio thread; the reading ones take a snapshot of that memory, and then read on a thread
 of their own what the file held at that moment or later, leaving out what came later.
+A slice of the merge may go on beside the loop; each writing method waits for it first.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from recordd.extending.commit import Commit, NewRows, Renewal
 from recordd.extending.moments import Gone, Moment, Moments
 from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import reads, schema, statements
+from recordd.persistence.sqlite.beside import Beside
 from recordd.persistence.sqlite.catalog import Catalog, key_of
 from recordd.persistence.sqlite.changes import (
     Change,
@@ -116,6 +118,8 @@ class SqliteBackend:
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
         self._merges = 0
         self._merge_pace: Final = MergePace()
+        self._beside: Final = Beside()
+        self._merges_beside = False  # the run that is under way, behind each commit
         self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
@@ -182,6 +186,7 @@ class SqliteBackend:
         if rev is None and Meta.POSITION not in meta:
             self._unsaid_next_id = next_id  # the next one that is stored says it
             return
+        await self._beside.wait()
         need = need_of(changes, self._tail.merged_rev)
         if rev is None or need is None:
             ticks = await self._commit(rev, write_changes, changes, meta)
@@ -192,6 +197,8 @@ class SqliteBackend:
             )
         self._keeps_position = Meta.POSITION in meta
         self._unsaid_next_id = None
+        if self._merges_beside and self._tail.is_merging and self._beside.is_free:
+            self._begin_beside()
         for change, tick in zip(changes, ticks, strict=True):
             await self._note_change(change, tick)
 
@@ -426,6 +433,7 @@ class SqliteBackend:
         self, targets: Sequence[CleanupTarget], limit: int
     ) -> tuple[dict[str, Purged], int]:
         """Delete rows that are indexed on disk; see `PersistenceBackend.cleanup`."""
+        await self._beside.wait()
         known = [(self._catalog.find(target.name) or -1, target) for target in targets]
         cleaned = await self._writing_side.in_slices(
             lambda slice_rows: self._write(
@@ -453,11 +461,25 @@ class SqliteBackend:
         )
 
     async def maintain(self, up_to_rev: int) -> bool:
-        """Merge a slice of the tail, or purge a slice of what was deleted."""
-        await self._writing_side.checkpoint_if_due()
+        """Merge a slice of the tail, or purge a slice of what was deleted.
+
+        Where nobody waits for the index the slice goes on beside the loop, and the next one
+        comes behind the next commit.
+        """
         tail = self._tail
+        is_awaited = up_to_rev > 0 or self._purge_rev is not None
+        if not is_awaited and self._beside.is_busy and len(tail) < self._max_tail_rows:
+            return False
+        self._merges_beside = False
+        await self._beside.join()
         if not tail.is_merging and len(tail) and self._is_merge_due(up_to_rev):
             tail.start_run(self._rev)
+        if not is_awaited and len(tail) < self._max_tail_rows:
+            self._merges_beside = tail.is_merging
+            if tail.is_merging or self._writing_side.is_checkpoint_due:
+                self._begin_beside()
+            return False
+        await self._writing_side.checkpoint_if_due()
         if tail.is_merging:
             await self._merge_slice()
             # Writes must not outrun the merge: past a second tail they wait for it.
@@ -487,6 +509,7 @@ class SqliteBackend:
 
     async def check(self) -> None:
         """Look that the files are still in their places, and bring the mark to disk."""
+        await self._beside.wait()
         await self._writing_side.check()
 
     @property
@@ -496,6 +519,7 @@ class SqliteBackend:
 
     async def remember_time(self, time_ms: int) -> None:
         """Remember a time over restarts."""
+        await self._beside.wait()
         await self._write(statements.remember_time, time_ms)
         self._remembered_time_ms = time_ms
 
@@ -527,6 +551,8 @@ class SqliteBackend:
             async with contextlib.AsyncExitStack() as last_first:
                 last_first.callback(self._release_lock)
                 last_first.push_async_callback(self._close_connections)
+                with contextlib.suppress(FatalBackendError):  # the mark does not say it is whole
+                    await self._beside.wait()
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -588,6 +614,15 @@ class SqliteBackend:
     def _max_tail_rows(self) -> int:
         """How many rows may gather: what they take in the index must fit on a full disk too."""
         return min(self._options.tail_rows, self._writing_side.max_unmerged_rows)
+
+    def _begin_beside(self) -> None:
+        """Begin a slice of the merge, and what it brings the WAL to, beside the loop."""
+        self._beside.start(self._keep_house)
+
+    async def _keep_house(self) -> None:
+        if self._tail.is_merging:
+            await self._merge_slice()
+        await self._writing_side.checkpoint_if_due()
 
     async def _merge_slice(self) -> None:
         pace, started_s = self._merge_pace, time.perf_counter()

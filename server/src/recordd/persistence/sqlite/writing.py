@@ -172,6 +172,11 @@ class WritingSide:
             self._mark.close(is_clean=self._is_whole and is_folded)
             self.reserve.stop()
 
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the WAL is as long as it should become."""
+        return self._checkpoints.is_due
+
     async def checkpoint_if_due(self) -> None:
         """Copy the WAL into the file when it is long, so that a later commit begins it anew.
 

@@ -19,6 +19,7 @@ from recordd.extending.backend import (
 from recordd.persistence.sqlite import statements, structure
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
+from recordd.persistence.sqlite.tail import Run
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
@@ -183,9 +184,9 @@ async def test_a_crash_in_the_middle_of_a_merge_loses_and_doubles_nothing(tmp_pa
     path = tmp_path / "a.db"
     await fill(path, rows=100)
     db = apsw.Connection(str(path), vfs=VFS)
-    entries = db.execute("SELECT record, ts, rev FROM log ORDER BY record, ts, rev").fetchall()
+    assert statements.sort_run(db, Run(after_rev=0, last_rev=100, size=100, entries={}))
     with db:
-        statements.merge_slice(db, entries[:60], None)  # type: ignore[arg-type]
+        assert statements.merge_slice(db, 100, (-1, -1, -1), 60)
     db.close()
     backend = make(path)
     loaded = await backend.initialize()

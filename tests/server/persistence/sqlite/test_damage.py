@@ -63,6 +63,10 @@ async def path(tmp_path: Path) -> Path:
     return path
 
 
+def count_rows(db: apsw.Connection, source: str) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {source}").get)
+
+
 async def replay(backend: SqliteBackend, after: int) -> Page:
     params = ReplayParams(moment=backend.take_moment(ROWS), after_rev=after, page=PAGE)
     return await backend.replay(compile_patterns("#"), params)
@@ -246,3 +250,22 @@ def test_the_first_of_several_errors_is_the_cause() -> None:
     second.__context__ = first
     first.__context__ = ValueError()
     assert find_cause(second) is first
+
+
+async def test_rows_on_a_damaged_page_of_the_log_are_indexed_from_memory(tmp_path: Path) -> None:
+    path = tmp_path / "b.db"
+    backend = SqliteBackend(sqlite_options(path))
+    await backend.initialize()
+    await store(backend, [row(n, "ab"[n % 2], value=value_of(n)) for n in range(1, ROWS + 1)])
+    assert backend._writer is not None
+    await backend._writer.run(lambda db: db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE))
+    await backend._writer.run(lambda db: db.pragma("shrink_memory"))
+    damage(path, value_of(DAMAGED_REV)[:10])
+    while await backend.maintain(1 << 40):
+        pass
+    assert backend.statistics()["unmerged_rows"] == 0
+    assert backend.statistics()["damage_errors"] == 1
+    for source in ("history", "history INDEXED BY timeline"):
+        count = await backend._writer.run(count_rows, source)
+        assert count == ROWS
+    await backend.close()

@@ -1,32 +1,25 @@
-"""The tail of the index: a run gives all its entries, in order, and its end with the last."""
+"""The tail of the index: what has gathered becomes a run, and its end moves the mark."""
 
 from __future__ import annotations
-
-import random
-
-import pytest
 
 from recordd.persistence.sqlite.tail import Tail
 
 
-@pytest.mark.parametrize("rows", [1, 7, 50, 1000])
-def test_slices_give_every_entry_in_order_and_the_mark_moves_behind_the_last(rows: int) -> None:
-    chance = random.Random(rows)
-    tail = Tail(merged_rev=0)
-    entries = [(chance.randrange(9), chance.randrange(100), rev) for rev in range(1, 201)]
-    for record, ts, rev in entries:
+def test_a_run_has_what_has_gathered_and_readers_see_it_until_it_ends() -> None:
+    tail = Tail(merged_rev=3)
+    for record, ts, rev in [(1, 20, 5), (2, 10, 6), (1, 10, 8)]:
         tail.append(record, ts, rev)
-    tail.start_run(200)
-    tail.append(1, 5, 201)
-    given = []
-    while tail.is_merging:
-        assert tail.merged_rev == 0
-        found, last = tail.next_slice(rows)
-        assert 0 < len(found) <= rows
-        given += found
-        assert (last is not None) == (len(given) == len(entries))
-        tail.drop_slice(len(found))
-    assert given == sorted(entries)
-    assert last is not None
-    assert (last.rev, sum(last.counts.values())) == (200, 200)
-    assert (tail.merged_rev, len(tail)) == (200, 1)
+    assert (len(tail), tail.is_merging) == (3, False)
+    tail.start_run(9)
+    tail.append(1, 5, 10)
+    run = tail.run
+    assert run is not None
+    assert (run.after_rev, run.last_rev, run.size) == (3, 9, 3)
+    in_run, gathering = {1: [(10, 8), (20, 5)], 2: [(10, 6)]}, {1: [(5, 10)]}
+    assert run.entries == in_run
+    assert tail.snapshot() == (3, (in_run, gathering))
+    assert (len(tail), tail.is_merging, tail.merged_rev) == (1, True, 3)
+    assert (tail.has(1), tail.has(2), tail.has(3)) == (True, True, False)
+    tail.end_run()
+    assert tail.snapshot() == (9, ({}, gathering))
+    assert (tail.has(1), tail.has(2), tail.is_merging) == (True, False, False)

@@ -68,7 +68,7 @@ from recordd.persistence.sqlite.recent_rows import RecentRows, cut_page, make_ro
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
-from recordd.persistence.sqlite.tail import Tail
+from recordd.persistence.sqlite.tail import Key, Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import WritingSide
 from recordd.persistence.sqlite.writing_connection import WritingConnection
@@ -89,6 +89,8 @@ _TAIL_ENTRY_BYTES: Final = 200
 """An index entry in memory, of which there are twice `tail_rows` at times."""
 _COPIES: Final = 3
 """Of each value: as SQLite has it, as a row, as it goes into the answer."""
+_RUN_START: Final = (-1, -1, -1)
+"""Before every entry of a run: neither ids, times nor revs are negative."""
 _EVERYTHING: Final = compile_patterns("#")
 
 
@@ -119,6 +121,8 @@ class SqliteBackend:
         self._merges = 0
         self._merge_pace: Final = MergePace()
         self._beside: Final = Beside()
+        self._merged_to: Key | None = None  # of the run, None where it is not sorted yet
+        self._merge_use: Final = trio.Lock()
         self._merges_beside = False  # the run that is under way, behind each commit
         self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
@@ -625,16 +629,42 @@ class SqliteBackend:
         await self._writing_side.checkpoint_if_due()
 
     async def _merge_slice(self) -> None:
+        """Merge a slice of the run; before the first one, sort the run."""
+        async with self._merge_use:
+            if self._tail.is_merging:  # or somebody else has merged the last one
+                await self._merge_next()
+
+    async def _merge_next(self) -> None:
+        if self._merged_to is None:
+            await self._sort_run()
+            return
         pace, started_s = self._merge_pace, time.perf_counter()
         self._merges += await self._writing_side.in_slices(self._merge_rows, pace.times)
         pace.note(time.perf_counter() - started_s)
 
+    async def _sort_run(self) -> None:
+        run = self._tail.run
+        assert run is not None, "it is under way"
+        try:
+            is_whole = await self._write(statements.sort_run, run)
+        except DamagedStorage:  # of the log; it is noted
+            is_whole = False
+        if not is_whole:
+            await self._write(statements.sort_run_of_memory, run)
+        self._merged_to = _RUN_START
+
     async def _merge_rows(self, slice_rows: int) -> bool:
         """Merge so many rows of the run; return whether they were its last."""
-        entries, last = self._tail.next_slice(slice_rows)
-        await self._write(statements.merge_slice, entries, last)
-        self._tail.drop_slice(len(entries))
-        return last is not None
+        run, behind = self._tail.run, self._merged_to
+        assert run is not None, "it is under way"
+        assert behind is not None, "it is sorted"
+        self._merged_to = await self._write(
+            statements.merge_slice, run.last_rev, behind, slice_rows
+        )
+        if self._merged_to is not None:
+            return False
+        self._tail.end_run()
+        return True
 
     async def _bound_tail(self) -> None:
         """Merge where a second tail is full: housekeeping rests, or cannot.

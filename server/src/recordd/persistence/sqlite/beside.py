@@ -46,8 +46,8 @@ class Beside:
         Raises:
             FatalBackendError: the work met it, now or earlier.
         """
-        if self._ended is not None:
-            with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):
+            while self._ended is not None:  # another may have begun when this task runs again
                 await self._ended.wait()
         if isinstance(self._fault, FatalBackendError):
             raise self._fault

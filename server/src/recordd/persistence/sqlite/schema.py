@@ -210,6 +210,7 @@ def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", synchronous)
     db.pragma("cache_size", -65_536)  # KiB; the default of 2 MB thrashes the index merge
+    db.pragma("temp_store", 2)  # memory: runs are sorted there for the index
     db.pragma("journal_size_limit", 64 << 20)  # give a grown WAL back
     db.set_busy_timeout(BUSY_MS)  # a backup program may hold the file for a moment
     for number in range(version, SCHEMA_VERSION):

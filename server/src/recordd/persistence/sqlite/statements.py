@@ -19,7 +19,7 @@ from recordd.extending.moments import Gone
 from recordd.persistence.sqlite.damage import INDEX, naming
 from recordd.persistence.sqlite.log_rows import LogRows
 from recordd.persistence.sqlite.schema import FIRST_RECORD, Meta
-from recordd.persistence.sqlite.tail import MergedRun, Run
+from recordd.persistence.sqlite.tail import Key, Run
 
 __all__ = [
     "CleanedUp",
@@ -33,6 +33,8 @@ __all__ = [
     "remember_time",
     "renew",
     "set_meta",
+    "sort_run",
+    "sort_run_of_memory",
 ]
 
 
@@ -57,22 +59,36 @@ _INSERT_LOG: Final = {
         for n in _CHUNKS
     },
 }
-# OR IGNORE: after a crash in the middle of a run, its first slices are there already.
-_INSERT_HISTORY: Final = {
-    n: "INSERT OR IGNORE INTO history (record, ts, rev) VALUES " + ",".join(["(?,?,?)"] * n)
-    for n in _CHUNKS
+_MAKE_RUN: Final = (
+    "CREATE TEMP TABLE IF NOT EXISTS run (record INTEGER, ts INTEGER, rev INTEGER,"
+    " PRIMARY KEY (record, ts, rev)) WITHOUT ROWID; DELETE FROM temp.run"
+)
+_SORT_RUN: Final = (
+    "INSERT INTO temp.run SELECT record, ts, rev FROM log WHERE rev > ? AND rev <= ?"
+    " ORDER BY record, ts, rev"
+)
+_INSERT_RUN: Final = {
+    n: "INSERT INTO temp.run VALUES " + ",".join(["(?,?,?)"] * n) for n in _CHUNKS
 }
+# OR IGNORE: after a crash in the middle of a run, its first slices are there already.
+_MERGE_SLICE: Final = (
+    "INSERT OR IGNORE INTO history (record, ts, rev) SELECT record, ts, rev FROM temp.run"
+    " WHERE (record, ts, rev) > (?, ?, ?) ORDER BY record, ts, rev LIMIT ?"
+)
+_FIND_SLICE_END: Final = (
+    "SELECT record, ts, rev FROM temp.run WHERE (record, ts, rev) > (?, ?, ?)"
+    " ORDER BY record, ts, rev LIMIT 2 OFFSET ?"
+)
 # A name may be that of a record without rows, which is as good as none: it becomes the new one.
 # One by one: an upsert of many VALUES takes 7 us a record instead of 4.
 _INSERT_RECORD: Final = (
     "INSERT INTO record (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET id = excluded.id"
 )
-# By id, the order of the table: 0.7 us a record, and 1.9 one by one in the order of the run.
-_COUNT_ROWS: Final = {
-    n: "UPDATE record SET row_count = row_count + found.column2"
-    f" FROM (VALUES {','.join(['(?,?)'] * n)}) AS found WHERE id = found.column1"
-    for n in _CHUNKS
-}
+_COUNT_ROWS: Final = (
+    "UPDATE record SET row_count = row_count + found.rows"
+    " FROM (SELECT record, count(*) AS rows FROM temp.run GROUP BY record) AS found"
+    " WHERE id = found.record"
+)
 _KEEP_NEXT_ID: Final = (
     "INSERT INTO meta SELECT ?, max(id) + 1 - ? FROM record WHERE true"
     " ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)"
@@ -106,17 +122,42 @@ def remember_time(db: apsw.Connection, time_ms: int) -> None:
     db.execute(_SET_META, (Meta.RETENTION_TIME, time_ms))
 
 
-def merge_slice(db: apsw.Connection, entries: Run, last: MergedRun | None) -> None:
-    """Index some entries of a run. The last ones bring the new mark and the row counts.
+def sort_run(db: apsw.Connection, run: Run) -> bool:
+    """Sort a run for the index; return whether the log has as many rows as the run.
 
-    Both move in one transaction: after a crash in the middle of a run its first slices
-    are there, but count for nothing, since all of it lies above the mark.
+    In one step of a statement, beside the loop: 0.3 us a row, where Python took 0.3 to 1.0 us of
+    the loop's time and SQLite 0.3 more to be given them (runs of 65,536 rows).
+
+    Raises:
+        DamagedStorage: the log is damaged there; memory has all entries still.
     """
+    db.execute(_MAKE_RUN).fetchall()
+    db.execute(_SORT_RUN, (run.after_rev, run.last_rev))
+    return db.changes() == run.size
+
+
+def sort_run_of_memory(db: apsw.Connection, run: Run) -> None:
+    """Sort a run for the index by the entries that memory has."""
+    db.execute(_MAKE_RUN).fetchall()
+    for record, entries in sorted(run.entries.items()):
+        _execute(db, _INSERT_RUN, [(record, ts, rev) for ts, rev in entries])
+
+
+def merge_slice(db: apsw.Connection, last_rev: int, behind: Key, limit: int) -> Key | None:
+    """Index some entries of the sorted run, those behind a place; return where they end.
+
+    The last ones bring the new mark and the row counts, and None is returned. Both move in one
+    transaction: after a crash in the middle of a run its first slices are there, but count for
+    nothing, since all of it lies above the mark.
+    """
+    ends = db.execute(_FIND_SLICE_END, (*behind, limit - 1)).fetchall()
     with naming(INDEX, db):
-        _execute(db, _INSERT_HISTORY, entries)
-    if last is not None:
-        _execute(db, _COUNT_ROWS, sorted(last.counts.items()))
-        db.execute(_SET_META, (Meta.MERGED_REV, last.rev))
+        db.execute(_MERGE_SLICE, (*behind, limit))
+    if len(ends) == 2:  # the second one is left
+        return cast("Key", ends[0])
+    db.execute(_COUNT_ROWS)
+    db.execute(_SET_META, (Meta.MERGED_REV, last_rev))
+    return None
 
 
 def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> int:

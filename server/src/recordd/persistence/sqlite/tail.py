@@ -12,21 +12,26 @@ from collections.abc import Sequence
 
 import msgspec
 
-__all__ = ["Entries", "MergedRun", "Run", "Tail"]
+__all__ = ["Entries", "Key", "Run", "Tail"]
 
 Entries = dict[int, list[tuple[int, int]]]
 """Record id → (`ts`, `rev`) in order. Lists only ever grow, by late rows in the middle too: readers
 on other threads look at copies, and at entries up to the `rev` that they know."""
 
-Run = list[tuple[int, int, int]]
-"""(record id, `ts`, `rev`), in index order."""
+Key = tuple[int, int, int]
+"""(record id, `ts`, `rev`): the order of the index."""
 
 
-class MergedRun(msgspec.Struct, frozen=True):
-    """A run that is merged: the rev up to which, and its rows by record id."""
+class Run(msgspec.Struct, frozen=True):
+    """What is merged: the rows of the log behind one rev and up to another.
 
-    rev: int
-    counts: dict[int, int]
+    `size` is how many they are, and `entries` has each of them, as long as the run goes on.
+    """
+
+    after_rev: int
+    last_rev: int
+    size: int
+    entries: Entries
 
 
 class Tail:
@@ -34,11 +39,8 @@ class Tail:
 
     def __init__(self, merged_rev: int) -> None:
         self.merged_rev = merged_rev
+        self.run: Run | None = None
         self._gathering: Entries = {}
-        self._merging: Entries = {}
-        self._run: Run = []
-        self._records: list[int] = []  # of the run, whose entries are not in `_run` yet
-        self._run_rev = merged_rev
         self._size = 0
 
     def __len__(self) -> int:
@@ -48,7 +50,7 @@ class Tail:
     @property
     def is_merging(self) -> bool:
         """Whether a run is under way."""
-        return bool(self._run or self._records)
+        return self.run is not None
 
     def append(self, record: int, ts: int, rev: int) -> None:
         """Add a committed row's entry."""
@@ -77,26 +79,16 @@ class Tail:
     def start_run(self, last_rev: int) -> None:
         """Turn what has gathered, all up to `last_rev`, into the run to merge."""
         assert not self.is_merging, "one run at a time"
-        self._merging, self._gathering = self._gathering, {}
+        self.run = Run(self.merged_rev, last_rev, self._size, self._gathering)
+        self._gathering = {}
         self._size = 0
-        # Entries are sorted record by record, as slices need them: all at once takes 40 ms.
-        self._records = sorted(self._merging, reverse=True)
-        self._run_rev = last_rev
 
-    def next_slice(self, rows: int) -> tuple[Run, MergedRun | None]:
-        """Return the run's next entries, and with its last ones what the run came to."""
-        while self._records and len(self._run) < rows:
-            record = self._records.pop()
-            self._run += [(record, ts, rev) for ts, rev in self._merging[record]]
-        entries = self._run[:rows]
-        if len(entries) < len(self._run) or self._records:
-            return entries, None
-        counts = {record: len(found) for record, found in self._merging.items()}
-        return entries, MergedRun(self._run_rev, counts)
+    def end_run(self) -> None:
+        """Forget the run, all of which the disk has: the mark moves."""
+        assert self.run is not None, "it is under way"
+        self.merged_rev = self.run.last_rev
+        self.run = None
 
-    def drop_slice(self, rows: int) -> None:
-        """Forget entries that `next_slice` gave and the disk has; after the last, move the mark."""
-        del self._run[:rows]
-        if not self.is_merging:
-            self.merged_rev = self._run_rev
-            self._merging = {}
+    @property
+    def _merging(self) -> Entries:
+        return {} if self.run is None else self.run.entries

@@ -2,12 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.values import are_plain, check_value
+from recordd_protocol.values import check_value, find_plain
 
 
 def check(value: bytes) -> bytes:
@@ -81,14 +82,19 @@ def test_what_is_plain_is_let_in_unchanged_one_by_one_too(
     values: list[bytes], max_bytes: int, max_depth: int
 ) -> None:
     limits = {"max_bytes": max_bytes, "max_depth": max_depth}
-    if are_plain(values, **limits) and not {b"[1", b"2]", b"1, 2"} & set(values):
-        assert [check_value(value, **limits) for value in values] == values
+    found = find_plain(values, **limits)
+    if found is not None and not {b"[1", b"2]", b"1, 2"} & set(values):
+        assert [check_value(value, **limits) for value in values] == values == found
 
 
 def test_short_values_are_plain_up_to_the_depth_that_their_length_allows() -> None:
     limits = {"max_bytes": 200, "max_depth": 9}
-    assert are_plain([b'{"a":[1.5e3,null]}', b"[" * 9 + b"1" + b"]" * 9, b'"\\u00e9"'], **limits)
-    assert not are_plain([b"[" * 10 + b"]" * 10], **limits)
-    assert not are_plain([b"[1", b"2]"], **limits), "of JSON that is none alone"
-    assert not any(are_plain([value], **limits) for value in (b"[1,\n2]", b"[1,\r2]"))
-    assert are_plain([], **limits)
+    plain = [b'{"a":[1.5e3,null]}', b"[" * 9 + b"1" + b"]" * 9, b'"\\u00e9"']
+    assert (
+        find_plain(plain, **limits) == find_plain(list(map(msgspec.Raw, plain)), **limits) == plain
+    )
+    assert find_plain([b"[" * 10 + b"]" * 10], **limits) is None
+    assert find_plain([b"[1", b"2]"], **limits) is None, "of JSON that is none alone"
+    for value in (b"[1,\n2]", b"[1,\r2]"):
+        assert find_plain([value, b"1"], **limits) is None
+    assert find_plain([], **limits) == []

@@ -12,7 +12,7 @@ import trio.testing
 
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
-from recordd.hub.catalogue import Catalogue
+from recordd.core import Core
 from recordd.hub.records import RecordState
 from recordd_protocol.rows import Row
 from tests.core_in_memory import configure, running_core
@@ -20,22 +20,22 @@ from tests.server.commits import publish
 from tests.wire import request
 
 
-@pytest.fixture
-def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that are looked up, in order."""
+def note_names(core: Core, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return where the names will be that are looked up, in order."""
     names: list[str] = []
-    find = Catalogue.find
+    find = core.hub.catalogue.find
 
-    def find_and_note(catalogue: Catalogue, name: str) -> RecordState | None:
+    def find_and_note(name: str) -> RecordState | None:
         names.append(name)
-        return find(catalogue, name)
+        return find(name)
 
-    monkeypatch.setattr(Catalogue, "find", find_and_note)
+    monkeypatch.setattr(core.hub.catalogue, "find", find_and_note)
     return names
 
 
-async def test_a_record_is_looked_up_once_for_a_write(looked_up: list[str]) -> None:
+async def test_a_record_is_looked_up_once_for_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_core() as core:
+        looked_up = note_names(core.core, monkeypatch)
         peer, follower = core.connect(), core.connect()
         await follower.call("record.subscribe", name="#")
         first = [{"name": name, "value": 1} for name in "ab"]

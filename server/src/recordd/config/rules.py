@@ -51,6 +51,7 @@ class RuleTable:
         self.rules: Final = (*rules, default)
         self.all_persist: Final = all(rule.persist for rule in self.rules)
         """Whether no record is transient, whatever its name."""
+        self.all_writable: Final = all(rule.writable for rule in self.rules)
 
     def rule_for(self, name: str) -> Rule:
         """Return the first rule that matches."""

@@ -28,7 +28,7 @@ from recordd.hub.views import Views
 from recordd.system.turns import Steps
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import Pattern, PatternSet
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row
 
 __all__ = ["LAST_CHANGE", "Catalogue"]
 
@@ -69,15 +69,16 @@ class Catalogue:
         self.damaged: Final[dict[str, DamagedStorage]] = {}
         """Records whose latest value cannot be read: it is refused until there is another."""
         self._states: Final[dict[str, RecordState]] = {}
+        self.find: Final = self._states.get
+        """Return the state of the record of a name, or None where it does not exist.
+
+        The dictionary's own: to call it takes 0.02 us, and a method around it 0.06.
+        """
         self._views: Final = Views(self._states)
         self._reset_tick = -1
 
     def __len__(self) -> int:
         return len(self._states)
-
-    def find(self, name: str) -> RecordState | None:
-        """Return the record's state, or None where it does not exist."""
-        return self._states.get(name)
 
     def get(self, name: str) -> RecordState:
         """Return the state of a record that exists."""
@@ -228,11 +229,12 @@ class Catalogue:
             if state.holds_one and tick not in late:
                 gone += len(state.value)
                 state.buffered += 1
+            elif tick in late:
+                apart += self._keep_late(state, columns, tick - before - 1)
+                continue
             else:
                 row = columns.row(tick - before - 1)
                 apart += self._keep_apart(state, row)
-                if tick in late:
-                    continue
             state.value, state.ts, state.rev, state.row = value, ts, rev, row
             state.changed = tick
             try:
@@ -252,12 +254,17 @@ class Catalogue:
         Returns:
             By how many bytes `latest_bytes` grows, beside what is counted of each value.
         """
-        is_first = state.ts == BEFORE_ALL
-        if is_first or row.kind is RowKind.LATE:
+        if state.ts == BEFORE_ALL:
             self.replaced_bytes -= _ROW_BYTES + len(row.name)  # which is counted of each row
         else:
             self.replaced_bytes += 2 * len(state.value)
         return state.keep(row) - 2 * len(row.value)
+
+    def _keep_late(self, state: RecordState, columns: RowColumns, place: int) -> int:
+        """Do as `_keep_apart` for a late row, which is history to all but rings."""
+        self.replaced_bytes -= _ROW_BYTES + len(state.name)
+        grown = state.keep(columns.row(place)) if state.is_ring else 0
+        return grown - 2 * len(columns.values[place])
 
     def _count(self, columns: RowColumns) -> None:
         """Count rows that were taken, as far as it needs no look at each."""

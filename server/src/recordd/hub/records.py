@@ -13,7 +13,7 @@ from recordd.extending.paging import count_fitting
 from recordd.hub.topic import Topic
 from recordd_protocol.methods import RecordInfo
 from recordd_protocol.names import entity_of
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.rows import Row
 
 __all__ = ["BEFORE_ALL", "BODY_BYTES", "ROW_BYTES", "RecordState", "Unborn", "memory_of"]
 
@@ -160,19 +160,16 @@ class RecordState:
     def keep(self, row: Row) -> int:
         """Put a row into the buffer where it does not just take the place of the latest.
 
-        So it is with rings, which show every row that comes, with late rows, which are history
-        to all others, and with the first row of all. The row is not shown as the latest yet.
+        So it is with each row of a ring, late ones too, and with the first of any record. The row
+        is not shown as the latest yet.
 
         Returns:
             By how many bytes the buffered rows have grown.
         """
-        is_late = row.kind is not RowKind.LATEST
-        if not self.is_ring:
-            if is_late:
-                return 0
-            self.holds_one = True
-        elif self._ring is not None or self.buffered:
+        is_ring = self.is_ring
+        if is_ring and (self._ring is not None or self.buffered):
             return self._keep_in_ring(row)
+        self.holds_one = not is_ring
         self.buffered += 1
         return memory_of(row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -36,18 +37,20 @@ from recordd_protocol.methods import (
 )
 from recordd_protocol.names import check_name
 from recordd_protocol.rows import Row
-from recordd_protocol.values import are_plain, check_value
+from recordd_protocol.values import check_value, find_plain
 
 __all__ = ["HANDLERS", "RUN_HANDLERS"]
 
-_ROWS_A_STEP: Final = 64
-"""Checked between two steps: some 1 µs each, 3 where one is not as nearly all are."""
+_ROWS_A_STEP: Final = 128
+"""Checked between two steps: some 0.4 µs each, 3 where one is not as nearly all are."""
+
+_IS_WRITABLE: Final = attrgetter("rule.writable")
 
 
 def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
     core = caller.core
-    (row,) = _find_rows(core, [params])
+    (row,) = _take_unchecked([params], _find_records(core, [params]))
     item = _check_row(core, row)
     if params.if_rev is None:
         return WriteRows([item], to_written)
@@ -59,11 +62,12 @@ def set_records(caller: Caller, sets: Sequence[HasParams]) -> list[NewRow] | Non
     core, items = caller.core, [call.params for call in sets]
     if [item for item in items if item.if_rev is not None]:
         return None
-    rows = _find_rows(core, items)
-    if _are_plain(core, rows):
+    states = _find_records(core, items)
+    rows = _take_plain(core, items, states)
+    if rows is not None:
         return rows
     try:
-        return [_check_row(core, row) for row in rows]
+        return [_check_row(core, row) for row in _take_unchecked(items, states)]
     except RequestError:
         return None
 
@@ -81,9 +85,10 @@ def set_many(caller: Caller, params: SetMany) -> Steps[WriteRows]:
     for start in range(0, len(records), _ROWS_A_STEP):
         some = records[start : start + _ROWS_A_STEP]
         has_conditions = bool([item for item in some if item.if_rev is not None])
-        rows = _find_rows(core, some)
-        if has_conditions or not _are_plain(core, rows):
-            rows, stated = _check_items(core, some, rows, start)
+        states = _find_records(core, some)
+        rows = None if has_conditions else _take_plain(core, some, states)
+        if rows is None:
+            rows, stated = _check_items(core, some, _take_unchecked(some, states), start)
             conditions += stated
         items += rows
         yield
@@ -106,29 +111,46 @@ def trim_record(caller: Caller, params: Trim) -> TrimRecord:
     return TrimRecord(name, params.newer_than)
 
 
-def _find_rows(core: Core, items: Sequence[WriteItem | Set]) -> list[NewRow]:
-    """Return rows that nobody has checked, with the records that they are of."""
-    find = core.hub.catalogue.find
-    return [(item.name, bytes(item.value), item.ts, find(item.name)) for item in items]
+def _find_records(core: Core, items: Sequence[WriteItem | Set]) -> list[RecordState | None]:
+    """Return the records that rows are of, None for one that is not there."""
+    return list(map(core.hub.catalogue.find, [item.name for item in items]))
 
 
-def _are_plain(core: Core, rows: list[NewRow]) -> bool:
-    """Tell whether rows are fit as they are, for what nearly all rows are like.
+def _take_unchecked(
+    items: Sequence[WriteItem | Set], states: Sequence[RecordState | None]
+) -> list[NewRow]:
+    """Return rows that nobody has checked."""
+    return [
+        (item.name, bytes(item.value), item.ts, state)
+        for item, state in zip(items, states, strict=True)
+    ]
 
-    False says nothing: then each is checked for itself, which says what is wrong with it.
+
+def _take_plain(
+    core: Core, items: Sequence[WriteItem | Set], states: Sequence[RecordState | None]
+) -> list[NewRow] | None:
+    """Return rows that are fit to be committed as they are, like nearly all.
+
+    None says nothing: then each is to be checked for itself, which says what is wrong with it.
+    Column by column this takes half as long as row by row.
     """
     settings = core.settings
-    oldest, newest = settings.min_ts, SYSTEM_CLOCK.wall_ms() + settings.max_future_ms
-    for _, _, ts, state in rows:
-        if state is None or not state.rule.writable:
-            return False
-        if ts is not None and not oldest <= ts <= newest:
-            return False
-    return are_plain(
-        [value for _, value, _, _ in rows],
+    if not all(states) or not (core.hub.rules.all_writable or all(map(_IS_WRITABLE, states))):
+        return None
+    times = [item.ts for item in items]
+    given = [ts for ts in times if ts is not None]
+    if given:
+        latest = SYSTEM_CLOCK.wall_ms() + settings.max_future_ms
+        if min(given) < settings.min_ts or max(given) > latest:
+            return None
+    values = find_plain(
+        [item.value for item in items],
         max_bytes=settings.max_value_bytes,
         max_depth=settings.max_value_depth,
     )
+    if values is None:
+        return None
+    return list(zip([item.name for item in items], values, times, states, strict=True))
 
 
 def _check_items(

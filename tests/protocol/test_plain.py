@@ -285,7 +285,11 @@ def test_calls_that_are_answered_together_have_the_answers_of_each(
         assert calls[0].answer_rows(calls, rows) == answer_each(rows)
     else:
         written = [Written(rev=r.rev, ts=r.ts, late=r.kind is RowKind.LATE) for r in rows]
-        assert calls[0].answer_written(calls, rows) == answer_each(written)
+        late = {place for place, result in enumerate(written) if result.late}
+        columns = [row.rev for row in rows], [row.ts for row in rows]
+        assert calls[0].answer_written(calls, *columns, late) == answer_each(written)
+        plain = [Written(rev=7, ts=row.ts) for row in rows]
+        assert calls[0].answer_written(calls, [7] * len(rows), columns[1], ()) == answer_each(plain)
 
 
 def test_plain_subscriptions_have_the_events_of_others() -> None:

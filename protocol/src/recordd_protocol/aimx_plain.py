@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
@@ -14,8 +14,7 @@ from recordd_protocol.aimx_replies import encode_refusal, encode_reply, render
 from recordd_protocol.dialect import PlainCall, Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.plain import answer_each, decode_leading, make_decoder
-from recordd_protocol.rendering import written_of
+from recordd_protocol.plain import answer_each, decode_leading, make_decoder, written_of
 from recordd_protocol.rows import Row
 
 __all__ = ["make_plain_decoder"]
@@ -50,8 +49,14 @@ class _PlainReq(msgspec.Struct, kw_only=True, gc=False):
         return answer_each(calls, rows)
 
     @classmethod
-    def answer_written(cls, calls: Sequence[_PlainReq], rows: Sequence[Row]) -> list[bytes]:
-        return answer_each(calls, map(written_of, rows))
+    def answer_written(
+        cls,
+        calls: Sequence[_PlainReq],
+        revs: Sequence[int | None],
+        times: Sequence[int],
+        late: Collection[int],
+    ) -> list[bytes]:
+        return answer_each(calls, written_of(revs, times, late))
 
     def refuse(self, error: RequestError) -> bytes:
         return encode_refusal(self.id, error)

@@ -8,7 +8,7 @@ before the one that claims everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -123,8 +123,14 @@ class PlainCall(Call, Protocol):
         """Encode a row as the result of each call."""
 
     @classmethod
-    def answer_written(cls, calls: Sequence[Any], rows: Sequence[Row]) -> list[bytes]:
-        """Encode `Written` of a row as the result of each call."""
+    def answer_written(
+        cls,
+        calls: Sequence[Any],
+        revs: Sequence[int | None],
+        times: Sequence[int],
+        late: Collection[int],
+    ) -> list[bytes]:
+        """Encode `Written` of each call's row; `late` has the places of those that are late."""
 
 
 class Dialect(Protocol):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, ClassVar, Final, Literal, cast
 
 import msgspec
 from msgspec import Raw
@@ -21,17 +21,13 @@ from recordd_protocol.jsonrpc_replies import (
 )
 from recordd_protocol.methods import METHODS
 from recordd_protocol.patterns import Pattern
-from recordd_protocol.plain import answer_each, decode_leading, make_decoder
-from recordd_protocol.rendering import written_of
-from recordd_protocol.rows import Row, RowKind
+from recordd_protocol.plain import answer_each, decode_leading, make_decoder, written_of
+from recordd_protocol.rows import Row
 
 __all__ = ["make_plain_decoder"]
 
 _MAX_WRITTEN_BYTES: Final = MAX_ID_BYTES + 128
 """The longest answer to a write: two numbers of 64 bits in it."""
-
-# To look a member up takes a tenth of an answer.
-_LATEST: Final = RowKind.LATEST
 
 
 class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
@@ -71,15 +67,19 @@ class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
         return answer_each(calls, rows)
 
     @classmethod
-    def answer_written(cls, calls: Sequence[_PlainCall], rows: Sequence[Row]) -> list[bytes]:
+    def answer_written(
+        cls,
+        calls: Sequence[_PlainCall],
+        revs: Sequence[int | None],
+        times: Sequence[int],
+        late: Collection[int],
+    ) -> list[bytes]:
         """As `PlainCall` says: 0.3 µs for each instead of 0.6, as the struct is not made."""
-        if cls.max_reply_bytes < _MAX_WRITTEN_BYTES:
-            return answer_each(calls, map(written_of, rows))
+        if late or None in revs or cls.max_reply_bytes < _MAX_WRITTEN_BYTES:
+            return answer_each(calls, written_of(revs, times, late))
         return [
-            b'{"jsonrpc":"2.0","id":%b,"result":{"rev":%d,"ts":%d}}' % (call.id, row.rev, row.ts)
-            if row.rev is not None and row.kind is _LATEST
-            else encode_answer(call.id, written_of(row), cls.max_reply_bytes)
-            for call, row in zip(calls, rows, strict=True)
+            b'{"jsonrpc":"2.0","id":%b,"result":{"rev":%d,"ts":%d}}' % (call.id, rev, ts)
+            for call, rev, ts in zip(calls, cast("Sequence[int]", revs), times, strict=True)
             if call.id
         ]
 

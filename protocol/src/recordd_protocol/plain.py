@@ -8,15 +8,16 @@ union takes no member that it does not know, so no text passes it unread but wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, Union
 
 import msgspec
 
 from recordd_protocol.dialect import Call, Result
 from recordd_protocol.mending import UNREADABLE
+from recordd_protocol.methods import Written
 
-__all__ = ["answer_each", "decode_leading", "make_decoder"]
+__all__ = ["answer_each", "decode_leading", "make_decoder", "written_of"]
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -68,6 +69,14 @@ def answer_each(calls: Iterable[Call], results: Iterable[Result]) -> list[bytes]
     """Return the answers of calls, each made for itself."""
     answers = [call.answer(result) for call, result in zip(calls, results, strict=True)]
     return [answer for answer in answers if answer is not None]
+
+
+def written_of(
+    revs: Iterable[int | None], times: Iterable[int], late: Collection[int]
+) -> Iterator[Written]:
+    """Yield the result of the write of each row; `late` has the places of those that are late."""
+    for place, (rev, ts) in enumerate(zip(revs, times, strict=True)):
+        yield Written(rev=rev, ts=ts, late=place in late)
 
 
 def _count_readable(messages: Iterable[bytes]) -> int:

@@ -10,8 +10,7 @@ from typing import Final
 import msgspec
 
 from recordd_protocol.dialect import Result
-from recordd_protocol.methods import Written
-from recordd_protocol.rows import Page, Row, RowKind, join_rows
+from recordd_protocol.rows import Page, Row, join_rows
 
 __all__ = [
     "render_page",
@@ -19,7 +18,6 @@ __all__ = [
     "render_result",
     "render_row",
     "render_topics",
-    "written_of",
 ]
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -41,11 +39,6 @@ def render_result(result: Result) -> bytes:
 def render_row(row: Row) -> bytes:
     """Return a row as a `Record`."""
     return b"{%b}" % row.body
-
-
-def written_of(row: Row) -> Written:
-    """Return the result of the write of a row."""
-    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
 
 
 def render_page(page: Page) -> bytes:

@@ -9,6 +9,7 @@ from typing import Final, cast
 import trio
 
 from recordd.connections.outbox import Outbox
+from recordd.extending.columns import RowColumns
 from recordd.session.replies import Replies
 from recordd.system.parking import SpareLot
 from recordd.writing.queue import WriteQueue
@@ -107,7 +108,9 @@ class OwnWrites:
             for call in calls:
                 self._settle(call, outcome)
             return
-        self._outbox.put_all_unsent(calls[0].answer_written(calls, cast("Sequence[Row]", outcome)))
+        rows = RowColumns.of(cast("Sequence[Row]", outcome))
+        answers = calls[0].answer_written(calls, rows.revs, rows.times, rows.late)
+        self._outbox.put_all_unsent(answers)
         self.pending -= len(calls)
         if not self.pending:
             self._settled.unpark_all()

@@ -9,8 +9,7 @@ from recordd.hub.records import ROW_BYTES, RecordState
 from recordd_protocol.dialect import Result
 from recordd_protocol.errors import RequestError
 from recordd_protocol.methods import Written
-from recordd_protocol.rendering import written_of
-from recordd_protocol.rows import Row
+from recordd_protocol.rows import Row, RowKind
 
 __all__ = [
     "Condition",
@@ -172,7 +171,8 @@ WriteRequest = WriteRows | DeleteRecord | TrimRecord
 
 def to_written(rows: Sequence[Row]) -> Written:
     """Return the result of a write of one row."""
-    return written_of(rows[0])
+    row = rows[0]
+    return Written(rev=row.rev, ts=row.ts, late=row.kind is RowKind.LATE)
 
 
 def _to_rows(rows: Sequence[Row]) -> Sequence[Row]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from recordd.extending.commit import Commit
+from recordd.extending.commit import Commit, NewRows
 from recordd.extending.moments import Moment
 from recordd.extending.paging import PageLimits
 from recordd.system.passing import NO_ROOM, PassingError, is_passing
@@ -28,6 +28,7 @@ __all__ = [
     "BoundsMemory",
     "CleansUp",
     "CleanupTarget",
+    "CommitsAtOnce",
     "DamagedStorage",
     "DiskFull",
     "FatalBackendError",
@@ -343,6 +344,21 @@ class CleansUp(Protocol):
 
         Returns:
             What went, by record, and how many targets, from the first, are done.
+        """
+
+
+@runtime_checkable
+class CommitsAtOnce(Protocol):
+    """Commit a few rows before anybody else runs, where storage answers in no time."""
+
+    def apply_at_once(self, commit: NewRows, position: int) -> bool:
+        """Do as `apply` with one commit, without a wait.
+
+        Returns False, nothing changed, where there would be one: then `apply` follows.
+
+        Raises:
+            PersistenceError: nothing was changed either; `apply` follows.
+            FatalBackendError: the storage cannot be trusted any more.
         """
 
 

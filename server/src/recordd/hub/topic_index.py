@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from recordd.hub.topic import Topic, Touched
+from recordd.system.turns import Steps
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.rows import Row, RowKind
 
@@ -174,7 +175,7 @@ class Delivery:
         self._records: Final = records
         self._sorted = 0  # topics up to this version have all their rows
 
-    def sort(self) -> Iterator[None]:
+    def sort(self) -> Steps[None]:
         """Sort the rows until no topic is missing; others may run between two steps.
 
         At the end none is missing, until others follow. It has to come to its end.

@@ -45,7 +45,7 @@ class OwnWrites:
         self._settled: Final = settled
 
     def begin(self, call: Call, request: WriteRequest) -> Awaitable[None] | None:
-        """Queue a write, or return what has to be awaited to have it queued."""
+        """Queue a write, or return what has to be awaited to have it queued; then `announce`."""
         return None if self.begin_nowait(call, request) else self._begin_later(call, request)
 
     def begin_nowait(self, call: Call, request: WriteRequest) -> bool:
@@ -57,7 +57,7 @@ class OwnWrites:
         request.deliver = functools.partial(self._settle, call)
         request.flush = self._flush
         try:
-            self._queue.put_nowait(request)
+            self._queue.put_nowait(request, quietly=True)
         except trio.WouldBlock:
             return False
         self.pending += 1
@@ -74,11 +74,16 @@ class OwnWrites:
         burst.deliver = functools.partial(self._settle_burst, calls)
         burst.flush = self._flush
         try:
-            self._queue.put_nowait(burst)
+            self._queue.put_nowait(burst, quietly=True)
         except (trio.WouldBlock, RequestError):
             return False
         self.pending += len(calls)
         return True
+
+    def announce(self) -> None:
+        """Have what was begun committed; to be called before anybody else runs."""
+        if self.pending:
+            self._queue.announce()
 
     async def wait(self) -> None:
         """Wait until the writer has settled all."""

@@ -157,17 +157,20 @@ class Session:
         self.outbox.hold()
         self._turn_ends = time.perf_counter() + TURN_S
         position = 0
-        while position < len(messages):
-            burst = messages[position : position + _BURST]
-            calls = self._dialect.decode_plain(burst)
-            if calls:
-                await self._receive_plain(calls)
-                if time.perf_counter() > self._turn_ends:
-                    await self._end_turn()
-            if len(calls) < len(burst):
-                await self._receive_other(burst[len(calls)])
-                position += 1
-            position += len(calls)
+        try:
+            while position < len(messages):
+                burst = messages[position : position + _BURST]
+                calls = self._dialect.decode_plain(burst)
+                if calls:
+                    await self._receive_plain(calls)
+                    if time.perf_counter() > self._turn_ends:
+                        await self._end_turn()
+                if len(calls) < len(burst):
+                    await self._receive_other(burst[len(calls)])
+                    position += 1
+                position += len(calls)
+        finally:
+            self._writes.announce()
         await self.outbox.flush()
 
     async def finish(self, refusal: RequestError | None = None) -> None:
@@ -251,7 +254,11 @@ class Session:
         return self._dialect
 
     async def _wait(self, waiting: Awaitable[T]) -> T:
-        """Wait in the middle of the messages; answers that are ready leave meanwhile."""
+        """Wait in the middle of the messages.
+
+        Meanwhile answers that are ready leave, and writes that were begun are committed.
+        """
+        self._writes.announce()
         self.outbox.release()
         result = await waiting
         self.outbox.hold()

@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from recordd.extending.backend import Loaded, PersistenceBackend, Purged
+from recordd.extending.backend import (
+    CommitsAtOnce,
+    Loaded,
+    PersistenceBackend,
+    Purged,
+    find_capability,
+)
 from recordd.extending.commit import Commit, Deletions, NewRows, Renewal
 from recordd.hub.hub import Hub
 from recordd.hub.records import RecordState, Unborn
 from recordd.hub.topic_index import Delivery
-from recordd.system.turns import Turns
+from recordd.system.turns import Turns, Work
 from recordd.writing.purging import purge_newer
 
 __all__ = ["Applier"]
@@ -30,6 +36,9 @@ class Applier:
         self._hub: Final = hub
         self._backend: Final = backend
         self._turns: Final = turns
+        self._at_once: Final = find_capability(backend, CommitsAtOnce)
+        self.can_at_once: Final = self._at_once is not None or backend is None
+        """Whether `apply_at_once` may ever do anything."""
 
     def restore(self, loaded: Loaded) -> None:
         """Take over what storage has at start."""
@@ -58,6 +67,27 @@ class Applier:
         else:
             await self._apply_deletions(commit, position)
         self.position = max(self.position, position)
+
+    def apply_at_once(
+        self, commit: NewRows, position: int, records: Sequence[RecordState | Unborn]
+    ) -> bool:
+        """Do as `apply` without a wait; return False, nothing changed, where there would be one.
+
+        Raises:
+            PersistenceError: the storage refuses, and nobody was told of anything.
+        """
+        if not self.can_at_once:
+            return False
+        hub, delivery = self._hub, None
+        if hub.topics:
+            delivery = Delivery(hub.topics, commit.rows, records)
+            if not Work(delivery.sort()).begin():
+                return False
+        if self._at_once is not None and not self._at_once.apply_at_once(commit, position):
+            return False
+        hub.publish(commit.rows, records, delivery)
+        self.position = max(self.position, position)
+        return True
 
     async def _apply_rows(
         self, commit: NewRows, position: int, records: Sequence[RecordState | Unborn]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from recordd.extending.commit import Commit
-from recordd.extending.journal import Journal
+from recordd.extending.commit import Commit, NewRows, newest_rev
+from recordd.extending.journal import BackendJournal, Journal
 from recordd.hub.records import RecordState, Unborn
 from recordd.writing.applier import Applier
 
@@ -19,6 +19,8 @@ class Committer:
     def __init__(self, journal: Journal, applier: Applier) -> None:
         self.applier: Final = applier
         self._journal: Final = journal
+        self.can_at_once: Final = isinstance(journal, BackendJournal) and applier.can_at_once
+        """Whether `commit_at_once` may ever do anything."""
 
     async def commit(
         self, commit: Commit, records: Sequence[RecordState | Unborn] | None = None
@@ -32,3 +34,15 @@ class Committer:
         """
         position = await self._journal.append(commit)
         await self.applier.apply(commit, position, records)
+
+    def commit_at_once(self, commit: NewRows, records: Sequence[RecordState | Unborn]) -> bool:
+        """Do as `commit` without a wait; return False, nothing changed, where there would be one.
+
+        A journal that is not the backend's own transaction is waited for.
+
+        Raises:
+            PersistenceError: nothing was committed; `commit` is to follow.
+            FatalBackendError: the storage cannot be trusted any more.
+        """
+        position = newest_rev(commit) or 0
+        return self.can_at_once and self.applier.apply_at_once(commit, position, records)

@@ -7,6 +7,7 @@ reading and so pushes back to the client's socket; nothing is dropped.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -30,6 +31,7 @@ class WriteQueue:
         self._closed = False
         self._room: Final = trio.lowlevel.ParkingLot()
         self._wakeup = trio.Event()
+        self._take_at_once: Callable[[], bool] = _take_nothing
 
     def __len__(self) -> int:
         """Return how many requests wait, each of a burst counted."""
@@ -44,8 +46,24 @@ class WriteQueue:
         """Whether `close` was called."""
         return self._closed
 
-    def put_nowait(self, request: WriteRequest) -> None:
+    @property
+    def is_awake(self) -> bool:
+        """Whether `wait_wakeup` returns at once."""
+        return self._wakeup.is_set()
+
+    @property
+    def lone(self) -> WriteRequest | None:
+        """The request that waits, where it is the only one."""
+        return self._requests[0] if len(self._requests) == 1 else None
+
+    def on_announce(self, take_at_once: Callable[[], bool]) -> None:
+        """Have a function asked to take what waits, when that is announced; False: it does not."""
+        self._take_at_once = take_at_once
+
+    def put_nowait(self, request: WriteRequest, *, quietly: bool = False) -> None:
         """Accept a request, or raise `trio.WouldBlock` when the queue is full.
+
+        `quietly` wakes nobody: the caller goes on to `announce` before it gives way to others.
 
         Raises:
             RequestError: `unavailable` once the queue is closed.
@@ -58,11 +76,22 @@ class WriteQueue:
             or self._bytes + request.size_bytes > self._max_bytes
         ):
             raise trio.WouldBlock
-        if not self._requests:  # what is there already has woken the writer
-            self._wakeup.set()
         self._requests.append(request)
         self._count += request.requests
         self._bytes += request.size_bytes
+        if not quietly:
+            self._wakeup.set()
+
+    def announce(self) -> None:
+        """Have what was put `quietly` taken: now, where that can be, or by the writer's task."""
+        if not self._requests or self._wakeup.is_set():
+            return
+        is_taken = False
+        try:
+            is_taken = self._take_at_once()
+        finally:
+            if not is_taken:
+                self._wakeup.set()
 
     async def put(self, request: WriteRequest) -> None:
         """Accept a request, waiting for room; cancelled, it was not accepted.
@@ -87,9 +116,10 @@ class WriteQueue:
             taken.append(request)
         self._bytes -= size
         self._count -= count
-        if not self._requests and not self._closed:
+        # Only one that is set: the writer waits for the other.
+        if not self._requests and not self._closed and self._wakeup.is_set():
             self._wakeup = trio.Event()
-        if taken:
+        if self._room:
             self._room.unpark_all()
         return taken
 
@@ -106,3 +136,7 @@ class WriteQueue:
         self._closed = True
         self._wakeup.set()
         self._room.unpark_all()
+
+
+def _take_nothing() -> bool:
+    return False

@@ -206,6 +206,26 @@ class SqliteBackend:
         for change, tick in zip(changes, ticks, strict=True):
             await self._note_change(change, tick)
 
+    def apply_at_once(self, commit: NewRows, position: int) -> bool:
+        """Commit a few rows on the loop; see `CommitsAtOnce`."""
+        is_keeping_house = self._tail.is_merging or not self._beside.is_free
+        if is_keeping_house or self._log_end is not None or len(commit.rows) > _ROWS_AT_ONCE:
+            return False
+        change = RowsChange(commit)
+        need = need_of([change], self._tail.merged_rev) if len(change.rows) else None
+        if need is None:
+            return False
+        meta = self._find_meta(change.rev, position, self._find_unsaid_id([commit]))
+        if not self._writing_side.store_at_once(
+            change.rev, lambda db: write_changes(db, [change], meta), need
+        ):
+            return False
+        self._keeps_position = Meta.POSITION in meta
+        self._unsaid_next_id = None
+        self._note_new(change)
+        self._note_rows(change.rows)
+        return True
+
     def _make_changes(self, commits: Sequence[Commit]) -> list[Change]:
         """Return what commits change in the file."""
         changes: list[Change] = []
@@ -269,13 +289,17 @@ class SqliteBackend:
             self._damaged_records.discard(change.name)
 
     async def _note_stored(self, change: RowsChange) -> None:
-        self._catalog.add(change.records)
-        if not self._recent_rows.recent.is_empty:
-            self._recent_rows.note_commit(change.commit)
+        self._note_new(change)
         for start in range(0, len(change.rows), _ROWS_AT_ONCE):
             if start:  # it is committed: cancelled here, memory would lack it
                 await trio.lowlevel.cancel_shielded_checkpoint()
             self._note_rows(change.rows.part(start, start + _ROWS_AT_ONCE))
+
+    def _note_new(self, change: RowsChange) -> None:
+        """Take note of rows that are committed, but for what is noted of each."""
+        self._catalog.add(change.records)
+        if not self._recent_rows.recent.is_empty:
+            self._recent_rows.note_commit(change.commit)
         if self._damaged_records:
             rows = RowColumns.of(change.commit.rows)
             healed = {name for place, name in enumerate(rows.names) if place not in rows.late}

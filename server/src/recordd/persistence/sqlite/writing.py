@@ -145,6 +145,25 @@ class WritingSide:
                 raise
         return await self._run(rev, call, need)
 
+    def store_at_once(
+        self, rev: int, call: Callable[[apsw.Connection], object], need: Need
+    ) -> bool:
+        """Do as `store` on the loop; return False, nothing changed, where that would take long.
+
+        Raises:
+            BackendError: nothing was changed either: `store` makes the best of it.
+        """
+        if self.reserve.is_out or self._checkpoints.is_due or not self._is_quick(need):
+            return False
+        try:
+            self._commit_here(rev, call, need)
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def _is_quick(self, need: Need) -> bool:
+        return need.most_bytes <= _QUICK_BYTES and self._pace.is_quick
+
     async def commit(self, rev: int | None, call: Callable[[apsw.Connection], T]) -> T:
         """Commit what must go on when the disk is full; `rev` is the newest it gives.
 
@@ -193,7 +212,7 @@ class WritingSide:
     ) -> T:
         """Commit where that is quicker: on the loop, or on a thread."""
         await self.checkpoint_if_due()
-        if need is not None and need.most_bytes <= _QUICK_BYTES and self._pace.is_quick:
+        if need is not None and self._is_quick(need):
             with contextlib.suppress(trio.WouldBlock):
                 return self._commit_here(rev, call, need)
         return await self._on_thread(self._transact, rev, call, need)

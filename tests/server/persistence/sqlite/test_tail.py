@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
-from recordd.persistence.sqlite.tail import Tail
+import random
+
+import pytest
+
+from recordd.persistence.sqlite.tail import Entries, Tail
+
+
+def entries_of(rows: list[tuple[int, int, int]]) -> Entries:
+    """Return what readers are to see of rows: each record's, in order."""
+    return {
+        record: sorted((ts, rev) for known, ts, rev in rows if known == record)
+        for record, _, _ in rows
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_readers_see_all_that_came_whenever_they_ask(seed: int) -> None:
+    """Also where none asked for long, and where the run ends before anybody asks."""
+    chance = random.Random(seed)
+    tail, rev = Tail(merged_rev=0), 0
+    run: list[tuple[int, int, int]] = []
+    gathering: list[tuple[int, int, int]] = []
+    for _ in range(80):
+        step = chance.random()
+        if step < 0.6:
+            revs = range(rev + 1, rev + 1 + chance.randrange(1, 4))
+            rows = [(chance.randrange(4), chance.randrange(9), number) for number in revs]
+            tail.extend(*zip(*rows, strict=True))
+            gathering, rev = [*gathering, *rows], revs[-1]
+        elif step < 0.8 and not tail.is_merging:
+            tail.start_run(rev)
+            run, gathering = gathering, []
+        elif step < 0.9 and tail.is_merging:
+            tail.end_run()
+            run = []
+        elif step < 0.95:
+            record = chance.randrange(4)
+            assert tail.has(record) == (record in entries_of([*run, *gathering]))
+        else:
+            _, seen = tail.snapshot()
+            assert seen == (entries_of(run), entries_of(gathering))
+        assert len(tail) == len(gathering)
 
 
 def test_a_run_has_what_has_gathered_and_readers_see_it_until_it_ends() -> None:
@@ -16,8 +57,8 @@ def test_a_run_has_what_has_gathered_and_readers_see_it_until_it_ends() -> None:
     assert run is not None
     assert (run.after_rev, run.last_rev, run.size) == (3, 9, 3)
     in_run, gathering = {1: [(10, 8), (20, 5)], 2: [(10, 6)]}, {1: [(5, 10)]}
-    assert run.entries == in_run
     assert tail.snapshot() == (3, (in_run, gathering))
+    assert run.entries == in_run
     assert (len(tail), tail.is_merging, tail.merged_rev) == (1, True, 3)
     assert (tail.has(1), tail.has(2), tail.has(3)) == (True, True, False)
     tail.end_run()

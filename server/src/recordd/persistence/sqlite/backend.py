@@ -175,8 +175,8 @@ class SqliteBackend:
         self._deletions = len(loaded.deletions)
         self._log_end = found.log_end
         self._tail = Tail(found.merged_rev)
-        for record, ts, rev in found.unmerged:
-            self._tail.append(record, ts, rev)
+        if found.unmerged:
+            self._tail.extend(*zip(*found.unmerged, strict=True))
         self._keeps_position = found.position is not None
         position = loaded.rev if found.position is None else found.position
         return msgspec.structs.replace(loaded, position=position)
@@ -674,6 +674,7 @@ class SqliteBackend:
         except DamagedStorage:  # of the log; it is noted
             is_whole = False
         if not is_whole:
+            self._tail.sort_out()
             await self._write(statements.sort_run_of_memory, run)
         self._merged_to = _RUN_START
 

@@ -10,6 +10,7 @@
  *   --in-flight K     requests of each that are under way, default 1: K go out together, and
  *                     the next K when those are answered; with --sliding one for each answer
  *   --seconds S       time that is measured, default 1; --warm-up S before it, default 0.1
+ *   --rest US         wait so long before each request that counts, when nothing is under way
  *   --once            send each request of the plan once instead, and stop
  *   --show            as --once, and print the bytes that come instead of figures
  *   --fan-out N ADDRESS PROTOCOL PLAN
@@ -81,7 +82,7 @@ static const char *server = "server";
 static char buffer[BUFFER_BYTES];
 static uint64_t now_ns, first_ns, last_ns; /* of what is counted */
 static uint64_t answered, counted, bytes_in, outstanding;
-static uint32_t in_flight = 1;
+static uint32_t in_flight = 1, rest_us;
 static int is_over, is_once, is_sliding, is_shown, is_fanned_out, epoll;
 
 static void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
@@ -212,6 +213,8 @@ static void send_burst(Connection *connection)
 {
     const Plan *plan = connection->plan;
     int is_idle = !connection->in_flight;
+    if (rest_us && is_idle && plan->requests[connection->next].counted)
+        usleep(rest_us);
     now_ns = read_clock();
     if (is_idle)
         connection->first_awaited = connection->next;
@@ -754,6 +757,8 @@ int main(int argc, char **argv)
             seconds = atof(value);
         else if (!strcmp(argv[i], "--warm-up"))
             warm_up = atof(value);
+        else if (!strcmp(argv[i], "--rest"))
+            rest_us = atoi(value);
         else if (!strcmp(argv[i], "--pid"))
             pid = atol(value);
         else if (!strcmp(argv[i], "--fan-out") && i + 4 < argc) {

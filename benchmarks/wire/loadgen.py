@@ -54,7 +54,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """A load on one server: where, what, and how much at a time.
 
     With `is_once` each request of the plan goes out once, and the next as soon as one is
-    answered; otherwise `in_flight` go out together until the time is up.
+    answered; otherwise `in_flight` go out together until the time is up. Before each that counts
+    there is a rest of `rest_us`.
     """
 
     address: str
@@ -63,6 +64,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 1
     in_flight: int = 1
     is_once: bool = False
+    rest_us: int = 0
     followers: Follower | None = None
     pid: int = 0
 
@@ -73,6 +75,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         words += ["--seconds", f"{seconds:g}", "--warm-up", f"{warm_up_s:g}"]
         if self.is_once:
             words += ["--once", "--sliding"]
+        if self.rest_us:
+            words += ["--rest", str(self.rest_us)]
         if self.pid:
             words += ["--pid", str(self.pid)]
         if (group := self.followers) is not None:

@@ -34,6 +34,7 @@ class Followers(msgspec.Struct, frozen=True, kw_only=True):
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What one contestant is asked: requests to one of its sites, again and again.
 
+    Before each one that counts there is a rest of `rest_us`.
     `values` is the number of values that an answer has to hold; each matches `marker`.
     """
 
@@ -41,6 +42,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     requests: Callable[[], Sequence[Request]]
     values: int | None = None
     marker: bytes = b'"samples":'
+    rest_us: int = 0
     followers: Followers | None = None
 
 
@@ -105,6 +107,7 @@ class Bench:
             plan=str(plan),
             connections=connections,
             in_flight=in_flight,
+            rest_us=ask.rest_us,
             followers=self._make_follower(number, ask.followers),
             pid=site.pid,
         )

@@ -116,10 +116,16 @@ def _format_target(target: Target, line: Line, figures: Figures) -> str:
     bound = bound_of(target, line, figures)
     if not target.peer:
         return f"{sign} {format_figure(target.factor, line.unit)}"
-    whose = "the same over the Unix socket" if "WebSocket" in line.title else "without the write"
-    peer = whose if target.line else target.peer
+    peer = _describe_line(target.line, line) if target.line else target.peer
     times = f"{sign} {target.factor:g} x {peer}" if target.factor != 1 else f"{sign} {peer}"
     return times if bound is None else f"{times} ({format_figure(bound, line.unit)})"
+
+
+def _describe_line(name: str, line: Line) -> str:
+    """Say what another line is in comparison."""
+    if "WebSocket" in line.title:
+        return "the same over the Unix socket"
+    return "a rest instead" if name.endswith("-rest") else "without the write"
 
 
 def _format_met(target: Target, line: Line, figures: Figures, ours: float | None) -> str:

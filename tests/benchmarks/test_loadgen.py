@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.wire import nats, postgres, recordd, redis
@@ -185,6 +186,17 @@ def test_a_request_that_does_not_count_is_sent_and_not_counted(
     requests = [Request(b"write\n", counted=False), ASK]
     measured = generator.run(make_load(tmp_path, server, "lines", requests))
     assert (measured.answered, measured.counted) == (2, 1)
+
+
+def test_before_a_request_that_counts_there_may_be_a_rest(
+    generator: LoadGenerator, server: CannedServer, tmp_path: Path
+) -> None:
+    server.serve(answer_each(LINE, LINE, LINE, LINE))
+    requests = [Request(b"write\n", counted=False), ASK] * 2
+    load = make_load(tmp_path, server, "lines", requests)
+    measured = generator.run(msgspec.structs.replace(load, rest_us=10_000))
+    assert measured.counted == 2
+    assert measured.seconds >= 0.02
 
 
 def test_a_request_is_answered_when_all_its_answers_have_come(

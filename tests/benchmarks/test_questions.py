@@ -51,6 +51,17 @@ def test_every_question_has_requests_of_which_some_count() -> None:
             assert any(request.counted for request in ask.requests())
 
 
+def test_behind_a_rest_the_same_is_asked_as_without() -> None:
+    asks = {question.name: question.asks for question in make_questions(SCALE)}
+    for records in (100, 1000):
+        rested = asks[f"latest-{records}-after-rest"]
+        for peer, ask in rested.items():
+            without = asks[f"latest-{records}"][peer]
+            assert (ask.site, ask.values) == (without.site, without.values)
+            assert ask.requests() == without.requests()
+            assert ask.rest_us > 0 == without.rest_us
+
+
 def test_the_sites_of_recordd_have_data() -> None:
     keys = keys_of(sites_of(make_questions(SCALE)), OURS)
     assert keys == {"flights", "hundred", "many", "wide", "writes"}

@@ -19,13 +19,14 @@ from recordd_protocol.jsonrpc_replies import (
     encode_answer,
     encode_error,
 )
-from recordd_protocol.methods import METHODS
+from recordd_protocol.methods import METHODS, Written
 from recordd_protocol.patterns import Pattern
 from recordd_protocol.plain import answer_each, decode_leading, make_decoder, written_of
 from recordd_protocol.rows import Row
 
 __all__ = ["make_plain_decoder"]
 
+_encode: Final = msgspec.json.Encoder().encode
 _MAX_WRITTEN_BYTES: Final = MAX_ID_BYTES + 128
 """The longest answer to a write: two numbers of 64 bits in it."""
 
@@ -49,10 +50,13 @@ class _PlainCall(msgspec.Struct, kw_only=True, gc=False):
     def answer(self, result: Result) -> bytes | None:
         if not self.id:
             return None
-        if type(result) is Row:  # as `encode_answer`, a call less for a lone get
+        # As `encode_answer` for a lone get, a call less, and a lone set, three of them.
+        if type(result) is Row:
             reply = b'{"jsonrpc":"2.0","id":%b,"result":{%b}}' % (self.id, result.body)
             if len(reply) <= self.max_reply_bytes:
                 return reply
+        elif type(result) is Written and self.max_reply_bytes >= _MAX_WRITTEN_BYTES:
+            return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (self.id, _encode(result))
         return encode_answer(self.id, result, self.max_reply_bytes)
 
     @classmethod

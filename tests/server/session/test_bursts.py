@@ -93,6 +93,7 @@ async def converse(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recordd.writing.writer.SYSTEM_CLOCK", Clock())
         patch.setattr("recordd.session.session.TURN_S", 1e9)  # or the time decides who is next
+        patch.setattr("recordd.writing.writer._GATHER_S", 1e9)
         if not is_together:
             patch.setattr(OwnWrites, "begin_burst", lambda self, calls, rows: False)
         async with running_core(None, configure(**limits), extensions) as inside:

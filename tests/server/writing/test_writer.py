@@ -333,6 +333,24 @@ async def test_clients_in_lock_step_share_one_commit(monkeypatch: pytest.MonkeyP
     assert len(bench.backend.batches) < 26
 
 
+async def test_others_are_not_looked_for_at_every_other_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four clients that come all at once are four at every commit."""
+    monkeypatch.setattr(writer, "_GATHER_S", 10.0)
+    bench, passes = Bench(), Passes()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        trio.lowlevel.add_instrument(passes)
+        async with trio.open_nursery() as writing:
+            for _ in range(4):
+                writing.start_soon(write_in_lock_step, bench, 80)
+        trio.lowlevel.remove_instrument(passes)
+        nursery.cancel_scope.cancel()
+    assert bench.backend.batches.count(4) > 70
+    assert passes.count / 80 < 3.5, "4 where they are"
+
+
 async def test_a_batch_is_gathered_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_GATHER_S", 0.0)
     bench = Bench()

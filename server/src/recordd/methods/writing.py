@@ -49,8 +49,8 @@ _IS_WRITABLE: Final = attrgetter("rule.writable")
 
 def set_record(caller: Caller, params: Set) -> WriteRows:
     """Write one value."""
-    core = caller.core
-    (row,) = _take_unchecked([params], _find_records(core, [params]))
+    core, name = caller.core, params.name
+    row = (name, bytes(params.value), params.ts, core.hub.catalogue.find(name))
     item = _check_row(core, row)
     if params.if_rev is None:
         return WriteRows([item], to_written)

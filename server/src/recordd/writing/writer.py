@@ -68,6 +68,9 @@ _GATHER_S: Final = 0.003
 _QUIET_PASSES: Final = 2
 """Of the loop. In a single one the writer may run before the sessions that have something."""
 
+_COMMITS_BETWEEN: Final = 8
+"""Two clients that come to write in turns share their commits after so many."""
+
 _IDLE_AFTER_S: Final = 1.0
 """With no write for this long, housekeeping may do what it put off."""
 
@@ -95,6 +98,7 @@ class Writer:
         """Commit by `committer`, which applies to this hub and backend."""
         self.queue: Final = queue
         self._expected = self._last_batch = 1
+        self._rests = 0
         self._lone: Final = LoneWriter()
         self._is_resting = False
         self._idle_at = 0.0
@@ -171,10 +175,16 @@ class Writer:
         """Reckon how many may come before the next commit, after one of `size` requests.
 
         Where more may have been on the way, those of the commit before are expected too: two
-        halves become one. Where fewer came, there were no others.
+        halves become one. Where fewer came, there were no others; who expects them again at
+        every other commit gives 30 µs away each time, so that rests until a larger one, or a while.
         """
         is_lone = size == self._last_batch == 1
-        has_others = size >= self._expected and not is_lone
+        if size < self._expected:
+            self._rests = _COMMITS_BETWEEN
+        elif size > self._last_batch:
+            self._rests = 0
+        has_others = size >= self._expected and not is_lone and not self._rests
+        self._rests = max(0, self._rests - 1)
         self._expected = size + self._last_batch if has_others else size
         self._last_batch = size
 

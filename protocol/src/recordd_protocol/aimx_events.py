@@ -28,6 +28,8 @@ _FLAGS: Final = {
 class AimxEvents:
     """An `EventEncoder`."""
 
+    __slots__ = ("_framing", "_id", "_is_tagged", "_kind", "_seq")
+
     def __init__(self, subscription_id: str, framing: Framing, pattern: Pattern) -> None:
         self._id: Final = subscription_id.encode()
         self._framing: Final = framing

@@ -106,8 +106,9 @@ class OutboxLimits(msgspec.Struct, frozen=True):
 
         Not what is large: their bytes are a second copy of the messages.
         """
-        return updates.updates <= self.updates and updates.size <= min(
-            self.update_bytes, _PASSED_BYTES
+        size = updates.size
+        return (
+            updates.updates <= self.updates and size <= self.update_bytes and size <= _PASSED_BYTES
         )
 
 

@@ -36,9 +36,6 @@ class Member(Protocol):
     def has_room(self, updates: int) -> bool:
         """Tell whether so many updates may find room; where not, it has left the group."""
 
-    def to_bytes(self, burst: Burst) -> bytes:
-        """Return the events of a commit as they go out to all of the group."""
-
     def push(self, burst: Burst, touched: Touched, sent: int = 0) -> bool:
         """Take the events of a commit, and note the outbox they are to leave by.
 
@@ -62,9 +59,6 @@ class LiveGroup:
         self._limits: Final = limits
         self._lanes: Final[dict[Member, Lane]] = {}
 
-    def __len__(self) -> int:
-        return len(self._lanes)
-
     def add(self, member: Member, lane: Lane) -> None:
         """Tell a subscription of the commits from the next one on."""
         self._lanes[member] = lane
@@ -78,23 +72,26 @@ class LiveGroup:
     def publish(self, rows: Sequence[Row], touched: Touched) -> None:
         """Give the rows of one commit to all; note the outboxes that are yet to send."""
         updates = len(rows)
-        if updates > _FEW_ROWS:  # before they are encoded for nothing
-            for member in list(self._lanes):
-                member.has_room(updates)
-        if self._lanes:
-            self._pass_on(Burst(self._encoder.encode(rows), updates), touched)
+        if updates <= _FEW_ROWS or self._has_room(updates):
+            burst = Burst(self._encoder.encode(rows), updates)
+            if left := self._pass_on(burst):
+                for member, lane in list(self._lanes.items()):
+                    if (sent := left.get(lane)) is not None:
+                        member.push(burst, touched, sent)
         self._encoder.advance(updates)
 
-    def _pass_on(self, burst: Burst, touched: Touched) -> None:
-        """Write a commit's events to all lanes, and push them to who did not take them whole."""
-        lanes = self._lanes
-        if self._limits.lets_pass(burst):
-            left = write_to_all(lanes.values(), next(iter(lanes)).to_bytes(burst))
-        else:
-            left = dict.fromkeys(lanes.values(), 0)
-        if left:
-            for member in [member for member, lane in lanes.items() if lane in left]:
-                member.push(burst, touched, left[lanes[member]])
+    def _has_room(self, updates: int) -> bool:
+        """Tell whether anybody has, before so many rows are encoded for nothing."""
+        for member in list(self._lanes):
+            member.has_room(updates)
+        return bool(self._lanes)
+
+    def _pass_on(self, burst: Burst) -> dict[Lane, int]:
+        """Write a commit's events to all lanes; return those that took less, and how many bytes."""
+        lanes = self._lanes.values()
+        if not self._limits.lets_pass(burst):
+            return dict.fromkeys(lanes, 0)
+        return write_to_all(lanes, next(iter(lanes)).encode(burst.messages))
 
 
 def join_group(topic: Topic, member: Member, outbox: Outbox, encoder: EventEncoder) -> LiveGroup:

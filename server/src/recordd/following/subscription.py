@@ -151,16 +151,12 @@ class Subscription:
         self._fall_behind(updates)
         return False
 
-    def to_bytes(self, burst: Burst) -> bytes:
-        """Return the events of a commit as they go out; see `Member.to_bytes`."""
-        return self._outbox.encode(burst)
-
     def push(self, burst: Burst, touched: Touched, sent: int = 0) -> bool:
         """Take the events of a commit; see `Member.push`."""
         outbox = self._outbox
         if sent:
             outbox.take_cut(burst, sent)
-        elif outbox.can_pass_on(burst) and outbox not in touched:
+        elif outbox not in touched and outbox.can_pass_on(burst):
             touched[outbox] = burst
         elif not self._put(burst, touched):
             self._fall_behind(burst.updates)
@@ -262,6 +258,7 @@ class Subscription:
         self._phase = phase
         if isinstance(phase, LivePhase):
             self._outbox.count_live(1)
+            self.topic.live += 1
             self._unreported = phase.untold
             if phase.untold:
                 self.topic.untold[self] = None
@@ -274,6 +271,7 @@ class Subscription:
 
     def _leave_live(self) -> None:
         self._outbox.count_live(-1)
+        self.topic.live -= 1
         if self._group is not None:
             self._group.drop(self)
             self._group = None

@@ -138,8 +138,8 @@ class Hub:
         if delivery is not None:
             self.topics.publish(delivery)
             for topic, delivered in delivery.by_topic.items():
-                if live := topic.live:  # those who had no room are live no longer
-                    self.catalogue.note_consumed(delivered, live)
+                if topic.live:  # those who had no room are live no longer
+                    self.catalogue.note_consumed(delivered, topic.live)
 
     def remove(self, deletion: Row) -> None:
         """Forget a record whose deletion is committed, and tell who follows it.

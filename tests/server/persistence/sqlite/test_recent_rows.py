@@ -14,7 +14,7 @@ from recordd.conformance.support import clean_up, delete, row, settle, store
 from recordd.extending.backend import CleanupTarget, PageLimits, PersistenceBackend, QueryParams
 from recordd.extending.moments import Moment
 from recordd.persistence.memory import MemoryBackend
-from recordd.persistence.sqlite import page_text
+from recordd.persistence.sqlite import newest, page_text
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.plans import Found, QueryPlan
@@ -156,6 +156,7 @@ def test_memory_answers_what_the_file_answers(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_text, "_CHUNK", (512, 3)[seed % 2])
+    monkeypatch.setattr(newest, "_WORTH", (2, 0)[seed % 2])
 
     async def play() -> tuple[int, int]:
         recent_bytes = (1 << 20, 8000, 0)[seed % 3]

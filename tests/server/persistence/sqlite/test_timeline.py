@@ -112,6 +112,16 @@ async def test_a_query_shows_the_rows_that_match_in_order(
     assert (await all_pages(backend, question, as_text=True))[0] == expected(rows, question)
 
 
+@pytest.mark.parametrize("question", [one for one in QUESTIONS if one[1] in (1, 2, 3)])
+async def test_the_newest_of_many_more_records_than_a_page_has_rows_come_in_order(
+    stored: tuple[SqliteBackend, list[Row]], question: Question
+) -> None:
+    backend, rows = stored
+    assert (await all_pages(backend, question, page_rows=60))[0] == expected(rows, question)
+    await settle(backend)
+    assert (await all_pages(backend, question, page_rows=60))[0] == expected(rows, question)
+
+
 async def test_a_page_ends_when_its_time_is_over_and_the_next_goes_on(
     stored: tuple[SqliteBackend, list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,3 +225,21 @@ async def is_answered(backend: SqliteBackend, rows: list[Row], question: Questio
         return (await all_pages(backend, question))[0] == expected(rows, question)
     except RequestError:  # a cursor behind the moment
         return False
+
+
+async def test_first_rows_are_looked_for_alone_only_where_one_number_has_room_for_their_places(
+    tmp_path: Path,
+) -> None:
+    """Times far apart, and times that have room: the pages are the same."""
+    for number, most_ms in enumerate((1 << 30, (1 << 53) - 1)):
+        backend = SqliteBackend(sqlite_options(tmp_path / f"{number}.db"))
+        await backend.initialize()
+        times = [most_ms, 0, 5, most_ms // 2, 7, 6, 1, 2, 3, most_ms - 1]
+        rows = [row(n, f"r.{n % 5}", ts) for n, ts in enumerate(times, start=1)]
+        await store(backend, rows)
+        await settle(backend)
+        for limit in (1, 2, 3):
+            question = ("r.*", limit, None, (1 << 53) - 1, AS_OF)
+            found, _ = await all_pages(backend, question, page_rows=1)
+            assert found == expected(rows, question)
+        await backend.close()

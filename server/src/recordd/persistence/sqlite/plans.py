@@ -72,8 +72,11 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def keys_in_tail(self, records: Iterable[int]) -> Iterator[Key]:
         """Yield the keys of some records that are not on disk and lie behind the page's start."""
+        tails = [entries for entries in self.tails if entries]
+        if not tails:
+            return
         wanted, start = set(records), self.start
-        for entries in self.tails:
+        for entries in tails:
             known = entries.copy()  # commits add to it meanwhile, on another thread
             for record in known.keys() & wanted:
                 for ts, rev in known[record][:]:

@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from recordd.connections.lane import CLOSED
 from recordd.connections.outbox import Outbox, OutboxLimits, Room, _Turn
 from recordd.hub.topic import Burst
 from tests.schedules import run_with_seed
@@ -344,3 +345,16 @@ async def test_the_task_that_sends_is_started_when_there_is_something_to_wait_fo
         assert len(nursery.child_tasks) == 1
         outbox.close()
     assert outbox.is_empty
+
+
+async def test_a_lane_is_closed_while_somebody_holds_the_outbox() -> None:
+    outbox = Outbox(LIMITS, Brink(100))
+    outbox.lane.set_way(7)
+    outbox.count_live(1)
+    for end in (outbox.release, outbox.flush, outbox.flush):
+        assert outbox.lane.descriptor == 7
+        outbox.hold()
+        assert outbox.lane.descriptor == CLOSED
+        if ended := end():
+            await ended
+    assert outbox.lane.descriptor == 7

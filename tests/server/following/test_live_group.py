@@ -111,7 +111,8 @@ STEPS: Final = (
     *[World.read] * 3,
     *[read_all] * 2,
     follow_too,
-    World.answer,
+    World.hold,
+    *[World.answer] * 2,
     World.end,
     leave,
 )

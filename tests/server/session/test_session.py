@@ -343,3 +343,20 @@ async def test_a_batch_with_a_subscription_that_wants_no_answer_is_answered(
         answer = await peer.receive()
     assert [item["id"] for item in answer] == [1]
     assert core.core.hub.topics.subscriptions == 0
+
+
+async def test_an_event_of_an_own_write_comes_between_the_answers_around_it() -> None:
+    """Also where the write is committed in the middle of the burst that it came in."""
+    async with running_core(extensions=[]) as core:
+        peer = core.connect()
+        await peer.call("record.set", name="a", value=0)
+        await peer.call("record.subscribe", name="a", snapshot=False)
+        for value in range(1, 6):
+            await peer.send(
+                request("record.get", "get", name="a"),
+                request("record.set", "set", name="a", value=value),
+            )
+            got, event, written = [await peer.receive() for _ in range(3)]
+            assert (got["id"], got["result"]["value"]) == ("get", value - 1)
+            assert event["params"]["value"] == value
+            assert written["id"] == "set"

@@ -19,7 +19,8 @@ and only whose turn it is sends:
     DUE ──────── run ────► RUNNING ──┴─► DUE where messages wait and nobody holds, else IDLE
 
 A turn ends in `_pass_turn` and nowhere else; so does every step that leaves messages behind.
-No turn begins but behind such a step: so the lane, past all this, is opened and closed there.
+No turn begins but behind such a step: so the lane, past all this, is opened and closed there,
+and by who holds.
 `put_updates` and `put_unsent` alone leave them without: their caller flushes before it gives way
 to others.
 
@@ -309,6 +310,8 @@ class Outbox:
     def hold(self) -> None:
         """Wake nobody for what is put from now on: the caller will `flush` or `release`."""
         self._is_held = True
+        if self._live:
+            self._set_lane()  # what is put now goes out before a commit's events
 
     def release(self) -> None:
         """End `hold` without sending, as before anything that may wait."""
@@ -341,6 +344,8 @@ class Outbox:
         """
         self._is_held = False
         self.flush_nowait()
+        if self._live:
+            self._set_lane()
         if self._messages and not self.is_sending:
             await self._send_all(_FLUSHING)
 
@@ -450,10 +455,11 @@ class Outbox:
     def _set_lane(self) -> None:
         """Open the lane where nothing waits, nor is sent; but for several subscriptions.
 
-        What a commit has for those leaves in one send. What is put and not flushed yet does not
-        count: that is flushed before others run.
+        What a commit has for those leaves in one send. Updates that are put and not flushed yet do
+        not count: they are flushed before another commit is published.
         """
-        self.lane.set_free(self._live == 1 and self._turn is _IDLE and not self._is_closed)
+        is_idle = self._turn is _IDLE and not self._is_held
+        self.lane.set_free(is_idle and self._live == 1 and not self._is_closed)
 
     def _send_nowait(self, messages: list[bytes]) -> list[bytes]:
         try:

@@ -46,9 +46,10 @@ class Beside:
         Raises:
             FatalBackendError: the work met it, now or earlier.
         """
-        with trio.CancelScope(shield=True):
-            while self._ended is not None:  # another may have begun when this task runs again
-                await self._ended.wait()
+        if self._ended is not None:  # a scope takes 10 µs, and every commit asks
+            with trio.CancelScope(shield=True):
+                while self._ended is not None:  # another may have begun when this task runs again
+                    await self._ended.wait()
         if isinstance(self._fault, FatalBackendError):
             raise self._fault
 

@@ -166,3 +166,59 @@ def test_who_is_asked_for_again_takes_the_place_of_who_is_not() -> None:
     fill(recent, 3)
     assert [recent.find(n, LAST_TWO) is not None for n in (1, 2, 3)] == [False, True, True]
     assert recent.is_worth(3), "it has a series, that may go back too little"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b'[{"a":1},{"name":"a","value":2,"ts":3,"rev":4},{"b":5}]', b"1", b'"},{"'],
+        [b'{"ts":9,"rev":1}', b'",\\"ts\\":20,\\"rev\\":2"', b"null"],
+        [b"[[]]", b'"\xc3\xa4"', b'{"value":{"value":[1,{},{}]}}'],
+    ],
+)
+def test_the_text_of_a_page_is_taken_apart_where_its_rows_end(values: list[bytes]) -> None:
+    recent = Recent(1 << 20)
+    rows = [row(n, "ä.b", value=value) for n, value in enumerate(values, start=1)]
+    series = recent.begin(1)
+    assert series is not None
+    recent.fill(1, series, join(rows), order_before(0))
+    found = recent.find(1, ALL)
+    assert found is not None
+    assert found.bodies == [one.body for one in rows]
+    assert found.orders == [one.order for one in rows]
+
+
+def test_rows_that_came_while_they_were_read_are_there_once() -> None:
+    recent = Recent(1 << 20)
+    series = recent.begin(1)
+    assert series is not None
+    recent.note_rows([(1, row(4)), (1, row(5, ts=25))])
+    recent.fill(1, series, join([row(n) for n in range(1, 5)]), order_before(0))
+    assert revs_of(recent.find(1, ALL)) == [1, 2, 5, 3, 4]
+
+
+def test_text_that_no_value_of_ours_makes_is_not_answered_from() -> None:
+    recent = Recent(1 << 20)
+    series = recent.begin(1)
+    assert series is not None
+    text = b'"name":"a","value":%b,"ts":10,"rev":1'
+    recent.fill(1, series, PageRows(text % (b"[" * 5000 + b"]" * 5000), 1, 1), order_before(0))
+    assert recent.find(1, LAST_TWO) is None
+    recent.note_rows([(1, row(2))])
+    assert recent.find(1, LAST_TWO) is None
+    assert recent.size_bytes < 2_000
+
+
+def test_what_was_counted_is_what_there_is_when_rows_were_put_in_their_places() -> None:
+    recent = Recent(1 << 20)
+    for record in (1, 2):
+        fill(recent, record, rows=40)
+    recent.note_rows([(n % 2 + 1, row(n, ts=n * 7 % 400)) for n in range(41, 60)])
+    assert [len(revs_of(recent.find(record, ALL))) for record in (1, 2)] == [49, 50]
+    before = recent.size_bytes
+    recent.note_gone(1, (200, 1 << 40))
+    recent.note_gone(2, (200, 1 << 40))
+    assert 0 < recent.size_bytes < before
+    recent.forget(1)
+    recent.forget(2)
+    assert recent.size_bytes == 0

@@ -68,7 +68,11 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def count_in_tail(self, record: int) -> int:
         """Return how many keys of a record are looked at that may not be on disk."""
-        return sum([len(entries.get(record, ())) for entries in self.tails])
+        count = 0
+        for entries in self.tails:  # no list: this is asked twice for each page of one record
+            if (found := entries.get(record)) is not None:
+                count += len(found)
+        return count
 
     def keys_in_tail(self, records: Iterable[int]) -> Iterator[Key]:
         """Yield the keys of some records that are not on disk and lie behind the page's start."""

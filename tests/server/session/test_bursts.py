@@ -92,8 +92,13 @@ async def converse(
     extensions = [with_persistence(OddBackend(), policy)] if is_stored else []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recordd.writing.writer.SYSTEM_CLOCK", Clock())
-        patch.setattr("recordd.session.session.TURN_S", 1e9)  # or the time decides who is next
-        patch.setattr("recordd.writing.writer._GATHER_S", 1e9)
+        for time_s in (  # or the time decides who is next
+            "session.session.TURN_S",
+            "system.turns.TURN_S",
+            "system.turns._BEGINNING_S",
+            "writing.writer._GATHER_S",
+        ):
+            patch.setattr(f"recordd.{time_s}", 1e9)
         if not is_together:
             patch.setattr(OwnWrites, "begin_burst", lambda self, calls, rows: False)
         async with running_core(None, configure(**limits), extensions) as inside:

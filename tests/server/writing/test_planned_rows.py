@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 
 from recordd.config.rules import read_rules
 from recordd.extending.commit import NewRows
 from recordd.hub.hub import Hub
+from recordd.writing import planned_rows
 from recordd.writing.plan import Plan
 from recordd.writing.planned_rows import PlannedRows
 from recordd.writing.requests import NewRow, WriteRows
@@ -25,6 +27,12 @@ NAMES = list("abcdef")
 def _few_rows_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have most plans take several steps, each of which builds on those before."""
     monkeypatch.setattr("recordd.writing.plan._ROWS_A_STEP", ROWS_A_STEP)
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a few rows decided together too, which shows more of that way."""
+    monkeypatch.setattr(planned_rows, "_FEW", 0)
 
 
 def make_hub(chance: random.Random, *, decides_together: bool) -> Hub:
@@ -78,7 +86,7 @@ def plan(seed: int, *, decides_together: bool) -> tuple[Plan, NewRows]:
 def describe(seed: int, *, decides_together: bool) -> list[object]:
     made, commit = plan(seed, decides_together=decides_together)
     rows = [(row.name, row.value, row.ts, row.rev, row.kind) for row in commit.rows]
-    results = [[row.rev for row in rows] for _, rows in made.results()]
+    results = [[row.rev for row in cast("Sequence[Row]", rows)] for _, rows in made.results()]
     return [rows, list(commit.record_ids), list(commit.created), made.stored_rows, results]
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from recordd.extending.columns import RowColumns
 from recordd_protocol.rows import Row, RowKind
 
 __all__ = ["Commit", "Deletion", "Deletions", "NewRecord", "NewRows", "Renewal", "newest_rev"]
@@ -89,9 +90,9 @@ def newest_rev(commit: Commit) -> int | None:
     if isinstance(commit, Renewal):
         return commit.row.rev
     if isinstance(commit, NewRows):
-        return _last([row.rev for row in commit.rows])
+        return _last(RowColumns.of(commit.rows).revs)
     return _last([deletion.rev for deletion in commit.deletions])
 
 
-def _last(revs: list[int | None]) -> int | None:
+def _last(revs: Sequence[int | None]) -> int | None:
     return next((rev for rev in reversed(revs) if rev is not None), None)

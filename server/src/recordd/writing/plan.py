@@ -20,9 +20,10 @@ from recordd.extending.commit import NewRecord, NewRows
 from recordd.hub.catalogue import Catalogue
 from recordd.hub.records import BODY_BYTES, ROW_BYTES, RecordState, Unborn, memory_of
 from recordd.writing.planned_rows import PlannedRows
-from recordd.writing.requests import Condition, NewRow, WriteRows
+from recordd.writing.requests import Condition, NewRow, WriteRows, to_written
+from recordd_protocol.dialect import Result
 from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.rows import Row
+from recordd_protocol.methods import Written
 
 __all__ = ["Plan"]
 
@@ -80,12 +81,16 @@ class Plan:
                 gathered, room = [], self._room
         yield from self._plan_rows(gathered)
 
-    def results(self) -> Iterator[tuple[WriteRows, Sequence[Row]]]:
-        """Yield each planned write with its rows."""
+    def results(self) -> Iterator[tuple[WriteRows, Result]]:
+        """Yield each planned write with its result; a row that nobody looks at is not made."""
         start, rows = 0, self.rows
+        revs, times, late = rows.revs, rows.times, rows.late
         for write in self.planned:
             end = start + len(write.items)
-            yield write, [rows.row(start)] if end - start == 1 else rows.part(start, end)
+            if write.to_result is to_written:
+                yield write, Written(rev=revs[start], ts=times[start], late=start in late)
+            else:
+                yield write, write.to_result(rows.part(start, end))
             start = end
 
     @functools.cached_property

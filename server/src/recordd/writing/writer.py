@@ -347,7 +347,7 @@ class Writer:
         if plan.stored_rows:
             self._commits += 1
             self._rows_committed += plan.stored_rows
-        settle_all((write, write.to_result(rows)) for write, rows in plan.results())
+        settle_all(plan.results())
 
     async def _commit_removal(self, item: WriteRequest) -> None:
         assert not isinstance(item, WriteRows), "those are committed together"

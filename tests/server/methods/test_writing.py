@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,11 @@ import trio.testing
 from recordd.config.rules import read_rules
 from recordd.config.settings import Configuration
 from recordd.core import Core
+from recordd.extending.columns import RowColumns
 from recordd.hub.records import RecordState
 from recordd_protocol.rows import Row
 from tests.core_in_memory import configure, running_core
+from tests.server import sqlite_files as sqlite
 from tests.server.commits import publish
 from tests.wire import request
 
@@ -46,6 +50,26 @@ async def test_a_record_is_looked_up_once_for_a_write(monkeypatch: pytest.Monkey
         rows = [{"name": name, "value": 3} for name in "abab"]
         await peer.call("record.set_many", records=rows)
         assert looked_up == ["a", "a", "b", "a", "b"]
+
+
+async def test_no_row_of_a_load_becomes_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On its way from the request to the answer, where nobody follows: each takes 0.3 us."""
+    made: list[int] = []
+    make = RowColumns.make
+
+    def note(columns: RowColumns) -> Sequence[Row]:
+        made.append(len(columns))
+        return make(columns)
+
+    monkeypatch.setattr(RowColumns, "make", note)
+    async with running_core(sqlite.make(tmp_path / "a.db")) as core:
+        peer, rows = core.connect(), [{"name": name, "value": 1} for name in "abcab"]
+        for _ in range(2):
+            await peer.call("record.set_many", records=rows)
+        assert made == []
+        assert [state.row for state in core.core.hub.catalogue.states_after(-1)] == [None] * 3
 
 
 async def test_a_record_that_goes_while_its_write_waits_is_made_anew() -> None:

@@ -29,8 +29,9 @@ __all__ = ["Plan"]
 
 _IS_DELETED: Final = attrgetter("is_deleted")
 
-_ROWS_A_STEP: Final = 256
-"""Planned between two steps: 0.2 µs each, 0.5 where one is not as nearly all are."""
+_ROWS_A_STEP: Final = 1024
+"""Planned between two steps: 0.2 µs each, 0.5 where one is not as nearly all are. Of fewer the
+ones behind the first step are looked up among those before: 0.1 µs each."""
 
 
 class Plan:

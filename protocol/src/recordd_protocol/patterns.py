@@ -133,6 +133,11 @@ class PatternSet:
         return informed
 
     @property
+    def only_name(self) -> str | None:
+        """The name where all is one exact name, else None."""
+        return self.key[0] if len(self.key) == 1 and not self._wild else None
+
+    @property
     def wildcards(self) -> int:
         """How many patterns have to be matched against every name."""
         return len(self._wild)

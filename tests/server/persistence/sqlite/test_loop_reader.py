@@ -45,13 +45,14 @@ def rows_of(name: str, count: int) -> list[Row]:
     return [row(n, name, value=b'"%d"' % n) for n in range(1, count + 1)]
 
 
-@pytest.fixture
-async def backend(tmp_path: Path) -> AsyncIterator[SqliteBackend]:
+@pytest.fixture(params=["indexed", "in the tail"])
+async def backend(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SqliteBackend]:
     """A record of 300 rows in the file, of which nothing stays in memory."""
     backend = SqliteBackend(sqlite_options(tmp_path / "a.db", recent_bytes=0))
     await backend.initialize()
     await store(backend, rows_of("a", ROWS))
-    await settle(backend)
+    if request.param == "indexed":
+        await settle(backend)
     yield backend
     await backend.close()
 
@@ -114,6 +115,7 @@ async def test_more_than_little_is_left_to_a_thread(
     assert at_once(backend, "a.#", limit_per_record=1) is None
     assert at_once(backend, limit_per_record=3, page=PageLimits(2, 1000)) is None
     assert at_once(backend, limit_per_record=3, page=PageLimits(9, 100)) is None
+    assert at_once(backend, limit_per_record=3, page=PageLimits(3, 1000)) == [298, 299, 300]
     await store(backend, [row(n, "a", value=b'"%b"' % (b"x" * 30_000)) for n in range(301, 304)])
     await settle(backend)
     assert at_once(backend, limit_per_record=2) == [302, 303]
@@ -126,6 +128,7 @@ async def test_more_than_little_is_left_to_a_thread(
 async def test_rows_of_another_moment_are_left_to_who_can_refuse_them(
     backend: SqliteBackend,
 ) -> None:
+    await settle(backend)
     moment = backend.take_moment(ROWS)
     await clean_up(backend, CleanupTarget("a", 100, None, keep_latest=True))
     assert at_once(backend, moment=moment, limit_per_record=3) is None
@@ -146,6 +149,7 @@ async def test_a_disk_that_makes_the_loop_wait_is_left_to_threads_for_a_while(
 
 
 async def test_a_wait_that_a_whole_read_had_counts_too(backend: SqliteBackend) -> None:
+    await settle(backend)
     clock = Clock(step_s=0.002, waits=1)
     reader_of(backend, lambda db: LoopReader(db, clock.read, clock.count_waits))
     assert at_once(backend, limit_per_record=1) == [300]
@@ -155,7 +159,14 @@ async def test_a_wait_that_a_whole_read_had_counts_too(backend: SqliteBackend) -
 async def test_a_machine_that_is_busy_says_nothing_of_the_disk(backend: SqliteBackend) -> None:
     clock = Clock(step_s=0.002, waits=0)
     reader_of(backend, lambda db: LoopReader(db, clock.read, clock.count_waits))
-    for _ in range(2):
+    for _ in range(8):
+        assert len(at_once(backend, limit_per_record=200) or ()) == 200
+
+
+async def test_waits_that_take_no_time_are_none(backend: SqliteBackend) -> None:
+    clock = Clock(step_s=1e-6, waits=1)
+    reader_of(backend, lambda db: LoopReader(db, clock.read, clock.count_waits))
+    for _ in range(3):
         assert len(at_once(backend, limit_per_record=200) or ()) == 200
 
 
@@ -170,6 +181,7 @@ async def test_a_read_without_an_end_is_stopped_and_hinders_no_checkpoint(
     with contextlib.closing(apsw.Connection(str(tmp_path / "a.db"), vfs="cksmvfs")) as other:
         assert other.execute("SELECT count(*) FROM log").get == 301
         assert other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE) == (0, 0)
+    await settle(backend)
     assert at_once(backend, limit_per_record=1, moment=Moment(300, 0)) == [300]
 
 
@@ -180,6 +192,7 @@ async def test_a_key_without_a_row_is_left_to_who_knows_what_to_say(
         page_text._OF_RECORD.replace("ts, rev, record", "ts, rev + 1000 AS rev, record")
     )
     monkeypatch.setattr(page_text, "_ONE_ON_DISK", odd)
+    await settle(backend)
     assert at_once(backend, start_ms=10, end_ms=20) is None
 
 

@@ -62,7 +62,7 @@ from recordd.persistence.sqlite.mending import StartMender
 from recordd.persistence.sqlite.merge_pace import MergePace
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
-from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
+from recordd.persistence.sqlite.plans import Found, FoundText, Place, QueryPlan
 from recordd.persistence.sqlite.readers import Readers
 from recordd.persistence.sqlite.recent_rows import RecentRows, cut_page, make_rows
 from recordd.persistence.sqlite.reserve import Reserve
@@ -340,16 +340,46 @@ class SqliteBackend:
         behind: tuple[int, int] | None,
     ) -> Page | None:
         """Return rows that the file gives soon, read on the loop."""
-        if self._loop_reader is None or not params.as_text:
+        moment = params.moment
+        if self._loop_reader is None or not params.as_text or moment.tick != self._moments.tick:
             return None
-        plan = self._make_plan(patterns, params, as_of, behind)
-        found = self._loop_reader.read(plan, params.moment.tick)
+        place = self._find_indexed(patterns, params, as_of, behind)
+        if place is not None:
+            found = self._loop_reader.read_indexed(place, moment.tick)
+        else:
+            plan = self._make_plan(patterns, params, as_of, behind)
+            found = self._loop_reader.read(plan, moment.tick)
         if found is None:
             return None
-        warming = self._recent_rows.begin(patterns, plan, self._rev)
-        warming.take(found)
-        warming.end()
-        return self._make_page(found, plan, params.moment)
+        if place is None or self._recent_rows.has_newest(place.record, place.end_ms):
+            plan = self._make_plan(patterns, params, as_of, behind)
+            warming = self._recent_rows.begin(patterns, plan, self._rev)
+            warming.take(found)
+            warming.end()
+        return self._make_page(found, as_of, moment)
+
+    def _find_indexed(
+        self,
+        patterns: PatternSet,
+        params: QueryParams,
+        as_of: int,
+        behind: tuple[int, int] | None,
+    ) -> Place | None:
+        """Return where the rows of one record are, if all are indexed on disk; else None."""
+        name = patterns.only_name
+        record = None if name is None else self._catalog.find(name)
+        if name is None or record is None or self._tail.has(record):
+            return None
+        start = params.start_ms or 0, -1
+        return Place(
+            record,
+            name,
+            start if behind is None or behind < start else behind,
+            MAX_INTEGER if params.end_ms is None else params.end_ms,
+            min(self._tail.merged_rev, as_of),
+            params.limit_per_record,
+            params.page,
+        )
 
     def _make_plan(
         self,
@@ -405,9 +435,9 @@ class SqliteBackend:
             warming.take(found)
         finally:
             warming.end()
-        return self._make_page(found, plan, moment)
+        return self._make_page(found, plan.as_of, moment)
 
-    def _make_page(self, found: Found | FoundText, plan: QueryPlan, moment: Moment) -> Page:
+    def _make_page(self, found: Found | FoundText, as_of: int, moment: Moment) -> Page:
         """Return a page, and where there are more rows, what the next one is asked for by."""
         if isinstance(found, FoundText):
             rows, text, last = [], found.text, found.last
@@ -415,8 +445,8 @@ class SqliteBackend:
             rows, text, last = found.rows, None, None
             if found.more and rows[-1].rev is not None:
                 last = rows[-1].ts, rows[-1].rev
-        following = None if last is None else self._make_cursor(last, plan.as_of, moment)
-        return Page(rows, rev=plan.as_of, epoch=self._epoch, next=following, text=text)
+        following = None if last is None else self._make_cursor(last, as_of, moment)
+        return Page(rows, rev=as_of, epoch=self._epoch, next=following, text=text)
 
     def _make_cursor(self, last: tuple[int, int], as_of: int, moment: Moment) -> str:
         return encode(Cursor(*last, as_of, moment.tick), self._epoch)

@@ -25,8 +25,8 @@ import trio
 from recordd.extending.backend import DamagedStorage
 from recordd.persistence.sqlite import schema
 from recordd.persistence.sqlite.damage import take_fault_offset
-from recordd.persistence.sqlite.page_text import read_few
-from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
+from recordd.persistence.sqlite.page_text import read_few, read_indexed
+from recordd.persistence.sqlite.plans import Found, FoundText, Place, QueryPlan
 from recordd.persistence.sqlite.reads import read_with_tick
 from recordd.persistence.sqlite.worker import VFS, open_vfs, translate_error
 
@@ -97,31 +97,39 @@ class LoopReader:
     def read(self, plan: QueryPlan, tick: int) -> Found | FoundText | None:
         """Return a page that is whole, as it was at a tick; None where a thread is to be asked."""
         limit = plan.limit_per_record
-        if self._is_closed or (limit is not None and limit > _MOST_ROWS):
+        if limit is not None and limit > _MOST_ROWS:
             return None
         record = plan.records.find_one()
         if record is None or plan.count_in_tail(record) > _MOST_IN_TAIL:
             return None
-        self._began_s = self._clock()
-        self._late_at_s = self._began_s + _MOST_WAIT_S
-        if self._began_s < self._rests_until_s:
-            return None
-        found, tick_found = self._read(plan, record)
-        return found if tick_found == tick else None
+        return self._read(lambda db: read_few(db, plan, record, _MOST_ROWS), tick)
 
-    def _read(self, plan: QueryPlan, record: int) -> tuple[Found | FoundText | None, int]:
-        """Return what `read_few` finds, and the tick."""
+    def read_indexed(self, place: Place, tick: int) -> Found | FoundText | None:
+        """Return the same of a record whose rows are all indexed on disk."""
+        if place.limit is not None and place.limit > _MOST_ROWS:
+            return None
+        return self._read(lambda db: read_indexed(db, place, _MOST_ROWS), tick)
+
+    def _read(
+        self, function: Callable[[apsw.Connection], Found | FoundText | None], tick: int
+    ) -> Found | FoundText | None:
+        """Return what a function finds at the tick, if the loop may ask for it."""
+        self._began_s = self._clock()
+        if self._is_closed or self._began_s < self._rests_until_s:
+            return None
+        self._late_at_s = self._began_s + _MOST_WAIT_S
         self._looks = 0
         self._waits_before = self._count_waits()
         try:
-            return read_with_tick(self._db, lambda db: read_few(db, plan, record, _MOST_ROWS))
+            found, tick_found = read_with_tick(self._db, function)
         except (apsw.Error, DamagedStorage):
             self._clean_up()
-            return None, -1
+            return None
         finally:
             if self._has_waited():
                 now_s = self._clock()
                 self._rests_until_s = now_s + (now_s - self._began_s) * _REST_FACTOR
+        return found if tick_found == tick else None
 
     def close(self) -> None:
         """Close the connection; nothing is read from then on."""

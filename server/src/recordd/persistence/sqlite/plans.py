@@ -16,7 +16,7 @@ from recordd.persistence.sqlite.catalog import Selection
 from recordd.persistence.sqlite.tail import Entries
 from recordd_protocol.rows import Row
 
-__all__ = ["Found", "FoundText", "Key", "Names", "Pace", "QueryPlan", "ReplayPlan"]
+__all__ = ["Found", "FoundText", "Key", "Names", "Pace", "Place", "QueryPlan", "ReplayPlan"]
 
 Key = tuple[int, int, int]
 """`ts`, `rev`, record id: the order of a page."""
@@ -92,6 +92,18 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
     def last_rev_on_disk(self) -> int:
         """The newest rev whose entry is to be looked for in the index."""
         return min(self.merged_rev, self.as_of)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A page of one record whose rows are all indexed on disk: those behind `start`."""
+
+    record: int
+    name: str
+    start: tuple[int, int]
+    end_ms: int
+    last_rev: int
+    limit: int | None
+    page: PageLimits
 
 
 class Found(msgspec.Struct, frozen=True):

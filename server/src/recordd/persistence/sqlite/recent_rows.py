@@ -112,16 +112,17 @@ class RecentRows:
         if is_of_newest and limit <= _MOST_ROWS_EACH:
             most = min(_MOST_RECORDS, _MOST_ROWS // limit)
             found = self._catalog.find_few(patterns, most) or ()
-            wanted = [record for record in found if self._has_newest_in(plan, record)]
+            wanted = [record for record in found if self.has_newest(record, plan.end_ms)]
             pays = [self.recent.is_worth(record) for record in wanted]  # all are asked for
             if all(pays):
                 begun = self._begin_all(wanted)
                 is_of_one = len(found) == 1
         return Warming(self.recent, plan, begun, is_of_one=is_of_one)
 
-    def _has_newest_in(self, plan: QueryPlan, record: int) -> bool:
+    def has_newest(self, record: int, end_ms: int) -> bool:
+        """Tell whether a record's newest row is among those up to a time: a series ends with it."""
         newest = self._catalog.latest_of(record)
-        return newest is not None and newest[0] <= plan.end_ms
+        return newest is not None and newest[0] <= end_ms
 
     def _begin_all(self, records: Sequence[int]) -> list[_Begun]:
         begun = [(record, self.recent.begin(record)) for record in records]

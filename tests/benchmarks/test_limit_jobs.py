@@ -19,6 +19,8 @@ from benchmarks.wire.limit_jobs import JOBS, Call, Job
 from benchmarks.wire.plans import Request
 from tests.core_in_memory import running_core
 
+ROWS = [*made_up_rows(4, 20), (make_name(1), make_ts(3) + 5, b"7")]
+"""The last one came late."""
 SET = recordd.set_value(make_name(1), make_value(9))
 LOAD = recordd.encode_load([("new", 5, b"1"), (make_name(0), 6, b"2"), ("new", 7, b"3")])[0]
 ASKED: list[tuple[str, Request]] = [
@@ -36,8 +38,8 @@ ASKED: list[tuple[str, Request]] = [
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[apsw.Connection]:
-    """A database of 4 records with 5 rows each."""
-    fill(tmp_path / "a", made_up_rows(4, 20))
+    """A database of 4 records with 5 rows each, and 1 late one."""
+    fill(tmp_path / "a", ROWS)
     db = open_database(tmp_path / "a" / DATABASE)
     yield db
     db.close()
@@ -60,7 +62,7 @@ async def test_an_answer_is_that_of_recordd(
 ) -> None:
     async with running_core() as core:
         peer = core.connect()
-        await peer.send(recordd.encode_load(made_up_rows(4, 20))[0].line.rstrip())
+        await peer.send(recordd.encode_load(ROWS)[0].line.rstrip())
         await peer.receive_raw()
         await peer.send(request_.line.rstrip())
         expected = await peer.receive_raw() + b"\n"
@@ -76,13 +78,15 @@ def test_the_writes_of_a_pass_are_one_commit_before_the_first_answer(db: apsw.Co
 
     db.set_commit_hook(note_commit)
     calls = msgspec.json.Decoder(Call).decode_lines(SET.line * 3)
+    job = JOBS["write"](db)
     with socket.socket() as one, socket.socket() as other:
-        answers = JOBS["write"](db).answer([(one, calls), (other, calls[:1])])
-        assert b'"rev":21' in next(answers)[1]
+        answers = job.answer([(one, calls), (other, calls[:1])])
+        assert b'"rev":22' in next(answers)[1]
         assert commits == [1]
-        assert db.execute("SELECT count(*) FROM log").get == 24
+        assert db.execute("SELECT count(*) FROM log").get == 25
         sock, text = next(answers)
-        assert (sock, text.count(b"\n"), b'"rev":24' in text) == (other, 1, True)
+        assert (sock, text.count(b"\n"), b'"rev":25' in text) == (other, 1, True)
+    assert b'"rev":26' in answer(job, SET)
 
 
 def test_a_write_is_the_newest_of_the_latest(db: apsw.Connection) -> None:
@@ -91,13 +95,16 @@ def test_a_write_is_the_newest_of_the_latest(db: apsw.Connection) -> None:
     answer(job, SET)
     page = answer(job, recordd.query("*"))
     assert (before.count(b'"samples"'), page.count(b'"samples"')) == (4, 4)
-    assert page.endswith(b'"rev":21}],"rev":21,"epoch":"0123456789abcdef"}}\n')
+    assert page.endswith(b'"rev":22}],"rev":22,"epoch":"0123456789abcdef"}}\n')
     assert before.index(make_name(1).encode()) < before.index(make_name(2).encode())
     assert page.index(make_name(1).encode()) > page.index(make_name(3).encode())
 
 
 def test_a_load_numbers_its_rows_and_the_records_that_are_new(db: apsw.Connection) -> None:
     text = answer(JOBS["load"](db), LOAD, LOAD)
-    assert [b"21" in line and b"23" in line for line in text.splitlines()] == [True, False]
-    rows = db.execute("SELECT rev, name, ts FROM log JOIN record ON id = record WHERE rev > 23")
-    assert rows.fetchall() == [(24, "new", 5), (25, make_name(0), 6), (26, "new", 7)]
+    assert [line[line.index(b"first_rev") :] for line in text.splitlines()] == [
+        b'first_rev":22,"last_rev":24}}',
+        b'first_rev":25,"last_rev":27}}',
+    ]
+    rows = db.execute("SELECT rev, name, ts FROM log JOIN record ON id = record WHERE rev > 24")
+    assert rows.fetchall() == [(25, "new", 5), (26, make_name(0), 6), (27, "new", 7)]

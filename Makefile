@@ -136,7 +136,7 @@ bench-peers-quick: $(STAMP)  ## the same in short, to see that it runs; writes n
 	benchmarks/wire/install
 	$(BIN)/python -m benchmarks.wire --quick
 
-bench-compare: $(STAMP)  ## this tree beside BASE=COMMIT in the same rounds: is anything slower?
+bench-compare: $(STAMP)  ## this tree beside BASE=COMMIT in the same rounds: is anything slower? (6 minutes)
 	@test -n "$(BASE)" || { echo "Say which commit to compare with: make bench-compare BASE=main" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.wire.compare --base "$(BASE)"
 

@@ -16,10 +16,10 @@ from recordd.extending.backend import (
     FatalBackendError,
     Purged,
 )
+from recordd.persistence.sqlite import backend as backend_module
 from recordd.persistence.sqlite import statements, structure
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from recordd.persistence.sqlite.tail import Run
 from recordd.persistence.sqlite.worker import VFS
 from recordd_protocol.errors import Reason, RequestError
 from recordd_protocol.patterns import compile_patterns
@@ -184,7 +184,8 @@ async def test_a_crash_in_the_middle_of_a_merge_loses_and_doubles_nothing(tmp_pa
     path = tmp_path / "a.db"
     await fill(path, rows=100)
     db = apsw.Connection(str(path), vfs=VFS)
-    assert statements.sort_run(db, Run(after_rev=0, last_rev=100, size=100, entries={}))
+    statements.begin_run(db)
+    assert statements.sort_rows(db, 0, 100) == 100
     with db:
         assert statements.merge_slice(db, 100, (-1, -1, -1), 60)
     db.close()
@@ -395,4 +396,38 @@ async def test_all_is_indexed_when_the_last_commits_are_deletions(tmp_path: Path
     while backend.indexed_rev < 3:
         assert await backend.maintain(3)
     assert backend.statistics()["unmerged_rows"] == 0
+    await backend.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 33, 100, 1000])
+async def test_a_run_is_sorted_a_part_at_a_time_also_over_revs_without_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(backend_module, "_SORTED_AT_ONCE", at_once)
+    backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
+    await backend.initialize()
+    taken = [*range(40, 60), *range(90, 101)]
+    await store(backend, [row(rev, ts=1000 - rev) for rev in taken])
+    for rev in (140, 150):
+        while await backend.maintain(1 << 40):
+            pass
+        assert backend.statistics()["unmerged_rows"] == 0
+        page = await backend.query(EVERYTHING, ask(backend))
+        assert revs(page.rows) == sorted(taken, reverse=True)
+        await store(backend, [row(rev, ts=1000 - rev)])
+        taken.append(rev)
+    await backend.close()
+
+
+async def test_a_run_whose_rows_the_log_lacks_is_sorted_from_memory(tmp_path: Path) -> None:
+    backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
+    await backend.initialize()
+    await store(backend, [row(rev) for rev in range(1, 31)])
+    assert backend._writer is not None
+    await backend._writer.run(lambda db: db.execute("DELETE FROM log WHERE rev = 7").fetchall())
+    while await backend.maintain(1 << 40):
+        pass
+    assert (
+        await backend._writer.run(lambda db: db.execute("SELECT count(*) FROM history").get) == 30
+    )
     await backend.close()

@@ -66,7 +66,8 @@ def test_slices_bring_every_row_of_the_run_and_the_last_one_its_counts(
     rows = fill(db, limit)
     run = run_of(rows, 80)
     if source == "log":
-        assert statements.sort_run(db, run)
+        statements.begin_run(db)
+        assert [statements.sort_rows(db, 80, 119), statements.sort_rows(db, 119, 200)] == [39, 81]
     else:
         statements.sort_run_of_memory(db, run)
     sizes = merge(db, run, limit)
@@ -81,13 +82,15 @@ def test_slices_bring_every_row_of_the_run_and_the_last_one_its_counts(
 
 def test_a_run_follows_another_and_one_that_is_there_in_part(db: apsw.Connection) -> None:
     rows = fill(db, 3)
-    first, second = run_of(rows[:120], 0), run_of(rows, 120)
+    second = run_of(rows, 120)
     for _ in range(2):  # as after a crash in its middle: its first slice is there
-        assert statements.sort_run(db, first)
+        statements.begin_run(db)
+        assert statements.sort_rows(db, 0, 120) == 120
         behind: Key | None = statements.merge_slice(db, 120, START, 50)
     while behind is not None:
         behind = statements.merge_slice(db, 120, behind, 50)
-    assert statements.sort_run(db, second)
+    statements.begin_run(db)
+    assert statements.sort_rows(db, 120, 200) == second.size
     merge_all: Key | None = START
     while merge_all is not None:
         merge_all = statements.merge_slice(db, 200, merge_all, 1000)
@@ -95,9 +98,10 @@ def test_a_run_follows_another_and_one_that_is_there_in_part(db: apsw.Connection
     assert db.execute("SELECT sum(row_count) FROM record").get == 200
 
 
-def test_a_log_with_other_rows_than_memory_is_told(db: apsw.Connection) -> None:
+def test_a_run_of_memory_takes_the_place_of_what_the_log_gave(db: apsw.Connection) -> None:
     run = run_of(fill(db, 5), 0)
     db.execute("DELETE FROM log WHERE rev = 7")
-    assert not statements.sort_run(db, run)
+    statements.begin_run(db)
+    assert statements.sort_rows(db, 0, 200) == 199
     statements.sort_run_of_memory(db, run)
     assert db.execute("SELECT count(*) FROM temp.run").get == 200

@@ -23,6 +23,7 @@ from recordd.persistence.sqlite.tail import Key, Run
 
 __all__ = [
     "CleanedUp",
+    "begin_run",
     "clean_up",
     "forget_deletions",
     "insert_rows",
@@ -33,7 +34,7 @@ __all__ = [
     "remember_time",
     "renew",
     "set_meta",
-    "sort_run",
+    "sort_rows",
     "sort_run_of_memory",
 ]
 
@@ -63,7 +64,7 @@ _MAKE_RUN: Final = (
     "CREATE TEMP TABLE IF NOT EXISTS run (record INTEGER, ts INTEGER, rev INTEGER,"
     " PRIMARY KEY (record, ts, rev)) WITHOUT ROWID; DELETE FROM temp.run"
 )
-_SORT_RUN: Final = (
+_SORT_ROWS: Final = (
     "INSERT INTO temp.run SELECT record, ts, rev FROM log WHERE rev > ? AND rev <= ?"
     " ORDER BY record, ts, rev"
 )
@@ -122,8 +123,13 @@ def remember_time(db: apsw.Connection, time_ms: int) -> None:
     db.execute(_SET_META, (Meta.RETENTION_TIME, time_ms))
 
 
-def sort_run(db: apsw.Connection, run: Run) -> bool:
-    """Sort a run for the index; return whether the log has as many rows as the run.
+def begin_run(db: apsw.Connection) -> None:
+    """Make the place empty where a run is sorted."""
+    db.execute(_MAKE_RUN).fetchall()
+
+
+def sort_rows(db: apsw.Connection, after_rev: int, last_rev: int) -> int:
+    """Sort rows of the log, behind one rev and up to another, into the run; return how many.
 
     In one step of a statement, beside the loop: 0.3 us a row, where Python took 0.3 to 1.0 us of
     the loop's time and SQLite 0.3 more to be given them (runs of 65,536 rows).
@@ -131,14 +137,13 @@ def sort_run(db: apsw.Connection, run: Run) -> bool:
     Raises:
         DamagedStorage: the log is damaged there; memory has all entries still.
     """
-    db.execute(_MAKE_RUN).fetchall()
-    db.execute(_SORT_RUN, (run.after_rev, run.last_rev))
-    return db.changes() == run.size
+    db.execute(_SORT_ROWS, (after_rev, last_rev))
+    return db.changes()
 
 
 def sort_run_of_memory(db: apsw.Connection, run: Run) -> None:
     """Sort a run for the index by the entries that memory has."""
-    db.execute(_MAKE_RUN).fetchall()
+    begin_run(db)
     for record, entries in sorted(run.entries.items()):
         _execute(db, _INSERT_RUN, [(record, ts, rev) for ts, rev in entries])
 

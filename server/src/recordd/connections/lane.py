@@ -5,7 +5,7 @@ and a look at a dozen attributes, spread over four objects: more than the system
 the bytes. Mostly nothing waits, nobody sends, and one subscription has something for the
 connection. That is one number here: the descriptor, which is `CLOSED` otherwise. The outbox
 says whether it is free for that, and the sender whether it has nothing under way; both say so
-when it changes, which is never while a connection keeps up.
+when it changes, which it does while requests of a follower are handled, or it is slow.
 
 So for a thousand subscribers the loop of `write_to_all` looks at one small object each, and
 calls the system. What does not go out there, whole, goes the long way.
@@ -67,7 +67,9 @@ def write_to_all(lanes: Iterable[Lane], data: bytes) -> dict[Lane, int]:
     What holds one up, a full socket or a peer that is gone, is found out by the long way.
 
     Nothing but this stands between two calls into the system: each attribute of another object
-    that is looked at is a place in memory that the last call has displaced.
+    that is looked at is a place in memory that the last call has displaced. An array of the
+    descriptors alone would spare 0.2 of 2.7 µs more, and be one more thing to forget in time:
+    behind a descriptor that is closed, the system has another connection.
     """
     left: dict[Lane, int] = {}
     write, length = os.write, len(data)

@@ -104,13 +104,15 @@ class Specials:
         if wanted & {"load-1000", "start-rows"}:
             deep = self._folder / f"{self._build}-deep"
             self._attempt("load-1000", lambda: self._load_deep(deep))
-            self._attempt("start-rows", lambda: self._start("start-rows", deep))
+            if not self._is_refused("load-1000"):
+                self._attempt("start-rows", lambda: self._start("start-rows", deep))
             shutil.rmtree(deep)
         if wanted & {"load-100000", "start-records", "memory-100000", "limit-2"}:
             wide = self._folder / f"{self._build}-wide"
             shutil.rmtree(wide, ignore_errors=True)
             self._attempt("load-100000", self._load_wide)
-            self._attempt("start-records", lambda: self._start("start-records", wide))
+            if not self._is_refused("load-100000"):
+                self._attempt("start-records", lambda: self._start("start-records", wide))
         for name in sorted(wanted & {"memory-unix", "memory-websocket"}):
             self._attempt(name, partial(self._measure_connections, name))
 
@@ -161,6 +163,10 @@ class Specials:
         if rows != self._scale.flights:
             raise RuntimeError(f"{line}: {rows} rows instead of {self._scale.flights}")
         self._add(line, rows / seconds)
+
+    def _is_refused(self, line: str) -> bool:
+        """Tell whether a line was refused: a start on half of the rows is none on all."""
+        return (line, self._build) in self._rounds.refused
 
     def _attempt(self, line: str, action: Callable[[], object]) -> None:
         self._rounds.attempt(line, self._build, action)

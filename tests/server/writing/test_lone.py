@@ -175,6 +175,7 @@ async def test_a_refusal_of_the_storage_is_that_of_the_task(fault: BackendError)
         assert (client.outcomes, bench.backend.ways) == ([fault], ["by the task"])
         bench.backend.fault = None
         client.write()
+        await trio.testing.wait_all_tasks_blocked()
         assert client.outcomes[1] == [1]
         nursery.cancel_scope.cancel()
 
@@ -203,15 +204,13 @@ async def test_nothing_is_committed_beside_a_commit_of_the_task() -> None:
     async with trio.open_nursery() as nursery:
         client = await (bench := Bench(nursery)).start()
         bench.backend.goes_on = trio.Event()
-        bench.backend.is_quick = False
-        client.write()
+        client.write(65)
         await trio.testing.wait_all_tasks_blocked()
-        bench.backend.is_quick = True
         client.write()
         assert client.outcomes == []
         bench.backend.goes_on.set()
         await trio.testing.wait_all_tasks_blocked()
-        assert client.outcomes == [[1], [2]]
+        assert client.outcomes == [list(range(1, 66)), [66]]
         assert bench.backend.ways == ["by the task"] * 2
         nursery.cancel_scope.cancel()
 
@@ -259,6 +258,16 @@ def test_a_pause_makes_anybody_the_lone_one() -> None:
     assert not lone.may_commit(writes[1])
     lone.note_batch(writes[:1])
     assert lone.may_commit(writes[0])
+
+
+def test_storage_that_refuses_is_asked_again_a_little_later() -> None:
+    clock = Clock()
+    lone, write = LoneWriter(clock), WriteRows([("a", b"1", None, None)], lambda rows: None)
+    assert lone.may_commit(write)
+    lone.note_refusal()
+    assert not lone.may_commit(write)
+    clock.now_s += 0.011
+    assert lone.may_commit(write)
 
 
 def test_what_is_not_announced_at_once_wakes_the_task() -> None:

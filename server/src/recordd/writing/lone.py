@@ -6,6 +6,7 @@ own so, and hold the others up meanwhile: they wait for the writer's task instea
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -24,6 +25,10 @@ _MOST_ROWS: Final = 64
 _ROWS_BETWEEN: Final = 256
 """Committed so until the writer's task has a turn: it is the one that keeps house."""
 
+_REFUSED_S: Final = 0.01
+"""Until storage is asked again: a plan in vain takes 20 µs, which a slow disk would cost each
+write."""
+
 
 class LoneWriter:
     """The connection that had the last commit, where it had that alone."""
@@ -33,6 +38,11 @@ class LoneWriter:
         self._last: Flush | None = None
         self._committed_at_s = -_PAUSE_S
         self._rows_left = _ROWS_BETWEEN
+        self._not_before_s = -math.inf
+
+    def note_refusal(self) -> None:
+        """Note that storage could not commit at once: on a slow disk it will not, for a while."""
+        self._not_before_s = self._clock() + _REFUSED_S
 
     def note_batch(self, batch: Sequence[WriteRequest]) -> None:
         """Note who had a commit of the writer's task."""
@@ -44,7 +54,7 @@ class LoneWriter:
     def may_commit(self, request: WriteRows) -> bool:
         """Tell whether a request may be committed at once; if so, it is taken to be."""
         rows, now_s = len(request.items), self._clock()
-        if rows > min(_MOST_ROWS, self._rows_left):
+        if rows > min(_MOST_ROWS, self._rows_left) or now_s < self._not_before_s:
             return False
         if request.flush is not self._last and now_s < self._committed_at_s + _PAUSE_S:
             return False

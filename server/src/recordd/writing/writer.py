@@ -224,6 +224,7 @@ class Writer:
         for _ in plan.make():
             pass
         if plan.planned and not self._can_commit_at_once(plan):
+            self._lone.note_refusal()
             return False
         self.queue.take_nowait(_BATCH_BYTES)
         self._idle_at = trio.current_time() + _IDLE_AFTER_S

@@ -222,3 +222,11 @@ def test_what_was_counted_is_what_there_is_when_rows_were_put_in_their_places() 
     recent.forget(1)
     recent.forget(2)
     assert recent.size_bytes == 0
+
+
+def test_rows_are_followed_of_series_that_are_being_read_too() -> None:
+    recent = Recent(1 << 20)
+    fill(recent, floor=row(1).order - 1)
+    assert recent.find_followed([2, 1, 3, 1]) == [1, 3]
+    recent.begin(2)
+    assert recent.find_followed([2, 1, 3, 1]) == [0, 1, 3]

@@ -12,6 +12,8 @@ import trio
 
 from recordd.conformance.support import clean_up, delete, row, settle, store
 from recordd.extending.backend import CleanupTarget, PageLimits, PersistenceBackend, QueryParams
+from recordd.extending.columns import RowColumns
+from recordd.extending.commit import NewRows
 from recordd.extending.moments import Moment
 from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.sqlite import newest, page_text
@@ -211,3 +213,17 @@ def _is_known_after(found: Found) -> bool:
     warming.take(found)
     warming.end()
     return kept.recent.size_bytes > 0
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_commit_is_noted_of_what_is_followed_and_stored(rows: int) -> None:
+    """Whether most of its rows are, which become objects all together, or one."""
+    kept = RecentRows(Catalog(), 1 << 20)
+    series = kept.recent.begin(1)
+    assert series is not None
+    names, ids = ["a"] * rows + ["b", "a"], [0] * rows + [5, 0]
+    revs = [*range(1, rows + 2), None]
+    columns = RowColumns(names, [b"1"] * len(ids), [7] * len(ids), revs)
+    kept.note_commit(NewRows(columns, ids))
+    assert [known.rev for known in series._came] == list(range(1, rows + 1))
+    assert (columns.made is None) == (rows == 1)

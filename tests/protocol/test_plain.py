@@ -288,6 +288,9 @@ def test_calls_that_are_answered_together_have_the_answers_of_each(
         late = {place for place, result in enumerate(written) if result.late}
         columns = [row.rev for row in rows], [row.ts for row in rows]
         assert calls[0].answer_written(calls, *columns, late) == answer_each(written)
+        some_late = [Written(rev=7, ts=row.ts, late=place == 1) for place, row in enumerate(rows)]
+        answers = calls[0].answer_written(calls, [7] * len(rows), columns[1], {1})
+        assert answers == answer_each(some_late)
         plain = [Written(rev=7, ts=row.ts) for row in rows]
         assert calls[0].answer_written(calls, [7] * len(rows), columns[1], ()) == answer_each(plain)
 

@@ -197,6 +197,14 @@ def test_a_burst_larger_than_the_queue_does_not_pass_even_alone() -> None:
     assert not writes.begin_burst(*make_burst(5))
 
 
+def test_a_burst_of_many_bytes_is_queued_one_by_one() -> None:
+    queue, box = WriteQueue(max_requests=40, max_bytes=1 << 20), Box()
+    writes = OwnWrites(queue, box.outbox, box.replies, SpareLot())
+    calls, rows = make_burst(2)
+    assert not writes.begin_burst(calls, [("a", b"1" * 40_000, None, None)] * 2)
+    assert writes.begin_burst(calls, rows)
+
+
 def make_burst(writes: int) -> tuple[list[PlainCall], list[NewRow]]:
     message = request("record.set", 1, name="a", value=1)
     (plain,) = JsonRpc(Framing.LINE, max_reply_bytes=10_000, max_batch_calls=1).decode_plain(

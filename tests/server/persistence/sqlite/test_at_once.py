@@ -119,6 +119,23 @@ async def test_nothing_is_changed_where_another_uses_the_connection(
     await backend.close()
 
 
+@pytest.mark.parametrize("due", ["merge", "checkpoint", "reserve"])
+async def test_work_that_is_due_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, due: str
+) -> None:
+    backend = await open_one(tmp_path / "r.db")
+    monkeypatch.setattr(Pace, "is_quick", True)
+    if due == "merge":
+        monkeypatch.setattr(type(backend._tail), "is_merging", True)
+    elif due == "checkpoint":
+        monkeypatch.setattr("recordd.persistence.sqlite.writing.Checkpoints.is_due", True)
+    else:
+        monkeypatch.setattr(backend._writing_side.reserve, "is_out", True)
+    assert not backend.apply_at_once(COMMIT, 2)
+    monkeypatch.undo()
+    await backend.close()
+
+
 @pytest.mark.parametrize("rows", [0, 1025])
 async def test_many_rows_and_none_to_store_are_left_to_the_other_way(
     tmp_path: Path, rows: int

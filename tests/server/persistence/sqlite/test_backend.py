@@ -403,6 +403,10 @@ async def test_all_is_indexed_when_the_last_commits_are_deletions(tmp_path: Path
 async def test_a_run_is_sorted_a_part_at_a_time_also_over_revs_without_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the log has every row")
+
+    monkeypatch.setattr(statements, "sort_run_of_memory", refuse)
     monkeypatch.setattr(backend_module, "_SORTED_AT_ONCE", at_once)
     backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
     await backend.initialize()
@@ -430,4 +434,21 @@ async def test_a_run_whose_rows_the_log_lacks_is_sorted_from_memory(tmp_path: Pa
     assert (
         await backend._writer.run(lambda db: db.execute("SELECT count(*) FROM history").get) == 30
     )
+    await backend.close()
+
+
+async def test_two_that_keep_house_at_once_merge_every_row_once(tmp_path: Path) -> None:
+    backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
+    await backend.initialize()
+    await store(backend, [row(rev) for rev in range(1, 31)])
+
+    async def keep_house() -> None:
+        while await backend.maintain(1 << 40):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(keep_house)
+    assert backend.statistics()["unmerged_rows"] == 0
+    assert backend.statistics()["merges"] == 1
     await backend.close()

@@ -62,7 +62,7 @@ def at_once(
     name: str = "a",
     moment: Moment | None = None,
     page: PageLimits = LARGE,
-    **params: int,
+    **params: int | str | None,
 ) -> list[int] | None:
     """Return the revs of the page that is answered at once, None where there is none."""
     asked = QueryParams(
@@ -133,6 +133,35 @@ async def test_rows_of_another_moment_are_left_to_who_can_refuse_them(
     await clean_up(backend, CleanupTarget("a", 100, None, keep_latest=True))
     assert at_once(backend, moment=moment, limit_per_record=3) is None
     assert at_once(backend, limit_per_record=3) == [298, 299, 300]
+
+
+async def test_a_page_goes_on_behind_the_one_before(backend: SqliteBackend) -> None:
+    params = QueryParams(moment=backend.take_moment(ROWS), page=PageLimits(298, 1 << 20))
+    first = await backend.query(compile_patterns("a"), params)
+    assert at_once(backend, page_cursor=first.next) == [299, 300]
+
+
+async def test_rows_that_went_a_moment_ago_are_left_to_who_waits_for_word_of_them(
+    backend: SqliteBackend, tmp_path: Path
+) -> None:
+    """Another thread has taken them from the file, and memory does not know of it yet."""
+    with contextlib.closing(apsw.Connection(str(tmp_path / "a.db"), vfs="cksmvfs")) as other:
+        other.execute("INSERT INTO meta VALUES ('tick', 1)")
+    assert at_once(backend, limit_per_record=3) is None
+
+
+async def test_a_page_begins_a_series_that_goes_back_as_far_as_it_does(tmp_path: Path) -> None:
+    backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
+    await backend.initialize()
+    await store(backend, rows_of("a", 20))
+    await settle(backend)
+    try:
+        for limit in (3, 2, 5, 19, 20, 21, 4):
+            assert at_once(backend, limit_per_record=limit) == list(range(21 - min(limit, 20), 21))
+        assert at_once(backend, start_ms=150) == list(range(15, 21))
+        assert at_once(backend) == list(range(1, 21))
+    finally:
+        await backend.close()
 
 
 async def test_a_disk_that_makes_the_loop_wait_is_left_to_threads_for_a_while(

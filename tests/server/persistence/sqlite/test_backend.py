@@ -16,8 +16,7 @@ from recordd.extending.backend import (
     FatalBackendError,
     Purged,
 )
-from recordd.persistence.sqlite import backend as backend_module
-from recordd.persistence.sqlite import statements, structure
+from recordd.persistence.sqlite import merging, statements, structure
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from recordd.persistence.sqlite.worker import VFS
@@ -407,7 +406,7 @@ async def test_a_run_is_sorted_a_part_at_a_time_also_over_revs_without_rows(
         raise AssertionError("the log has every row")
 
     monkeypatch.setattr(statements, "sort_run_of_memory", refuse)
-    monkeypatch.setattr(backend_module, "_SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr(merging, "_SORTED_AT_ONCE", at_once)
     backend = SqliteBackend(sqlite_options(tmp_path / "a.db"))
     await backend.initialize()
     taken = [*range(40, 60), *range(90, 101)]

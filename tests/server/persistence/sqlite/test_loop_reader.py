@@ -85,10 +85,8 @@ def at_once(
 
 def reader_of(backend: SqliteBackend, make: Callable[[apsw.Connection], LoopReader]) -> LoopReader:
     """Have the loop's connection used by another reader, which is returned."""
-    known = backend._loop_reader
-    assert known is not None
-    reader = make(known._db)
-    backend._loop_reader = reader
+    side = backend._reading_side
+    reader = side.loop_reader = make(side.loop_reader._db)
     return reader
 
 

@@ -235,7 +235,7 @@ async def test_quick_merges_are_done_in_larger_slices(
     await store(backend, [row(n) for n in range(1, 101)])
     merged = []
     while await backend.maintain(100) and backend.indexed_rev < 100:
-        merged.append(backend._merge_pace.times)
+        merged.append(backend._merger.pace.times)
     assert merged == [1, 2, 4, 8]  # the run is sorted first
     await backend.close()
 

@@ -1,17 +1,15 @@
 """Storage in one SQLite file: one writing connection, a few reading ones.
 
 Theory of operation. Rows are appended to the log and acknowledged; the index by record and
-time lags behind and is merged in slices, by `maintain`. What it lacks is in the `Tail`.
-The writing methods change the file first and this object's memory after COMMIT, on the
-Trio thread; the reading ones take a snapshot of that memory, and then read on a thread
-of their own what the file held at that moment or later, leaving out what came later.
+time lags behind and is merged in slices (`Merger`). What it lacks is in the `Tail`.
+The writing methods change the file first (`WritingSide`) and this object's memory after COMMIT,
+on the Trio thread; the reading ones (`ReadingSide`) take a snapshot of that memory.
 A slice of the merge may go on beside the loop; each writing method waits for it first.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -21,7 +19,6 @@ import trio
 
 from recordd.extending.backend import (
     MAX_DELETIONS,
-    BackendError,
     BackendOptions,
     BackendShutdown,
     CleanupTarget,
@@ -29,53 +26,46 @@ from recordd.extending.backend import (
     DiskFull,
     FatalBackendError,
     Loaded,
-    PassingBackendError,
-    PersistenceError,
     Purged,
     QueryParams,
     ReplayParams,
-    RestartNeeded,
-    UnreadableStorage,
 )
 from recordd.extending.columns import RowColumns
-from recordd.extending.commit import Commit, NewRows, Renewal
+from recordd.extending.commit import Commit, NewRows
 from recordd.extending.moments import Gone, Moment, Moments
-from recordd.persistence.cursor import Cursor, LogCursor, decode_cursor, encode
 from recordd.persistence.sqlite import reads, schema, statements
 from recordd.persistence.sqlite.beside import Beside
-from recordd.persistence.sqlite.catalog import Catalog, key_of
+from recordd.persistence.sqlite.catalog import Catalog
 from recordd.persistence.sqlite.changes import (
     Change,
     DeletionChange,
-    RenewalChange,
     RowsChange,
+    make_changes,
     need_of,
     write_changes,
 )
-from recordd.persistence.sqlite.damage import INDEX, DamageReport
+from recordd.persistence.sqlite.damage import DamageReport
 from recordd.persistence.sqlite.database_lock import DatabaseLock
 from recordd.persistence.sqlite.gil_turns import GilTurns
 from recordd.persistence.sqlite.log_rows import LogRows
 from recordd.persistence.sqlite.loop_reader import LoopReader
 from recordd.persistence.sqlite.mark import refuse_odd_mark
 from recordd.persistence.sqlite.mending import StartMender
-from recordd.persistence.sqlite.merge_pace import MergePace
+from recordd.persistence.sqlite.merging import Merger
 from recordd.persistence.sqlite.opening import Opener
 from recordd.persistence.sqlite.options import SqliteOptions, read_open_options
-from recordd.persistence.sqlite.plans import Found, FoundText, Place, QueryPlan
 from recordd.persistence.sqlite.readers import Readers
-from recordd.persistence.sqlite.recent_rows import RecentRows, cut_page, make_rows
+from recordd.persistence.sqlite.reading import Known, ReadingSide
+from recordd.persistence.sqlite.recent_rows import RecentRows
 from recordd.persistence.sqlite.reserve import Reserve
 from recordd.persistence.sqlite.schema import Meta
 from recordd.persistence.sqlite.sizes import size_of
-from recordd.persistence.sqlite.tail import Key, Tail
+from recordd.persistence.sqlite.tail import Tail
 from recordd.persistence.sqlite.worker import SqliteWorker
 from recordd.persistence.sqlite.writing import WritingSide
 from recordd.persistence.sqlite.writing_connection import WritingConnection
 from recordd.system.turns import Steps
-from recordd_protocol.errors import Reason, RequestError
-from recordd_protocol.integers import MAX_INTEGER
-from recordd_protocol.patterns import PatternSet, compile_patterns
+from recordd_protocol.patterns import PatternSet
 from recordd_protocol.rows import Page, Row
 
 __all__ = ["SqliteBackend"]
@@ -89,11 +79,6 @@ _TAIL_ENTRY_BYTES: Final = 200
 """An index entry in memory, of which there are twice `tail_rows` at times."""
 _COPIES: Final = 3
 """Of each value: as SQLite has it, as a row, as it goes into the answer."""
-_RUN_START: Final = (-1, -1, -1)
-"""Before every entry of a run: neither ids, times nor revs are negative."""
-_SORTED_AT_ONCE: Final = 16_384
-"""Revs whose rows are sorted for the index in one step, some 5 ms: a write may wait for it."""
-_EVERYTHING: Final = compile_patterns("#")
 
 
 class SqliteBackend:
@@ -108,6 +93,9 @@ class SqliteBackend:
         self._lock: DatabaseLock | None = None
         self._writer: WritingConnection | None = None
         self._writing: WritingSide | None = None
+        self._merging: Merger | None = None
+        self._beside: Final = Beside()
+        self._reading: ReadingSide | None = None
         self._readers: Final = Readers()
         self._loop_reader: LoopReader | None = None
         self._tail = Tail(0)
@@ -120,14 +108,6 @@ class SqliteBackend:
         self._moments = Moments()
         self._deletions = 0  # remembered by name, at most
         self._purge_rev: int | None = None  # rows of deleted records wait, all at or below it
-        self._merges = 0
-        self._merge_pace: Final = MergePace()
-        self._beside: Final = Beside()
-        self._merged_to: Key | None = None  # of the run, None where it is not sorted yet
-        self._sorted: tuple[int, int] | None = None  # of the run: up to which rev, and how many
-        self._merge_use: Final = trio.Lock()
-        self._merges_beside = False  # the run that is under way, behind each commit
-        self._is_index_lost = False
         self._log_end: DamagedStorage | None = None  # why no row can be appended
         self._remembered_time_ms: int | None = None
         self._keeps_position = False  # it is not the newest rev
@@ -157,7 +137,6 @@ class SqliteBackend:
         """Open the connections and read what memory holds."""
         opened = await Opener(self._options, self._turns, self._damage).open_mended(mender)
         self._writer, found = opened.writer, opened.found
-        self._is_index_lost = opened.is_index_lost
         for damage in found.damaged.values():
             self._damage.note(damage)
         self._damaged_records.update(found.damaged)
@@ -180,13 +159,32 @@ class SqliteBackend:
         self._tail = Tail(found.merged_rev)
         if found.unmerged:
             self._tail.extend(*zip(*found.unmerged, strict=True))
+        self._merging = Merger(
+            self._tail,
+            self._writing,
+            self._beside,
+            tail_rows=self._options.tail_rows,
+            is_index_lost=opened.is_index_lost,
+        )
+        self._reading = self._make_reading_side(self._loop_reader)
         self._keeps_position = found.position is not None
         position = loaded.rev if found.position is None else found.position
         return msgspec.structs.replace(loaded, position=position)
 
+    def _make_reading_side(self, loop_reader: LoopReader) -> ReadingSide:
+        known = Known(
+            epoch=self._epoch,
+            catalog=self._catalog,
+            recent_rows=self._recent_rows,
+            moments=self._moments,
+            tail=self._tail,
+            newest_rev=lambda: self._rev,
+        )
+        return ReadingSide(known, self._readers, loop_reader, self._options.query_timeout_s)
+
     async def apply(self, commits: Sequence[Commit], position: int) -> None:
         """Apply commits in one transaction; see `PersistenceBackend.apply`."""
-        changes = self._make_changes(commits)
+        changes = make_changes(commits, self._rev)
         rev = changes[-1].rev if changes else None
         next_id = self._find_unsaid_id(commits)
         meta = self._find_meta(rev, position, next_id)
@@ -204,15 +202,17 @@ class SqliteBackend:
             )
         self._keeps_position = Meta.POSITION in meta
         self._unsaid_next_id = None
-        if self._merges_beside and self._tail.is_merging and self._beside.is_free:
-            self._begin_beside()
+        self._merger.go_on_beside()
         for change, tick in zip(changes, ticks, strict=True):
             await self._note_change(change, tick)
 
     def apply_at_once(self, commit: NewRows, position: int) -> bool:
         """Commit a few rows on the loop; see `CommitsAtOnce`."""
-        is_keeping_house = self._tail.is_merging or not self._beside.is_free
-        if is_keeping_house or self._log_end is not None or len(commit.rows) > _ROWS_AT_ONCE:
+        if (
+            not self._merger.is_at_rest
+            or self._log_end is not None
+            or len(commit.rows) > _ROWS_AT_ONCE
+        ):
             return False
         change = RowsChange(commit)
         need = need_of([change], self._tail.merged_rev) if len(change.rows) else None
@@ -228,27 +228,6 @@ class SqliteBackend:
         self._note_new(change)
         self._note_rows(change.rows)
         return True
-
-    def _make_changes(self, commits: Sequence[Commit]) -> list[Change]:
-        """Return what commits change in the file."""
-        changes: list[Change] = []
-        last_rev = self._rev
-        for commit in commits:
-            if isinstance(commit, NewRows):
-                change = RowsChange(commit)
-                if len(change.rows):
-                    changes.append(change)
-                    last_rev = change.rev
-            elif isinstance(commit, Renewal):
-                changes.append(RenewalChange(commit))
-                last_rev = changes[-1].rev
-            else:
-                changes += [
-                    DeletionChange(deletion, deletion.rev, last_rev)
-                    for deletion in commit.deletions
-                    if deletion.rev is not None
-                ]
-        return changes
 
     def _find_unsaid_id(self, commits: Sequence[Commit]) -> int | None:
         """Return the next record's id, where the records that are stored do not tell it."""
@@ -273,7 +252,7 @@ class SqliteBackend:
         if self._log_end is not None:
             self._damage.note(self._log_end)
             raise self._log_end
-        await self._bound_tail()
+        await self._merger.bound_tail()
 
     async def _note_change(self, change: Change, tick: int | None) -> None:
         """Take note of a change that is committed."""
@@ -314,181 +293,19 @@ class SqliteBackend:
 
     def query(self, patterns: PatternSet, params: QueryParams) -> Coroutine[Any, Any, Page]:
         """Return rows by (`ts`, `rev`); see `PersistenceBackend.query`."""
-        as_of, behind = self._find_place(patterns, params)
-        plan = self._make_plan(patterns, params, as_of, behind)
-        return self._query(patterns, plan, params.moment)
+        return self._reading_side.query(patterns, params)
 
     def query_at_once(self, patterns: PatternSet, params: QueryParams) -> Steps[Page | None]:
         """Return rows that are in memory, or soon read; see `AnswersAtOnce`."""
-        moment, (as_of, behind) = params.moment, self._find_place(patterns, params)
-        rows = yield from self._recent_rows.find(patterns, params, as_of, behind)
-        if rows is None:
-            return self._read_here(patterns, params, as_of, behind)
-        if self._moments.tick != moment.tick:
-            return None
-        page, text = cut_page(rows, params.page)
-        following = None
-        if len(page.orders) < len(rows.orders):
-            following = self._make_cursor(key_of(page.orders[-1]), as_of, moment)
-        if params.as_text and text:
-            return Page([], rev=as_of, epoch=self._epoch, next=following, text=text)
-        made = yield from make_rows(page)
-        return Page(made, rev=as_of, epoch=self._epoch, next=following)
-
-    def _read_here(
-        self,
-        patterns: PatternSet,
-        params: QueryParams,
-        as_of: int,
-        behind: tuple[int, int] | None,
-    ) -> Page | None:
-        """Return rows that the file gives soon, read on the loop."""
-        moment = params.moment
-        if self._loop_reader is None or not params.as_text or moment.tick != self._moments.tick:
-            return None
-        place = self._find_indexed(patterns, params, as_of, behind)
-        if place is not None:
-            found = self._loop_reader.read_indexed(place, moment.tick)
-        else:
-            plan = self._make_plan(patterns, params, as_of, behind)
-            found = self._loop_reader.read(plan, moment.tick)
-        if found is None:
-            return None
-        if place is None or self._recent_rows.has_newest(place.record, place.end_ms):
-            plan = self._make_plan(patterns, params, as_of, behind)
-            warming = self._recent_rows.begin(patterns, plan, self._rev)
-            warming.take(found)
-            warming.end()
-        return self._make_page(found, as_of, moment)
-
-    def _find_indexed(
-        self,
-        patterns: PatternSet,
-        params: QueryParams,
-        as_of: int,
-        behind: tuple[int, int] | None,
-    ) -> Place | None:
-        """Return where the rows of one record are, if all are indexed on disk; else None."""
-        name = patterns.only_name
-        record = None if name is None else self._catalog.find(name)
-        if name is None or record is None or self._tail.has(record):
-            return None
-        start = params.start_ms or 0, -1
-        return Place(
-            record,
-            name,
-            start if behind is None or behind < start else behind,
-            MAX_INTEGER if params.end_ms is None else params.end_ms,
-            min(self._tail.merged_rev, as_of),
-            params.limit_per_record,
-            params.page,
-        )
-
-    def _make_plan(
-        self,
-        patterns: PatternSet,
-        params: QueryParams,
-        as_of: int,
-        behind: tuple[int, int] | None,
-    ) -> QueryPlan:
-        merged_rev, tails = self._tail.snapshot()
-        return QueryPlan(
-            records=self._catalog.select(patterns, params.moment),
-            tails=tails,
-            merged_rev=merged_rev,
-            as_of=as_of,
-            limit_per_record=params.limit_per_record,
-            start_ms=0 if params.start_ms is None else params.start_ms,
-            end_ms=MAX_INTEGER if params.end_ms is None else params.end_ms,
-            behind=behind,
-            page=params.page,
-            fewest_as_text=0 if params.as_text else None,
-        )
-
-    def _find_place(
-        self, patterns: PatternSet, params: QueryParams
-    ) -> tuple[int, tuple[int, int] | None]:
-        """Return the newest commit that a page shows, and the last key of the page before."""
-        moment = params.moment
-        if params.page_cursor is None:
-            return moment.as_of, None
-        cursor = decode_cursor(
-            params.page_cursor, epoch=self._epoch, newest_rev=moment.as_of, tick=moment.tick
-        )
-        as_of, behind = cursor.as_of, (cursor.ts, cursor.rev)
-        self._moments.check_page(
-            patterns, since=cursor.tick, until=moment.tick, behind=behind,
-            end_ms=params.end_ms, as_of=as_of,
-        )  # fmt: skip
-        return as_of, behind
-
-    async def _query(self, patterns: PatternSet, plan: QueryPlan, moment: Moment) -> Page:
-        """Read the page; `moment` is held until then, or until this is given up."""
-        warming = self._recent_rows.begin(patterns, plan, self._rev)
-        if plan.fewest_as_text is not None:
-            plan = msgspec.structs.replace(plan, fewest_as_text=warming.fewest_as_text)
-        try:
-            found, tick = await self._read(
-                lambda db: reads.read_page(db, plan, self._options.query_timeout_s)
-            )
-            if tick > moment.tick:
-                self._moments.check_read(
-                    patterns, moment, behind=plan.start, end_ms=plan.end_ms, as_of=plan.as_of
-                )
-            warming.take(found)
-        finally:
-            warming.end()
-        return self._make_page(found, plan.as_of, moment)
-
-    def _make_page(self, found: Found | FoundText, as_of: int, moment: Moment) -> Page:
-        """Return a page, and where there are more rows, what the next one is asked for by."""
-        if isinstance(found, FoundText):
-            rows, text, last = [], found.text, found.last
-        else:
-            rows, text, last = found.rows, None, None
-            if found.more and rows[-1].rev is not None:
-                last = rows[-1].ts, rows[-1].rev
-        following = None if last is None else self._make_cursor(last, as_of, moment)
-        return Page(rows, rev=as_of, epoch=self._epoch, next=following, text=text)
-
-    def _make_cursor(self, last: tuple[int, int], as_of: int, moment: Moment) -> str:
-        return encode(Cursor(*last, as_of, moment.tick), self._epoch)
+        return self._reading_side.query_at_once(patterns, params)
 
     async def replay(self, patterns: PatternSet, params: ReplayParams) -> Page:
         """Return rows by `rev`; see `PersistenceBackend.replay`."""
-        moment, page = params.moment, params.page
-        plan = reads.ReplayPlan(
-            names=self._catalog.select(patterns, moment),
-            after_rev=params.after_rev,
-            as_of=moment.as_of,
-            page=page.at_most(params.limit),
-            max_scanned=page.rows * 10,
-        )
-        (rows, last), tick = await self._read(
-            lambda db: reads.read_replay(db, plan, self._options.query_timeout_s)
-        )
-        if tick > moment.tick:
-            self._moments.check_log(
-                patterns,
-                moment,
-                after_rev=params.after_rev,
-                up_to=moment.as_of if last is None else last,
-            )
-        following = None if last is None else encode(LogCursor(last), self._epoch)
-        return Page(rows, rev=moment.as_of, epoch=self._epoch, next=following)
+        return await self._reading_side.replay(patterns, params)
 
     async def at(self, rev: int, moment: Moment) -> Row | None:
         """Return the row of one commit number; see `PersistenceBackend.at`."""
-        found, tick = await self._read(
-            lambda db: reads.read_with_tick(db, lambda db: reads.read_row(db, rev))
-        )
-        if found is None:
-            if tick > moment.tick:
-                self._moments.check_log(_EVERYTHING, moment, after_rev=rev - 1, up_to=rev)
-            return None
-        record, ts, value = found
-        name = self._catalog.names_at(moment).get(record)
-        return None if name is None else Row(name, value, ts, rev)
+        return await self._reading_side.at(rev, moment)
 
     async def cleanup(
         self, targets: Sequence[CleanupTarget], limit: int
@@ -522,30 +339,10 @@ class SqliteBackend:
         )
 
     async def maintain(self, up_to_rev: int) -> bool:
-        """Merge a slice of the tail, or purge a slice of what was deleted.
-
-        Where nobody waits for the index the slice goes on beside the loop, and the next one
-        comes behind the next commit.
-        """
-        tail = self._tail
+        """Merge a slice of the tail, or purge a slice of what was deleted."""
         is_awaited = up_to_rev > 0 or self._purge_rev is not None
-        if not is_awaited and self._beside.is_busy and len(tail) < self._max_tail_rows:
-            return False
-        self._merges_beside = False
-        await self._beside.join()
-        if not tail.is_merging and len(tail) and self._is_merge_due(up_to_rev):
-            tail.start_run(self._rev)
-        if not is_awaited and len(tail) < self._max_tail_rows:
-            self._merges_beside = tail.is_merging
-            if tail.is_merging or self._writing_side.is_checkpoint_due:
-                self._begin_beside()
-            return False
-        await self._writing_side.checkpoint_if_due()
-        if tail.is_merging:
-            await self._merge_slice()
-            # Writes must not outrun the merge: past a second tail they wait for it.
-            while tail.is_merging and len(tail) >= self._max_tail_rows:
-                await self._merge_slice()
+        awaited_rev = max(up_to_rev, self._purge_rev or 0) if is_awaited else None
+        if await self._merger.merge_some(self._rev, awaited_rev):
             return True
         return self._purge_rev is not None and await self._purge_slice()
 
@@ -593,7 +390,7 @@ class SqliteBackend:
             "wal_bytes": size_of(self._options.database + "-wal"),
             "merged_rev": self._tail.merged_rev,
             "unmerged_rows": self._rev - self._tail.merged_rev,
-            "merges": self._merges,
+            "merges": self._merging.merges if self._merging else 0,
             "recent_bytes": self._recent_rows.recent.size_bytes,
             "rollbacks": self._writer.rollbacks if self._writer else 0,
             "reserve_bytes": self._writing.reserve.size_bytes if self._writing else 0,
@@ -636,6 +433,18 @@ class SqliteBackend:
             raise BackendShutdown("the database is not open")
         return self._writing
 
+    @property
+    def _merger(self) -> Merger:
+        if self._merging is None:
+            raise BackendShutdown("the database is not open")
+        return self._merging
+
+    @property
+    def _reading_side(self) -> ReadingSide:
+        if self._reading is None:
+            raise BackendShutdown("the database is not open")
+        return self._reading
+
     def _note_rows(self, rows: LogRows) -> None:
         """Take note of rows that are committed."""
         self._tail.extend(rows.records, rows.times, rows.revs)
@@ -666,96 +475,6 @@ class SqliteBackend:
             self._purge_rev = None
         return found
 
-    def _is_merge_due(self, up_to_rev: int) -> bool:
-        if len(self._tail) >= self._max_tail_rows:
-            return True
-        return self._tail.merged_rev < max(up_to_rev, self._purge_rev or 0)
-
-    @property
-    def _max_tail_rows(self) -> int:
-        """How many rows may gather: what they take in the index must fit on a full disk too."""
-        return min(self._options.tail_rows, self._writing_side.max_unmerged_rows)
-
-    def _begin_beside(self) -> None:
-        """Begin a slice of the merge, and what it brings the WAL to, beside the loop."""
-        self._beside.start(self._keep_house)
-
-    async def _keep_house(self) -> None:
-        if self._tail.is_merging:
-            await self._merge_slice()
-        await self._writing_side.checkpoint_if_due()
-
-    async def _merge_slice(self) -> None:
-        """Merge a slice of the run; before the first one, sort the run."""
-        async with self._merge_use:
-            if self._tail.is_merging:  # or somebody else has merged the last one
-                await self._merge_next()
-
-    async def _merge_next(self) -> None:
-        if self._merged_to is None:
-            await self._sort_run()
-            return
-        pace, started_s = self._merge_pace, time.perf_counter()
-        self._merges += await self._writing_side.in_slices(self._merge_rows, pace.times)
-        pace.note(time.perf_counter() - started_s)
-
-    async def _sort_run(self) -> None:
-        """Sort some rows of the run; where the log has not all of them, memory has."""
-        run = self._tail.run
-        assert run is not None, "it is under way"
-        if self._sorted is None:
-            await self._write(statements.begin_run)
-        after_rev, rows = self._sorted or (run.after_rev, 0)
-        last_rev = min(run.last_rev, after_rev + _SORTED_AT_ONCE)
-        try:
-            rows += await self._write(statements.sort_rows, after_rev, last_rev)
-        except DamagedStorage:  # of the log; it is noted
-            rows, last_rev = 0, run.last_rev
-        if last_rev < run.last_rev:
-            self._sorted = (last_rev, rows)
-            return
-        if rows != run.size:
-            self._tail.sort_out()
-            await self._write(statements.sort_run_of_memory, run)
-        self._sorted, self._merged_to = None, _RUN_START
-
-    async def _merge_rows(self, slice_rows: int) -> bool:
-        """Merge so many rows of the run; return whether they were its last."""
-        run, behind = self._tail.run, self._merged_to
-        assert run is not None, "it is under way"
-        assert behind is not None, "it is sorted"
-        self._merged_to = await self._write(
-            statements.merge_slice, run.last_rev, behind, slice_rows
-        )
-        if self._merged_to is not None:
-            return False
-        self._tail.end_run()
-        return True
-
-    async def _bound_tail(self) -> None:
-        """Merge where a second tail is full: housekeeping rests, or cannot.
-
-        Raises:
-            RestartNeeded: the next start makes the index anew.
-            BackendError: it would not help.
-        """
-        while self._tail.is_merging and len(self._tail) >= self._options.tail_rows:
-            try:
-                await self._merge_slice()
-            except FatalBackendError:
-                raise
-            except PersistenceError as fault:
-                raise self._refuse_rows(fault) from None
-
-    def _refuse_rows(self, fault: PersistenceError) -> BackendError:
-        """Say what memory has no room for rows for, and what comes of that."""
-        text = f"rows cannot be indexed any more: {fault}"
-        is_passing = isinstance(fault, UnreadableStorage)
-        is_of_index = isinstance(fault, DamagedStorage) and fault.part == INDEX
-        if is_of_index and not is_passing and not self._is_index_lost:
-            return RestartNeeded(f"{text}; the next start makes the index anew")
-        return PassingBackendError(f"writes wait until they can: {text}")
-
     async def _write(
         self,
         function: Callable[Concatenate[apsw.Connection, P], T],
@@ -774,14 +493,3 @@ class SqliteBackend:
     ) -> T:
         """Run on the writing connection; `rev` is the newest that the function gives."""
         return await self._writing_side.commit(rev, lambda db: function(db, *args, **kwargs))
-
-    async def _read(self, function: Callable[[apsw.Connection], tuple[T, int]]) -> tuple[T, int]:
-        """Read; return what was found and the tick of it, whose losses are known by then."""
-        with trio.move_on_after(self._options.query_timeout_s):
-            async with self._readers.borrow() as reader:
-                with contextlib.suppress(trio.TooSlowError):
-                    found = await reader.run(function)
-                    await self._moments.wait_noted(found[1])
-                    return found
-        refusal = f"the query took longer than {self._options.query_timeout_s:g} s; ask for less"
-        raise RequestError(Reason.TIMEOUT, refusal)

@@ -11,13 +11,21 @@ from typing import Final
 
 import apsw
 
-from recordd.extending.commit import Deletion, NewRows, Renewal
+from recordd.extending.commit import Commit, Deletion, NewRows, Renewal
 from recordd.persistence.sqlite import statements
 from recordd.persistence.sqlite.log_rows import LogRows
 from recordd.persistence.sqlite.need import Need
 from recordd.persistence.sqlite.schema import FIRST_RECORD
 
-__all__ = ["Change", "DeletionChange", "RenewalChange", "RowsChange", "need_of", "write_changes"]
+__all__ = [
+    "Change",
+    "DeletionChange",
+    "RenewalChange",
+    "RowsChange",
+    "make_changes",
+    "need_of",
+    "write_changes",
+]
 
 
 class RowsChange:
@@ -75,6 +83,27 @@ class RenewalChange:
 
 
 Change = RowsChange | DeletionChange | RenewalChange
+
+
+def make_changes(commits: Sequence[Commit], last_rev: int) -> list[Change]:
+    """Return what commits change in the file, whose newest row is that of `last_rev`."""
+    changes: list[Change] = []
+    for commit in commits:
+        if isinstance(commit, NewRows):
+            change = RowsChange(commit)
+            if len(change.rows):
+                changes.append(change)
+                last_rev = change.rev
+        elif isinstance(commit, Renewal):
+            changes.append(RenewalChange(commit))
+            last_rev = changes[-1].rev
+        else:
+            changes += [
+                DeletionChange(deletion, deletion.rev, last_rev)
+                for deletion in commit.deletions
+                if deletion.rev is not None
+            ]
+    return changes
 
 
 def write_changes(

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from recordd.extending.columns import RowColumns
 from recordd_protocol.rows import Row, RowKind
 
-__all__ = ["Commit", "Deletion", "Deletions", "NewRecord", "NewRows", "Renewal", "newest_rev"]
+__all__ = ["Commit", "Deletion", "Deletions", "NewRecord", "NewRows", "Renewal"]
 
 
 class NewRecord(NamedTuple):
@@ -83,16 +82,3 @@ class Renewal(msgspec.Struct, frozen=True):
 
 
 Commit = NewRows | Deletions | Renewal
-
-
-def newest_rev(commit: Commit) -> int | None:
-    """Return the newest rev that a commit gives; None where it gives none."""
-    if isinstance(commit, Renewal):
-        return commit.row.rev
-    if isinstance(commit, NewRows):
-        return _last(RowColumns.of(commit.rows).revs)
-    return _last([deletion.rev for deletion in commit.deletions])
-
-
-def _last(revs: Sequence[int | None]) -> int | None:
-    return next((rev for rev in reversed(revs) if rev is not None), None)

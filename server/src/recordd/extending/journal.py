@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from recordd.extending.commit import Commit, newest_rev
+from recordd.extending.columns import RowColumns
+from recordd.extending.commit import Commit, NewRows, Renewal
 
-__all__ = ["BackendJournal", "Journal"]
+__all__ = ["BackendJournal", "Journal", "newest_rev"]
 
 
 class Journal(Protocol):
@@ -29,3 +31,16 @@ class BackendJournal:
     async def append(self, commit: Commit) -> int:
         """Return the newest rev that the commit gives, 0 where it gives none."""
         return newest_rev(commit) or 0
+
+
+def newest_rev(commit: Commit) -> int | None:
+    """Return the newest rev that a commit gives; None where it gives none."""
+    if isinstance(commit, Renewal):
+        return commit.row.rev
+    if isinstance(commit, NewRows):
+        return _last(RowColumns.of(commit.rows).revs)
+    return _last([deletion.rev for deletion in commit.deletions])
+
+
+def _last(revs: Sequence[int | None]) -> int | None:
+    return next((rev for rev in reversed(revs) if rev is not None), None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from recordd.extending.commit import Commit, NewRows, newest_rev
-from recordd.extending.journal import BackendJournal, Journal
+from recordd.extending.commit import Commit, NewRows
+from recordd.extending.journal import BackendJournal, Journal, newest_rev
 from recordd.hub.records import RecordState, Unborn
 from recordd.writing.applier import Applier
 

@@ -129,6 +129,33 @@ async def test_who_is_not_alone_waits_for_the_writers_task_and_shares_its_commit
         nursery.cancel_scope.cancel()
 
 
+async def test_the_task_keeps_house_when_lone_writes_have_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    idle_at_s: list[float] = []
+
+    async def keep_house(is_idle: bool) -> bool:
+        if is_idle:
+            idle_at_s.append(trio.current_time())
+        return False
+
+    async with trio.open_nursery() as nursery:
+        bench = Bench(nursery)
+        bench.writer.add_housekeeper(keep_house)
+        client = await bench.start()
+        await trio.sleep(10)  # by then it rests until something comes
+        for _ in range(3):
+            began_s, before = trio.current_time(), len(idle_at_s)
+            for _ in range(4):
+                client.write()
+                await trio.sleep(0.5)
+            await trio.sleep(10)
+            ended_s = began_s + 1.5
+            assert [at_s - ended_s for at_s in idle_at_s[before:]] == pytest.approx([1.0])
+        assert bench.backend.ways == ["at once"] * 12
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_task_does_what_storage_cannot_do_at_once() -> None:
     async with trio.open_nursery() as nursery:
         client = await (bench := Bench(nursery)).start()

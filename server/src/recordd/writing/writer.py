@@ -100,7 +100,8 @@ class Writer:
         self._expected = self._last_batch = 1
         self._rests = 0
         self._lone: Final = LoneWriter()
-        self._is_resting = False
+        self._rest: trio.CancelScope | None = None  # while the task has nothing to do
+        self._rests_until = math.inf
         self._idle_at = 0.0
         self._fault: Exception | None = None
         if committer.can_at_once:
@@ -190,22 +191,30 @@ class Writer:
 
     async def _sleep(self, until: float) -> None:
         """Wait until there is work, or until a time that is yet to come; look at the storage."""
-        if until <= trio.current_time():
-            until = math.inf
-        while not await self._wait_wakeup(min(until, self._check_not_before)):
-            if trio.current_time() >= until:
+        self._rests_until = until if until > trio.current_time() else math.inf
+        while not await self._wait_wakeup():
+            if trio.current_time() >= self._rests_until:
                 return
             await self._check()
 
-    async def _wait_wakeup(self, until: float) -> bool:
-        self._is_resting = True
+    async def _wait_wakeup(self) -> bool:
         try:
-            with trio.move_on_at(until):
+            with trio.move_on_at(min(self._rests_until, self._check_not_before)) as self._rest:
                 await self.queue.wait_wakeup()
                 return True
             return False
         finally:
-            self._is_resting = False
+            self._rest = None
+
+    def _note_at_once(self) -> None:
+        """Have the task wake when it may do what it put off: it knows of no write since it rests.
+
+        One that rests until then, or less long, finds out for itself.
+        """
+        self._idle_at = trio.current_time() + _IDLE_AFTER_S
+        if self._rest is not None and self._rests_until > self._idle_at:
+            self._rests_until = self._idle_at
+            self._rest.deadline = min(self._rest.deadline, self._idle_at)
 
     def _commit_at_once(self) -> bool:
         """Commit the lone write that waits, before anybody else runs, where it is that soon done.
@@ -216,7 +225,7 @@ class Writer:
         tasks, 30 µs. Returns False, nothing done, where the writer's task is to do it.
         """
         request = self.queue.lone
-        if not self._is_resting or not isinstance(request, WriteRows):
+        if self._rest is None or not isinstance(request, WriteRows):
             return False
         if self._fault is not None or not self._lone.may_commit(request):
             return False
@@ -227,7 +236,7 @@ class Writer:
             self._lone.note_refusal()
             return False
         self.queue.take_nowait(_BATCH_BYTES)
-        self._idle_at = trio.current_time() + _IDLE_AFTER_S
+        self._note_at_once()
         self._expect(request.requests)
         _refuse(plan)
         self._answer(plan)

@@ -14,17 +14,19 @@ async def test_work_goes_on_until_somebody_waits_for_it() -> None:
 
     async def work() -> None:
         await gate.wait()
+        assert beside.is_awaited
         done.append("work")
 
     beside.start(work)
     assert (beside.is_busy, beside.is_free) == (True, False)
+    assert not beside.is_awaited
     with trio.CancelScope() as scope:
         scope.cancel()
         gate.set()
         await beside.wait()  # to the end, also when cancelled
         done.append("waited")
     assert done == ["work", "waited"]
-    assert (beside.is_busy, beside.is_free) == (False, True)
+    assert (beside.is_busy, beside.is_free, beside.is_awaited) == (False, True, False)
     await beside.join()
 
 

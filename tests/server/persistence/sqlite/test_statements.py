@@ -80,6 +80,34 @@ def test_slices_bring_every_row_of_the_run_and_the_last_one_its_counts(
     assert db.execute("SELECT value FROM meta WHERE key = 'merged_rev'").get == 200
 
 
+def test_a_slice_ends_where_somebody_waits_and_the_next_one_goes_on(
+    db: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "_MERGED_AT_ONCE", 20)
+    run = run_of(fill(db, 9), 80)
+    statements.sort_run_of_memory(db, run)
+    answers = iter([False, True, True, False, False, False])
+    ends, behind = list[int](), START
+    while found := statements.merge_slice(db, 200, behind, 110, lambda: next(answers)):
+        ends.append(int(db.execute("SELECT count(*) FROM history").get))
+        behind = found
+    assert ends == [40, 60]
+    indexed = db.execute("SELECT record, ts, rev FROM history ORDER BY record, ts, rev")
+    wanted = [(record, *entry) for record, found in run.entries.items() for entry in found]
+    assert indexed.fetchall() == sorted(wanted)
+    assert db.execute("SELECT sum(row_count) FROM record").get == 120
+
+
+@pytest.mark.parametrize("limit", [1, 20, 45])
+def test_a_slice_of_many_parts_has_as_many_rows_as_it_may(
+    db: apsw.Connection, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(statements, "_MERGED_AT_ONCE", 20)
+    run = run_of(fill(db, 9), 80)
+    statements.sort_run_of_memory(db, run)
+    assert merge(db, run, limit) == [min(limit * (n + 1), 120) for n in range(-(-120 // limit))]
+
+
 def test_a_run_follows_another_and_one_that_is_there_in_part(db: apsw.Connection) -> None:
     rows = fill(db, 3)
     second = run_of(rows, 120)

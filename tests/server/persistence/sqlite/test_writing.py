@@ -272,6 +272,46 @@ async def test_a_slice_that_nobody_waits_for_goes_on_beside_and_behind_each_comm
     await backend.close()
 
 
+async def test_the_merge_goes_on_beside_until_a_write_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    backend = await open_with_due_merge(path, monkeypatch)
+    await backend.maintain(0)
+    while backend._beside.is_busy:
+        await trio.sleep(0)
+    assert backend.statistics()["merged_rev"] == 100
+    assert count_indexed(path) == 100
+    await backend.close()
+
+
+async def test_a_write_finds_a_slice_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    monkeypatch.setattr(statements, "_MERGED_AT_ONCE", 5)
+    backend = await open_with_due_merge(path, monkeypatch)
+    await backend.maintain(0)
+    await store(backend, [row(101)])  # the run is sorted by then
+    await store(backend, [row(102)])
+    assert count_indexed(path) == 5
+    await backend.close()
+
+
+async def test_a_write_waits_for_no_checkpoint_that_is_due_and_for_one_that_is_overdue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_CHECKPOINT_PAGES", 5)
+    monkeypatch.setattr(writing, "_OVERDUE_PAGES", 30)
+    backend = await open_backend(tmp_path / "a.db")
+    lengths = []
+    for rev in range(1, 61):  # no housekeeping: it rests after an error
+        await store(backend, [row(rev, value=b'"' + b"x" * 3900 + b'"')])
+        lengths.append(wal_pages(backend))
+    assert 30 <= max(lengths) < 40
+    await backend.close()
+
+
 async def test_a_slice_that_fails_harms_no_commit_and_is_told_to_housekeeping(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

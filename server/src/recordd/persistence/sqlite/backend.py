@@ -4,7 +4,7 @@ Theory of operation. Rows are appended to the log and acknowledged; the index by
 time lags behind and is merged in slices (`Merger`). What it lacks is in the `Tail`.
 The writing methods change the file first (`WritingSide`) and this object's memory after COMMIT,
 on the Trio thread; the reading ones (`ReadingSide`) take a snapshot of that memory.
-A slice of the merge may go on beside the loop; each writing method waits for it first.
+The merge may go on beside the loop; a writing method has its slice end, and waits for that.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ class Beside:
     def __init__(self) -> None:
         self._ended: trio.Event | None = None
         self._fault: Exception | None = None
+        self._waiting = 0
 
     @property
     def is_busy(self) -> bool:
@@ -33,6 +34,11 @@ class Beside:
     def is_free(self) -> bool:
         """Whether work can begin: none goes on, and no fault is untold."""
         return self._ended is None and self._fault is None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for its end; threads may ask too."""
+        return self._waiting > 0
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:
         """Begin the work, in a task of its own; what goes wrong is told by `join`."""
@@ -47,9 +53,11 @@ class Beside:
             FatalBackendError: the work met it, now or earlier.
         """
         if self._ended is not None:  # a scope takes 10 µs, and every commit asks
+            self._waiting += 1
             with trio.CancelScope(shield=True):
                 while self._ended is not None:  # another may have begun when this task runs again
                     await self._ended.wait()
+            self._waiting -= 1
         if isinstance(self._fault, FatalBackendError):
             raise self._fault
 

@@ -17,8 +17,10 @@ _RETRY_SHARE: Final = 4
 class Checkpoints:
     """How long the WAL is, and at which length the next checkpoint is due, in pages."""
 
-    def __init__(self, every_pages: int) -> None:
+    def __init__(self, every_pages: int, overdue_pages: int) -> None:
+        """Have one be due at `every_pages`, and overdue at `overdue_pages`."""
         self._every_pages: Final = every_pages
+        self._grace_pages: Final = overdue_pages - every_pages
         self._pages = 0
         self._due_at_pages = every_pages
 
@@ -26,6 +28,11 @@ class Checkpoints:
     def is_due(self) -> bool:
         """Whether the WAL is as long as it should become."""
         return self._pages >= self._due_at_pages
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it is so much longer that nothing more is to be written before."""
+        return self._pages >= self._due_at_pages + self._grace_pages
 
     def note_length(self, pages: int) -> None:
         """Note how long the WAL is after a commit."""

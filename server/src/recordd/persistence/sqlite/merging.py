@@ -2,7 +2,10 @@
 
 Theory of operation. What has gathered becomes a run (`Tail.start_run`). The run is sorted first, a
 part at a time; then slices of it go into the index, and the last one moves the mark. Where nobody
-waits for the index a slice goes on beside the loop, and the next one comes behind the next commit.
+waits for the index they go on beside the loop until a write waits for the connection, and again
+behind its commit. So a slice takes as long as the loop takes to publish what was committed, to
+answer it, and to read and plan the next: with slices of 16,000 rows and a load of four requests
+of 1,000 rows in flight, the loop stood still for a third of its time.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ __all__ = ["Merger"]
 
 _RUN_START: Final = (-1, -1, -1)
 """Before every entry of a run: neither ids, times nor revs are negative."""
-_SORTED_AT_ONCE: Final = 16_384
-"""Revs whose rows are sorted for the index in one step, some 5 ms: a write may wait for it."""
+_SORTED_AT_ONCE: Final = 4096
+"""Revs whose rows are sorted for the index in one step, some 2 ms: a write may wait for it."""
 
 
 class Merger:
@@ -133,10 +136,16 @@ class Merger:
         return self._is_full or self._tail.merged_rev < awaited_rev
 
     async def _keep_house(self) -> None:
-        """Merge a slice, and copy the WAL into the file where that has made it long."""
-        if self._tail.is_merging:
-            await self._merge_slice()
+        """Copy the WAL into the file where it is long, and merge a slice; go on until awaited.
+
+        The copying cannot be cut short, so it comes first, when a write is least to be expected.
+        """
         await self._writing.checkpoint_if_due()
+        while self._tail.is_merging:
+            await self._merge_slice()
+            if self._beside.is_awaited:
+                return
+            await self._writing.checkpoint_if_due()
 
     async def _merge_slice(self) -> None:
         """Merge a slice of the run; before the first one, sort some of the run."""
@@ -178,7 +187,9 @@ class Merger:
         assert behind is not None, "it is sorted"
 
         def merge(db: apsw.Connection) -> Key | None:
-            return statements.merge_slice(db, run.last_rev, behind, slice_rows)
+            return statements.merge_slice(
+                db, run.last_rev, behind, slice_rows, lambda: self._beside.is_awaited
+            )
 
         self._merged_to = await self._writing.commit(None, merge)
         if self._merged_to is not None:

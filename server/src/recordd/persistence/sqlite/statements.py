@@ -8,7 +8,7 @@ busy event loop costs more than the row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Final, cast
 
 import apsw
@@ -48,6 +48,8 @@ class CleanedUp(msgspec.Struct, frozen=True):
     tick: int | None
 
 
+_MERGED_AT_ONCE: Final = 2000
+"""Entries between two looks at whether somebody waits: some 2 ms."""
 _CHUNKS: Final = (256, 64, 16, 4, 1)
 # By the number of columns: where no row is late, `late` is what it is by default.
 _INSERT_LOG: Final = {
@@ -99,6 +101,10 @@ _SET_META: Final = (
 )
 
 
+def _is_never() -> bool:
+    return False
+
+
 def insert_rows(db: apsw.Connection, records: Sequence[tuple[int, str]], rows: LogRows) -> None:
     """Append rows to the log, and the records that are new with them."""
     if records:
@@ -148,21 +154,38 @@ def sort_run_of_memory(db: apsw.Connection, run: Run) -> None:
         _execute(db, _INSERT_RUN, [(record, ts, rev) for ts, rev in entries])
 
 
-def merge_slice(db: apsw.Connection, last_rev: int, behind: Key, limit: int) -> Key | None:
+def merge_slice(
+    db: apsw.Connection,
+    last_rev: int,
+    behind: Key,
+    limit: int,
+    is_awaited: Callable[[], bool] = _is_never,
+) -> Key | None:
     """Index some entries of the sorted run, those behind a place; return where they end.
 
-    The last ones bring the new mark and the row counts, and None is returned. Both move in one
-    transaction: after a crash in the middle of a run its first slices are there, but count for
-    nothing, since all of it lies above the mark.
+    They are fewer than `limit` where somebody waits for the connection. The last ones bring the
+    new mark and the row counts, and None is returned. Both move in one transaction: after a crash
+    in the middle of a run its first slices are there, but count for nothing, since all of it lies
+    above the mark.
     """
+    end: Key | None = behind
+    while end is not None and limit > 0:
+        end = _merge_some(db, end, min(limit, _MERGED_AT_ONCE))
+        limit -= _MERGED_AT_ONCE
+        if is_awaited():
+            break
+    if end is None:
+        db.execute(_COUNT_ROWS)
+        db.execute(_SET_META, (Meta.MERGED_REV, last_rev))
+    return end
+
+
+def _merge_some(db: apsw.Connection, behind: Key, limit: int) -> Key | None:
+    """Index so many entries of the run; return where they end, None where they were the last."""
     ends = db.execute(_FIND_SLICE_END, (*behind, limit - 1)).fetchall()
     with naming(INDEX, db):
         db.execute(_MERGE_SLICE, (*behind, limit))
-    if len(ends) == 2:  # the second one is left
-        return cast("Key", ends[0])
-    db.execute(_COUNT_ROWS)
-    db.execute(_SET_META, (Meta.MERGED_REV, last_rev))
-    return None
+    return cast("Key", ends[0]) if len(ends) == 2 else None  # the second one is left
 
 
 def mark_deleted(db: apsw.Connection, record: int, *, last_rev: int, deletion_rev: int) -> int:

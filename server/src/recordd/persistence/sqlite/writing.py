@@ -44,6 +44,9 @@ _SLICE_ROWS: Final = 2000
 """Rows that housekeeping handles in one transaction: a stall of some ms for a write behind it."""
 
 _CHECKPOINT_PAGES: Final = 1000
+"""Of the WAL: from then on housekeeping folds it in, which takes some 10 ms, when nobody waits."""
+_OVERDUE_PAGES: Final = 4000
+"""From then on a write waits for it."""
 _BUSY_MS: Final = 100
 _QUICK_BYTES: Final = 1 << 20
 """What a write may need at most (`Need`) for the loop to wait for it: a thousand rows of 60
@@ -69,7 +72,7 @@ class WritingSide:
         self._watch: FileWatch | None = None
         self._mark: MarkFile | None = None
         self._pace: Final = Pace()
-        self._checkpoints = Checkpoints(_CHECKPOINT_PAGES)
+        self._checkpoints = Checkpoints(_CHECKPOINT_PAGES, _OVERDUE_PAGES)
         self._is_whole = True
         self._page_bytes = 0
         self._whole_bytes = 0  # of the database with its WAL, when it was last looked at
@@ -120,7 +123,9 @@ class WritingSide:
         if self.reserve.wanted_bytes:
             # To fold the WAL in takes as much room again: no more than half the reserve.
             pages = self.reserve.wanted_bytes // 2 // self._page_bytes
-            self._checkpoints = Checkpoints(max(1, min(_CHECKPOINT_PAGES, pages)))
+            self._checkpoints = Checkpoints(
+                max(1, min(_CHECKPOINT_PAGES, pages)), max(1, min(_OVERDUE_PAGES, pages))
+            )
         db.set_wal_hook(self._note_wal)  # in the place of the one that checkpoints
         with contextlib.suppress(DiskFull):  # deleting will find out
             self._whole_bytes = self._ask_for_room(db, None)
@@ -211,7 +216,8 @@ class WritingSide:
         need: Need | None = None,
     ) -> T:
         """Commit where that is quicker: on the loop, or on a thread."""
-        await self.checkpoint_if_due()
+        if self._checkpoints.is_overdue:
+            await self._on_thread(self._checkpoint)
         if need is not None and self._is_quick(need):
             with contextlib.suppress(trio.WouldBlock):
                 return self._commit_here(rev, call, need)

@@ -10,8 +10,8 @@ from recordd.config.settings import Settings
 __all__ = ["RENDERED_BYTES", "estimate_memory"]
 
 _MIB: Final = 1 << 20
-_BASE_BYTES: Final = 160 * _MIB
-"""The interpreter and its libraries, 60 MiB; SQLite's caches; what malloc keeps."""
+_BASE_BYTES: Final = 80 * _MIB
+"""The interpreter and its libraries, 60 MiB; what malloc keeps."""
 
 _RECORD_BYTES: Final = 1500
 """What a record takes beside its values: its state, its places in the hub and its views."""

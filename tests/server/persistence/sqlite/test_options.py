@@ -38,4 +38,10 @@ def test_readers_and_tail_say_how_much_is_read_at_a_time_and_held() -> None:
     assert backend.parallel_reads == 3
     parts = backend.estimate_memory(max_value_bytes=100, max_reply_bytes=1000)
     reads = 3 * 3 * (32 * 100 + 1000)
-    assert parts == {"index tail": 2 * 1000 * 200, "recent rows": 9, "reads": reads}
+    assert parts == {
+        "index tail": 2 * 1000 * 200,
+        "sorted run": 1000 * 32,
+        "page caches": (64 + (3 + 1) * 16) << 20,
+        "recent rows": 9,
+        "reads": reads,
+    }

@@ -77,6 +77,8 @@ _ROWS_AT_ONCE: Final = 1024
 """Rows of a commit taken note of before others may run: some 0.5 ms."""
 _TAIL_ENTRY_BYTES: Final = 200
 """An index entry in memory, of which there are twice `tail_rows` at times."""
+_SORTED_ENTRY_BYTES: Final = 32
+"""An index entry of the run, in the table where it is sorted."""
 _COPIES: Final = 3
 """Of each value: as SQLite has it, as a row, as it goes into the answer."""
 
@@ -357,10 +359,13 @@ class SqliteBackend:
         return self._options.readers
 
     def estimate_memory(self, *, max_value_bytes: int, max_reply_bytes: int) -> dict[str, int]:
-        """Return what the tail and the readers take at most."""
+        """Return what the index, the connections and their reads take at most."""
+        readers = self._options.readers + 1  # the loop has one, too
         largest_read_bytes = reads.VALUES_AT_ONCE * max_value_bytes + max_reply_bytes
         return {
             "index tail": 2 * self._options.tail_rows * _TAIL_ENTRY_BYTES,
+            "sorted run": self._options.tail_rows * _SORTED_ENTRY_BYTES,
+            "page caches": schema.WRITER_CACHE_BYTES + readers * schema.READER_CACHE_BYTES,
             "recent rows": self._options.recent_bytes,
             "reads": self._options.readers * _COPIES * largest_read_bytes,
         }

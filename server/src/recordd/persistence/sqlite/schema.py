@@ -22,7 +22,9 @@ __all__ = [
     "APPLICATION_ID",
     "BUSY_MS",
     "FIRST_RECORD",
+    "READER_CACHE_BYTES",
     "SCHEMA_VERSION",
+    "WRITER_CACHE_BYTES",
     "Meta",
     "create_private",
     "is_known_header",
@@ -35,6 +37,11 @@ __all__ = [
 
 APPLICATION_ID: Final = 0x52454344
 """`RECD`: the name that `file` and other programs see in the header."""
+
+WRITER_CACHE_BYTES: Final = 64 << 20
+"""Pages that the writing connection keeps: the default of 2 MB thrashes the index merge."""
+READER_CACHE_BYTES: Final = 16 << 20
+"""Pages that each reading connection keeps."""
 
 _MIGRATIONS: Final = (
     """
@@ -209,7 +216,7 @@ def prepare(db: apsw.Connection, path: str, synchronous: str) -> None:
         db.reserve_bytes("main", _CHECKSUM_BYTES)
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", synchronous)
-    db.pragma("cache_size", -65_536)  # KiB; the default of 2 MB thrashes the index merge
+    db.pragma("cache_size", -WRITER_CACHE_BYTES // 1024)  # in KiB where it is negative
     db.pragma("temp_store", 2)  # memory: runs are sorted there for the index
     db.pragma("journal_size_limit", 64 << 20)  # give a grown WAL back
     db.set_busy_timeout(BUSY_MS)  # a backup program may hold the file for a moment
@@ -230,7 +237,7 @@ def prepare_reader(db: apsw.Connection) -> None:
     db.pragma("query_only", True)
     # Else SQLite plans a statement anew for each value of its LIMIT: 10 to 15 µs.
     db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    db.pragma("cache_size", -16_384)
+    db.pragma("cache_size", -READER_CACHE_BYTES // 1024)
     db.set_busy_timeout(BUSY_MS)
 
 

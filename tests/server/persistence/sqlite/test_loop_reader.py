@@ -162,6 +162,24 @@ async def test_a_page_begins_a_series_that_goes_back_as_far_as_it_does(tmp_path:
         await backend.close()
 
 
+async def test_a_page_that_has_the_newest_row_begins_a_series_and_any_other_none(
+    tmp_path: Path,
+) -> None:
+    for number, is_indexed in enumerate((True, False)):
+        backend = SqliteBackend(sqlite_options(tmp_path / f"{number}.db"))
+        await backend.initialize()
+        await store(backend, rows_of("a", 20))
+        if is_indexed:
+            await settle(backend)
+        assert at_once(backend, limit_per_record=3, end_ms=100) == [8, 9, 10]
+        assert backend.statistics()["recent_bytes"] == 0
+        assert at_once(backend, limit_per_record=3) == [18, 19, 20]
+        backend._reading_side.loop_reader.close()
+        assert at_once(backend, limit_per_record=2) == [19, 20]
+        assert at_once(backend, limit_per_record=4) is None
+        await backend.close()
+
+
 async def test_a_disk_that_makes_the_loop_wait_is_left_to_threads_for_a_while(
     backend: SqliteBackend,
 ) -> None:

@@ -63,6 +63,39 @@ def test_late_rows_go_to_their_place_and_below_the_floor_nowhere() -> None:
     assert recent.find(2, LAST_TWO) is None
 
 
+def test_a_late_row_that_came_while_others_were_read_is_not_among_the_newest() -> None:
+    """The page goes back less far than the row: there are others between."""
+    recent = Recent(1 << 20)
+    series = recent.begin(1)
+    assert series is not None
+    recent.note_rows([(1, row(5, ts=15))])
+    recent.fill(1, series, [row(3), row(4)], row(3).order - 1)
+    assert recent.find(1, Span(3, order_before(0), None, 1 << 40)) is None
+    assert revs_of(recent.find(1, LAST_TWO)) == [3, 4]
+
+
+def test_a_row_below_the_floor_takes_no_room() -> None:
+    recent = Recent(1 << 20)
+    fill(recent, floor=row(1).order - 1)
+    before = recent.size_bytes
+    recent.note_rows([(1, row(5, ts=5))])
+    assert recent.size_bytes == before
+
+
+def test_a_series_counts_as_much_whichever_way_its_rows_came() -> None:
+    counts = []
+    for late in ([], [row(5, ts=15), row(6, ts=35)]):
+        recent = Recent(1 << 20)
+        series = recent.begin(1)
+        assert series is not None
+        rows = [row(1), row(2), row(3), row(4), row(5, ts=15), row(6, ts=35)]
+        recent.fill(1, series, rows[: 6 - len(late)], order_before(0))
+        recent.note_rows([(1, one) for one in late])
+        assert revs_of(recent.find(1, ALL)) == [1, 5, 2, 3, 6, 4]
+        counts.append(recent.size_bytes)
+    assert counts[0] == counts[1]
+
+
 def test_rows_that_go_while_others_are_read_are_not_taken() -> None:
     recent = Recent(1 << 20)
     series = recent.begin(1)

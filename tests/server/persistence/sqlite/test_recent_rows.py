@@ -19,8 +19,8 @@ from recordd.persistence.memory import MemoryBackend
 from recordd.persistence.sqlite import newest, page_text
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.catalog import Catalog
-from recordd.persistence.sqlite.plans import Found, QueryPlan
-from recordd.persistence.sqlite.recent_rows import RecentRows
+from recordd.persistence.sqlite.plans import Found, FoundText, QueryPlan
+from recordd.persistence.sqlite.recent_rows import RecentRows, Warming
 from recordd_protocol.patterns import compile_patterns
 from recordd_protocol.rows import ROW_SEPARATOR, Page
 from tests.schedules import run_with_seed
@@ -201,18 +201,33 @@ def test_a_page_that_lacks_rows_begins_no_series() -> None:
 
 
 def _is_known_after(found: Found) -> bool:
-    catalog, moment = Catalog(), Moment(1, 0)
-    catalog.add([(1, "a")])
-    catalog.note_rows([1], [10], [1])
-    kept, patterns = RecentRows(catalog, 1 << 20), compile_patterns("a")
-    plan = QueryPlan(
-        records=catalog.select(patterns, moment), tails=(), merged_rev=1, as_of=1,
-        limit_per_record=None, start_ms=0, end_ms=99, behind=None, page=LARGE,
-    )  # fmt: skip
-    warming = kept.begin(patterns, plan, 1)
+    kept, warming = _begin("a")
     warming.take(found)
     warming.end()
     return kept.recent.size_bytes > 0
+
+
+def _begin(pattern: str, end_ms: int = 99) -> tuple[RecentRows, Warming]:
+    """Begin the series of records `a`, whose newest row is at 10 ms, and `b`, at 20 ms."""
+    catalog, moment = Catalog(), Moment(2, 0)
+    catalog.add([(1, "a"), (2, "b")])
+    catalog.note_rows([1, 2], [10, 20], [1, 2])
+    kept, patterns = RecentRows(catalog, 1 << 20), compile_patterns(pattern)
+    plan = QueryPlan(
+        records=catalog.select(patterns, moment), tails=(), merged_rev=2, as_of=2,
+        limit_per_record=None, start_ms=0, end_ms=end_ms, behind=None, page=LARGE,
+    )  # fmt: skip
+    return kept, kept.begin(patterns, plan, 2)
+
+
+def test_only_a_page_of_one_record_fills_a_series_with_text() -> None:
+    text = FoundText(row(1, "a").body, 1, None, behind=(0, -1))
+    for pattern, end_ms, is_of_one in (("a", 99, True), ("#", 99, False), ("#", 15, False)):
+        kept, warming = _begin(pattern, end_ms)
+        assert (warming.fewest_as_text == 0) == is_of_one
+        warming.take(text)
+        warming.end()
+        assert (kept.recent.size_bytes > 0) == is_of_one
 
 
 @pytest.mark.parametrize("rows", [1, 3])

@@ -231,11 +231,17 @@ async def test_first_rows_are_looked_for_alone_only_where_one_number_has_room_fo
     tmp_path: Path,
 ) -> None:
     """Times far apart, and times that have room: the pages are the same."""
-    for number, most_ms in enumerate((1 << 30, (1 << 53) - 1)):
+    cases = [
+        (1 << 30, 0),
+        ((1 << 53) - 1, 0),
+        ((1 << 53) - 1, (1 << 9) - 11),
+        ((1 << 53) - 1, 1 << 10),
+    ]
+    for number, (most_ms, before) in enumerate(cases):
         backend = SqliteBackend(sqlite_options(tmp_path / f"{number}.db"))
         await backend.initialize()
         times = [most_ms, 0, 5, most_ms // 2, 7, 6, 1, 2, 3, most_ms - 1]
-        rows = [row(n, f"r.{n % 5}", ts) for n, ts in enumerate(times, start=1)]
+        rows = [row(before + n, f"r.{n % 5}", ts) for n, ts in enumerate(times, start=1)]
         await store(backend, rows)
         await settle(backend)
         for limit in (1, 2, 3):

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from recordd.conformance.support import row
-from recordd.extending.backend import BackendError, DiskFull, FatalBackendError
+from recordd.extending.backend import BackendError, CleanupTarget, DiskFull, FatalBackendError
 from recordd.persistence.sqlite import merge_pace, statements, writing
 from recordd.persistence.sqlite.backend import SqliteBackend
 from recordd.persistence.sqlite.mark import read_mark
@@ -335,6 +335,15 @@ async def test_a_slice_that_fails_harms_no_commit_and_is_told_to_housekeeping(
     await backend.close()
 
 
+async def test_an_end_waits_for_the_slice_that_goes_on_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await open_with_due_merge(tmp_path / "a.db", monkeypatch)
+    await backend.maintain(0)  # to sort the run takes more than one transaction
+    await backend.close()
+    await backend._beside.join()  # none of them came too late
+
+
 async def test_nothing_is_committed_behind_a_slice_that_met_a_lost_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,8 +356,13 @@ async def test_nothing_is_committed_behind_a_slice_that_met_a_lost_write(
     await store(backend, [row(101)])
     with pytest.raises(FatalBackendError):
         await store(backend, [row(102)])
-    with pytest.raises(FatalBackendError):
-        await backend.check()
+    for use in (
+        backend.check,
+        lambda: backend.cleanup([CleanupTarget("a", 1 << 40, None, keep_latest=True)], 10),
+        lambda: backend.remember_time(1),
+    ):
+        with pytest.raises(FatalBackendError):
+            await use()
     assert backend.statistics()["unmerged_rows"] == 101
     await backend.close()
     mark = read_mark(str(tmp_path / "a.db"))

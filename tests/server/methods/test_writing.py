@@ -55,7 +55,7 @@ async def test_a_record_is_looked_up_once_for_a_write(monkeypatch: pytest.Monkey
 async def test_no_row_of_a_load_becomes_an_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On its way from the request to the answer, where nobody follows: each takes 0.3 us."""
+    """On its way from the request to the answer, where nobody follows: each takes 0.3 µs."""
     made: list[int] = []
     make = RowColumns.make
 

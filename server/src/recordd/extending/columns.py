@@ -1,7 +1,7 @@
 """Rows by columns: many rows that hardly anybody looks at one by one.
 
 A row of a large load is written, counted and replaced by the next one of its record, and nobody
-asks for it as an object. To make one takes 0.24 us and a place in the garbage collector's lists,
+asks for it as an object. To make one takes 0.24 µs and a place in the garbage collector's lists,
 as much as all else that is done with it in memory. So the rows of a commit are columns, which
 are handed on as they are, and become objects all at once when the first of them is asked for.
 """

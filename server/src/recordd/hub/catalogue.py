@@ -72,7 +72,7 @@ class Catalogue:
         self.find: Final = self._states.get
         """Return the state of the record of a name, or None where it does not exist.
 
-        The dictionary's own: to call it takes 0.02 us, and a method around it 0.06.
+        The dictionary's own: to call it takes 0.02 µs, and a method around it 0.06.
         """
         self._views: Final = Views(self._states)
         self._reset_tick = -1
@@ -211,7 +211,7 @@ class Catalogue:
     def take(self, rows: Sequence[Row], records: Sequence[RecordState | Unborn]) -> None:
         """Make committed rows visible, each of its record, which comes to exist with its first.
 
-        One loop for all: with calls for each row it took 1.3 us a row. A row that just takes the
+        One loop for all: with calls for each row it took 1.3 µs a row. A row that just takes the
         place of the latest one is not needed as an object, which takes as long as all this.
         """
         columns = RowColumns.of(rows)

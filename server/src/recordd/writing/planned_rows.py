@@ -1,8 +1,8 @@
 """The rows of a plan, by columns: their times, their revs, and which of them are late.
 
 Nearly all rows that are planned together are alike: all have a time, or none has, none is late
-and all are stored. Then a column is decided as a whole, by functions that run in C, for 0.2 us a
-row. Where one row is odd, the rows are decided one by one, which takes 0.5 us.
+and all are stored. Then a column is decided as a whole, by functions that run in C, for 0.2 µs a
+row. Where one row is odd, the rows are decided one by one, which takes 0.5 µs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RECORD_ID: Final = attrgetter("record_id")
 
 
 _FEW: Final = 4
-"""Rows that are sooner decided one by one: for a single one the columns take 2.5 us more."""
+"""Rows that are sooner decided one by one: for a single one the columns take 2.5 µs more."""
 
 
 class PlannedRows:

@@ -3,7 +3,7 @@
 Ids are given in ascending order and mostly all of them are still there, so values stand in
 short lists, which a dictionary finds: 16 bytes a record where one entry of a dictionary for
 each takes 52. Where nearly all records were deleted, a list holds one value, in 200 bytes.
-To look something up takes 0.07 us more than in a dictionary.
+To look something up takes 0.07 µs more than in a dictionary.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows of the log by columns, as a commit has them and as they go into a statement.
 
-Row by row, to make the tuples that a statement's values are strung together from took 0.25 us.
+Row by row, to make the tuples that a statement's values are strung together from took 0.25 µs.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ _FIND_SLICE_END: Final = (
     " ORDER BY record, ts, rev LIMIT 2 OFFSET ?"
 )
 # A name may be that of a record without rows, which is as good as none: it becomes the new one.
-# One by one: an upsert of many VALUES takes 7 us a record instead of 4.
+# One by one: an upsert of many VALUES takes 7 µs a record instead of 4.
 _INSERT_RECORD: Final = (
     "INSERT INTO record (id, name) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET id = excluded.id"
 )
@@ -137,7 +137,7 @@ def begin_run(db: apsw.Connection) -> None:
 def sort_rows(db: apsw.Connection, after_rev: int, last_rev: int) -> int:
     """Sort rows of the log, behind one rev and up to another, into the run; return how many.
 
-    In one step of a statement, beside the loop: 0.3 us a row, where Python took 0.3 to 1.0 us of
+    In one step of a statement, beside the loop: 0.3 µs a row, where Python took 0.3 to 1.0 µs of
     the loop's time and SQLite 0.3 more to be given them (runs of 65,536 rows).
 
     Raises:

@@ -5,7 +5,7 @@ dirties a page of its own. So entries gather here and go to disk in sorted runs.
 written in slices; readers take its entries from here until the whole run is on disk.
 
 Readers alone need the entries of each record, so these are sorted out when one comes: to do it
-with each commit took 0.3 us a row of 1,000 records and 0.9 of 100,000 (a tuple and a list for
+with each commit took 0.3 µs a row of 1,000 records and 0.9 of 100,000 (a tuple and a list for
 each, which the garbage collector looks at), and of a large load nobody may ask. From then on
 each commit is sorted out as it comes, until the next run starts: a reader finds few rows to do.
 The first one after a quiet time finds two runs at most, some 20 ms of 64 k rows each.

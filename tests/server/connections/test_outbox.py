@@ -116,8 +116,15 @@ class Play:
                 self.outbox.release()
                 await self.outbox.wait_under()
                 self.outbox.hold()
-            await self.outbox.flush()
+            await self._flush()
             await pause(self.chance)
+
+    async def _flush(self) -> None:
+        """Flush; what that leaves to be awaited may be awaited by a task that runs later."""
+        if (rest := self.outbox.begin_flush()) is not None:
+            with trio.CancelScope(shield=True):
+                await pause(self.chance)
+            await rest
 
     async def settle(self) -> None:
         """Do as a query or the writer: put an answer at any time."""

@@ -11,7 +11,7 @@ and only whose turn it is sends:
 
     IDLE       nobody: nothing waits, or who holds the outbox will `flush` or `release`
     DUE        `run`, which has been woken
-    FLUSHING   the task in `flush`; what comes meanwhile is left to `run`: that task has
+    FLUSHING   the task of `flush`; what comes meanwhile is left to `run`: that task has
                requests to read, and updates that keep coming would keep it here for ever
     RUNNING    `run`; what comes meanwhile is its next turn
 
@@ -34,7 +34,7 @@ from __future__ import annotations
 import enum
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -342,12 +342,21 @@ class Outbox:
 
         Cancelled, an unknown part was sent: the outbox is closed and empty.
         """
+        if (rest := self.begin_flush()) is not None:
+            await rest
+
+    def begin_flush(self) -> Awaitable[None] | None:
+        """End `hold` and send what the peer takes at once; return what is to be awaited then.
+
+        The turn is taken with that: whoever gets it awaits it, as soon as it runs.
+        """
         self._is_held = False
         self.flush_nowait()
         if self._live:
             self._set_lane()
         if self._messages and not self.is_sending:
-            await self._send_all(_FLUSHING)
+            return self._send_all(self._begin_sending(_FLUSHING))
+        return None
 
     def run_in(self, nursery: trio.Nursery) -> None:
         """Have `run` started in a nursery when it is first needed.
@@ -364,7 +373,7 @@ class Outbox:
         """
         while not (self._is_closed and self.is_empty):
             if self._turn is _Turn.DUE:
-                await self._send_all(_RUNNING)
+                await self._send_all(self._begin_sending(_RUNNING))
             else:
                 await self._due.park()
 
@@ -422,8 +431,8 @@ class Outbox:
         if self._live:
             self._set_lane()
 
-    async def _send_all(self, turn: _Turn) -> None:
-        messages = self._begin_sending(turn)
+    async def _send_all(self, messages: list[bytes]) -> None:
+        """Send the messages of the turn that was begun, and end that."""
         is_taken = False
         try:
             if rest := self._send_nowait(messages):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Generator, Sequence
+from typing import Any, Final
 
 import trio
 
@@ -46,7 +46,12 @@ from recordd_protocol.rows import Page
 __all__ = ["Session", "make_subscriptions", "open_session"]
 
 logger: Final = logging.getLogger(__name__)
-T = TypeVar("T")
+
+_Handling = Generator[Awaitable[object], None, None]
+"""Messages being handled: it yields what has to be awaited before it can go on.
+
+What decides is no coroutine so: a connection whose messages need no wait needs no task of its own.
+"""
 
 _LARGE_ROWS: Final = 1024
 """To render so many takes some 0.5 ms."""
@@ -153,25 +158,22 @@ class Session:
 
         `messages` are those of one read: that bounds how long it takes to decode some ahead.
         """
+        if (rest := self.begin_receive(messages)) is not None:
+            await rest
+
+    def begin_receive(self, messages: Sequence[bytes]) -> Awaitable[None] | None:
+        """Do as `receive`, as far as that needs no wait; return what is to be awaited then.
+
+        Any task may call this, and the rest be awaited by another: nothing of the connection
+        is to be received before that is done.
+        """
         self.active_at = self._now()
         self.outbox.hold()
         self._turn_ends = time.perf_counter() + TURN_S
-        position = 0
-        try:
-            while position < len(messages):
-                burst = messages[position : position + _BURST]
-                calls = self._dialect.decode_plain(burst)
-                if calls:
-                    await self._receive_plain(calls)
-                    if time.perf_counter() > self._turn_ends:
-                        await self._end_turn()
-                if len(calls) < len(burst):
-                    await self._receive_other(burst[len(calls)])
-                    position += 1
-                position += len(calls)
-        finally:
-            self._writes.announce()
-        await self.outbox.flush()
+        handling = self._handle(messages)
+        if (waiting := self._advance(handling)) is not None:
+            return self._receive_rest(handling, waiting)
+        return self.outbox.begin_flush()
 
     async def finish(self, refusal: RequestError | None = None) -> None:
         """End the subscriptions, and wait until every request has been answered.
@@ -211,25 +213,40 @@ class Session:
     def _has_pending(self) -> bool:
         return self._writes.pending > 0 or len(self._caller.queries) > 0
 
-    async def _receive_plain(self, calls: Sequence[PlainCall]) -> None:
+    def _handle(self, messages: Sequence[bytes]) -> _Handling:
+        """Handle messages in order, up to the last."""
+        position = 0
+        while position < len(messages):
+            burst = messages[position : position + _BURST]
+            calls = self._dialect.decode_plain(burst)
+            if calls:
+                yield from self._handle_plain(calls)
+                if time.perf_counter() > self._turn_ends:
+                    yield from self._end_turn()
+            if len(calls) < len(burst):
+                yield from self._handle_other(burst[len(calls)])
+                position += 1
+            position += len(calls)
+
+    def _handle_plain(self, calls: Sequence[PlainCall]) -> _Handling:
         """Handle calls that were decoded with their parameters, in order: the hot path."""
         for run in split_runs(calls):
             if not self._runs.take(run):
                 for call in run:
-                    await self._receive_call(call)
+                    yield from self._handle_call(call)
             elif self.outbox.is_over:
-                await self._wait(self.outbox.wait_under())
+                yield self.outbox.wait_under()
 
-    async def _receive_call(self, call: Call) -> None:
+    def _handle_call(self, call: Call) -> _Handling:
         """Handle any call."""
         if (waiting := self._begin(call)) is not None:
-            await self._wait(waiting)
+            yield waiting
         if self.outbox.is_over:
-            await self._wait(self.outbox.wait_under())
+            yield self.outbox.wait_under()
         if time.perf_counter() > self._turn_ends:
-            await self._end_turn()
+            yield from self._end_turn()
 
-    async def _receive_other(self, message: bytes) -> None:
+    def _handle_other(self, message: bytes) -> _Handling:
         """Handle a message that is no plain request."""
         for item in self._find_dialect(message).decode(message):
             if isinstance(item, bytes):
@@ -237,32 +254,43 @@ class Session:
             elif isinstance(item, Malformed):
                 self._replies.refuse_malformed(item)
             elif (waiting := self._begin(item)) is not None:
-                await self._wait(waiting)
+                yield waiting
             if time.perf_counter() > self._turn_ends:
-                await self._end_turn()
+                yield from self._end_turn()
         if self.outbox.is_over:
-            await self._wait(self.outbox.wait_under())
+            yield self.outbox.wait_under()
 
-    async def _end_turn(self) -> None:
+    def _end_turn(self) -> _Handling:
         """Let others run."""
-        self._turn_ends = await self._wait(self.core.turns.next())
+        yield self.core.turns.next()
+        self._turn_ends = time.perf_counter() + TURN_S
+
+    def _advance(self, handling: _Handling) -> Awaitable[object] | None:
+        """Go on to where something has to be awaited, or to the end: then it returns None.
+
+        While it waits, answers that are ready leave, and writes that were begun are committed.
+        """
+        try:
+            waiting = next(handling, None)
+        finally:
+            self._writes.announce()
+        if waiting is not None:
+            self.outbox.release()
+        return waiting
+
+    async def _receive_rest(self, handling: _Handling, waiting: Awaitable[object] | None) -> None:
+        """Wait, and go on with the messages, until all are handled."""
+        while waiting is not None:
+            await waiting
+            self.outbox.hold()
+            waiting = self._advance(handling)
+        await self.outbox.flush()
 
     def _find_dialect(self, message: bytes) -> Dialect:
         """Return the dialect that a message says it is written in; the next may be plain in it."""
         claiming = (dialect for dialect in self._dialects if dialect.claims(message))
         self._dialect = next(claiming)
         return self._dialect
-
-    async def _wait(self, waiting: Awaitable[T]) -> T:
-        """Wait in the middle of the messages.
-
-        Meanwhile answers that are ready leave, and writes that were begun are committed.
-        """
-        self._writes.announce()
-        self.outbox.release()
-        result = await waiting
-        self.outbox.hold()
-        return result
 
     def _begin(self, call: Call) -> Awaitable[None] | None:
         """Start one request, or return what has to be awaited to have it started.

@@ -22,6 +22,7 @@ from recordd.extending.paging import PageLimits
 from recordd.hub.hub import Hub
 from recordd.hub.latest import LatestReader
 from recordd.hub.snapshots import SnapshotLimits, Snapshots
+from recordd.system.readiness import Readiness
 from recordd.system.reminders import Reminders
 from recordd.system.turns import Turns
 from recordd.writing.queue import WriteQueue
@@ -99,6 +100,8 @@ class Core:
         self.turns: Final = builder.turns
         self.reminders: Final = Reminders()
         """When to look at which connection again."""
+        self.readiness: Final = Readiness()
+        """Which connections have sent something."""
         self.server_version: Final = version("recordd")
         self.started_at_s: Final = time.monotonic()
         self.dialects: Final = make_dialects(self.settings)

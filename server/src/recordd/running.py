@@ -67,6 +67,7 @@ async def running(core: Core, *, on_fault: Callable[[], None]) -> AsyncIterator[
             hooks.start_soon(hook)
         hooks.start_soon(core.connections.cut_stuck)
         hooks.start_soon(core.reminders.run)
+        await hooks.start(core.readiness.run)
         async with trio.open_nursery() as actors:
             actors.start_soon(write)
             yield writer

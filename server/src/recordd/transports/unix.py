@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -180,22 +180,53 @@ async def _receive_lines(stream: trio.SocketStream, session: Session) -> Request
 
     Half a line at the end is no message; the peer will not wait for its answer.
     """
-    limit = session.core.settings.max_message_bytes
-    lines = LineBuffer(limit)
-    descriptor, wait_readable = stream.socket.fileno(), trio.lowlevel.wait_readable
+    reader = _LineReader(stream.socket.fileno(), session)
+    readiness = session.core.readiness
     try:
-        while True:
-            await wait_readable(descriptor)
-            if (data := read_nowait(descriptor)) is None:
-                continue  # what woke us is gone again
-            if not data:
-                break
-            await session.receive(lines.feed(data))
-            if lines.overflowed:
-                return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")
+        while not reader.is_ended:
+            await (await readiness.step_until(reader.descriptor, reader.step))
     except trio.BrokenResourceError:
         session.outbox.discard()
-    return None
+        return None
+    return reader.refusal
+
+
+class _LineReader:
+    """Reads what has come and hands its lines to the session."""
+
+    __slots__ = ("_lines", "_session", "descriptor", "is_ended")
+
+    def __init__(self, descriptor: int, session: Session) -> None:
+        self.descriptor: Final = descriptor
+        self.is_ended = False
+        """Whether nothing more is to be read."""
+        self._session: Final = session
+        self._lines: Final = LineBuffer(session.core.settings.max_message_bytes)
+
+    def step(self) -> Awaitable[None] | None:
+        """Read once; return what is to be awaited before the next time, or the end."""
+        if (data := read_nowait(self.descriptor)) is None:
+            return None  # what woke us is gone again
+        if not data:
+            return self._end(None)
+        waiting = self._session.begin_receive(self._lines.feed(data))
+        return self._end(waiting) if self._lines.overflowed else waiting
+
+    @property
+    def refusal(self) -> RequestError | None:
+        """Why the last message was not taken, where it was not."""
+        if not self._lines.overflowed:
+            return None
+        limit = self._session.core.settings.max_message_bytes
+        return RequestError(Reason.TOO_LARGE, f"a message has more than {limit} bytes")
+
+    def _end(self, waiting: Awaitable[None] | None) -> Awaitable[None]:
+        self.is_ended = True
+        return _go_on() if waiting is None else waiting
+
+
+async def _go_on() -> None:
+    """Wait for nothing."""
 
 
 @contextlib.contextmanager

@@ -102,19 +102,20 @@ FAULTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("new_every", [1, 100], ids=["among new records", "among known ones"])
+@pytest.mark.parametrize("are_all_writable", [False, True])
 async def test_rows_are_taken_or_refused_among_others_as_each_would_be_alone(
-    new_every: int,
+    new_every: int, are_all_writable: bool
 ) -> None:
     """Most are checked many at a time; the settings make all faults possible."""
     chance = random.Random(1)
-    rules = read_rules(
-        [{"name": "read.only", "writable": False}], default_retention_ms=None, max_capacity=1
-    )
+    rule = {"name": "read.only", "writable": are_all_writable}
+    rules = read_rules([rule], default_retention_ms=None, max_capacity=1)
+    faults = [fault for fault in FAULTS if fault["name"] != "read.only" or not are_all_writable]
     settings = configure(max_value_bytes=400, max_value_depth=100, min_ts=10).settings
     async with running_core(configuration=Configuration(settings, rules, {})) as core:
         peer = core.connect()
         publish(core.core.hub, [Row(name, b"0", 20, 1) for name in ("old", "read.only")])
-        for fault in FAULTS:
+        for fault in faults:
             rows = [_make_row(chance) for _ in range(100)]
             for number, row in enumerate(rows[::new_every]):
                 row["name"] = f"new.{number}"

@@ -130,6 +130,23 @@ def test_a_record_too_many_is_refused_and_takes_no_rev() -> None:
     assert [refusal.reason for _, refusal in made.refused] == [Reason.OVERLOADED]
 
 
+def test_rows_of_records_that_there_are_need_no_room_and_those_of_deleted_ones_do() -> None:
+    hub = make_hub(max_records=1)
+    publish(hub, [Row("a", b"0", 5, 1)])
+    deleted = hub.catalogue.get("a")
+    hub.catalogue.remove(deleted, 2)
+    publish(hub, [Row("b", b"0", 5, 3)])
+    known = hub.catalogue.get("b")
+    made = plan(
+        hub,
+        WriteRows([("b", b"1", 6, known), ("b", b"2", 7, known)], lambda rows: rows),
+        WriteRows([("b", b"3", 8, known), ("a", b"1", 8, deleted)], lambda rows: rows),
+        WriteRows([("b", b"4", 9, known)], lambda rows: rows),
+    )
+    assert [(row.name, row.rev) for row in stored(made)] == [("b", 4), ("b", 5), ("b", 6)]
+    assert [refusal.reason for _, refusal in made.refused] == [Reason.OVERLOADED]
+
+
 def test_what_is_not_persisted_has_no_rev() -> None:
     hub = make_hub({"name": "tmp.*", "persist": False})
     made = plan(hub, write(("tmp.x", b"1", 5), ("a", b"1", 5)))

@@ -135,7 +135,7 @@ def _take_plain(
     Column by column this takes half as long as row by row.
     """
     settings = core.settings
-    if not all(states) or not (core.hub.rules.all_writable or all(map(_IS_WRITABLE, states))):
+    if not _are_names_plain(core, items, states):
         return None
     times = [item.ts for item in items]
     given = [ts for ts in times if ts is not None]
@@ -151,6 +151,21 @@ def _take_plain(
     if values is None:
         return None
     return list(zip([item.name for item in items], values, times, states, strict=True))
+
+
+def _are_names_plain(
+    core: Core, items: Sequence[WriteItem | Set], states: Sequence[RecordState | None]
+) -> bool:
+    """Tell whether all rows may be written as far as their names tell; False says nothing."""
+    if not core.hub.rules.all_writable:
+        return all(states) and all(map(_IS_WRITABLE, states))
+    try:
+        for item, state in zip(items, states, strict=True) if not all(states) else ():
+            if state is None:
+                check_name(item.name)
+    except RequestError:
+        return False
+    return True
 
 
 def _check_items(

@@ -96,7 +96,7 @@ async def converse(
             "session.session.TURN_S",
             "system.turns.TURN_S",
             "system.turns._BEGINNING_S",
-            "writing.writer._GATHER_S",
+            "writing.gathering._GATHER_S",
         ):
             patch.setattr(f"recordd.{time_s}", 1e9)
         if not is_together:

@@ -15,7 +15,7 @@ from recordd.extending.commit import Commit, NewRows
 from recordd.hub.hub import Hub
 from recordd.persistence.memory import MemoryBackend
 from recordd.system.turns import Turns
-from recordd.writing import writer
+from recordd.writing import gathering
 from recordd.writing.queue import WriteQueue
 from recordd.writing.requests import Condition, DeleteRecord, NewRow, WriteRequest, WriteRows
 from recordd.writing.writer import Writer
@@ -327,7 +327,7 @@ async def run_clients(bench: Bench) -> None:
 
 
 async def test_clients_in_lock_step_share_one_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_GATHER_S", 10.0)
+    monkeypatch.setattr(gathering, "_GATHER_S", 10.0)
     bench = Bench()
     await run_clients(bench)
     assert len(bench.backend.batches) < 26
@@ -337,7 +337,7 @@ async def test_others_are_not_looked_for_at_every_other_commit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Four clients that come all at once are four at every commit."""
-    monkeypatch.setattr(writer, "_GATHER_S", 10.0)
+    monkeypatch.setattr(gathering, "_GATHER_S", 10.0)
     bench, passes = Bench(), Passes()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.writer.run)
@@ -352,7 +352,7 @@ async def test_others_are_not_looked_for_at_every_other_commit(
 
 
 async def test_a_batch_is_gathered_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_GATHER_S", 0.0)
+    monkeypatch.setattr(gathering, "_GATHER_S", 0.0)
     bench = Bench()
     await run_clients(bench)
     assert len(bench.backend.batches) > 30, "without time to gather they come apart"

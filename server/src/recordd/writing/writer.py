@@ -18,7 +18,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -26,12 +25,9 @@ import trio
 
 from recordd.extending.backend import (
     FatalBackendError,
-    KeepsHouse,
     PersistenceBackend,
     PersistenceError,
     SerializationError,
-    WatchesStorage,
-    find_capability,
 )
 from recordd.extending.commit import Deletion, Deletions
 from recordd.extending.extensions import Housekeeper
@@ -40,6 +36,8 @@ from recordd.hub.records import RecordState
 from recordd.system.clock import SYSTEM_CLOCK
 from recordd.system.turns import Turns
 from recordd.writing.committer import Committer
+from recordd.writing.gathering import Gathering
+from recordd.writing.housekeeping import Housekeeping
 from recordd.writing.lone import LoneWriter
 from recordd.writing.plan import Plan
 from recordd.writing.queue import WriteQueue
@@ -62,26 +60,8 @@ logger: Final = logging.getLogger(__name__)
 _BATCH_BYTES: Final = 4 << 20
 """A transaction's size: past it, larger batches gain nothing and only delay answers."""
 
-_GATHER_S: Final = 0.003
-"""How long a batch may be gathered: some hundred requests are read in that time."""
-
-_QUIET_PASSES: Final = 2
-"""Of the loop. In a single one the writer may run before the sessions that have something."""
-
-_COMMITS_BETWEEN: Final = 8
-"""Two clients that come to write in turns share their commits after so many."""
-
 _IDLE_AFTER_S: Final = 1.0
 """With no write for this long, housekeeping may do what it put off."""
-
-_CHECK_EVERY_S: Final = 0.5
-"""How often the storage is looked at: what goes wrong with it is noticed within a second."""
-
-_LAST_MERGE_S: Final = 1.0
-"""How long a stop may take for the index; what is left is indexed after the next start."""
-
-_RETRY_AFTER_S: Final = 5.0
-"""How long housekeeping rests after an error: a full disk is not emptied by trying."""
 
 
 class Writer:
@@ -97,8 +77,7 @@ class Writer:
     ) -> None:
         """Commit by `committer`, which applies to this hub and backend."""
         self.queue: Final = queue
-        self._expected = self._last_batch = 1
-        self._rests = 0
+        self._gathering: Final = Gathering(queue)
         self._lone: Final = LoneWriter()
         self._rest: trio.CancelScope | None = None  # while the task has nothing to do
         self._rests_until = math.inf
@@ -108,27 +87,20 @@ class Writer:
             queue.on_announce(self._commit_at_once)
         self._commits = 0
         self._rows_committed = 0
-        self._housekeeping_errors = 0
         self._hub: Final = hub
         self._backend: Final = backend
         self._turns: Final = turns
         self._committer: Final = committer
         self._trimmer: Final = None if backend is None else Trimmer(hub, backend, committer)
-        self._housekeepers: Final[list[Housekeeper]] = []
-        self._housekeep_not_before = 0.0
-        self._watched: Final = find_capability(backend, WatchesStorage)
-        self._check_not_before = 0.0 if self._watched else math.inf
-        self._kept: Final = find_capability(backend, KeepsHouse)
-        if self._kept is not None:
-            self._housekeepers.append(self._maintain)
+        self._housekeeping: Final = Housekeeping(hub, backend)
 
     def add_housekeeper(self, housekeeper: Housekeeper) -> None:
         """Have `housekeeper` run between batches; call `queue.wake` when it has work."""
-        self._housekeepers.append(housekeeper)
+        self._housekeeping.add(housekeeper)
 
     def statistics(self) -> WriterStatistics:
         """Return what it has done since the start."""
-        return WriterStatistics(self._commits, self._rows_committed, self._housekeeping_errors)
+        return WriterStatistics(self._commits, self._rows_committed, self._housekeeping.errors)
 
     async def run(self) -> None:
         """Serve the queue until it is closed and drained; then index what is not yet.
@@ -139,55 +111,19 @@ class Writer:
         """
         self._idle_at = trio.current_time() + _IDLE_AFTER_S
         while True:
-            await self._gather()
+            await self._gathering.gather()
             if batch := self.queue.take_nowait(_BATCH_BYTES):
                 await self._commit(batch)
                 self._lone.note_batch(batch)
-                self._expect(sum([request.requests for request in batch]))
+                self._gathering.note_commit(sum([request.requests for request in batch]))
                 self._idle_at = trio.current_time() + _IDLE_AFTER_S
             elif self.queue.closed:
-                return await self._index_all()
-            await self._check()
+                return await self._housekeeping.index_all()
+            await self._housekeeping.check()
             is_idle = trio.current_time() >= self._idle_at
-            if await self._housekeep(is_idle) or len(self.queue):
+            if await self._housekeeping.run(is_idle) or len(self.queue):
                 continue
-            await self._sleep(self._housekeep_not_before if is_idle else self._idle_at)
-
-    async def _gather(self) -> None:
-        """Let those come who were answered last, if they come at once: they share one commit.
-
-        A lone write waits for nobody, nor does one behind which nothing more comes. Without
-        this, clients that write in lock-step fall into two halves, whose commits take turns:
-        64 clients make 33 rows a commit, and not nearly 64.
-        """
-        waiting, quiet_passes = len(self.queue), 0
-        ends_at_s = time.perf_counter() + _GATHER_S
-        while (
-            0 < waiting < self._expected
-            and quiet_passes < _QUIET_PASSES
-            and time.perf_counter() < ends_at_s
-        ):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            has_come = len(self.queue) - waiting
-            quiet_passes = 0 if has_come else quiet_passes + 1
-            waiting += has_come
-
-    def _expect(self, size: int) -> None:
-        """Reckon how many may come before the next commit, after one of `size` requests.
-
-        Where more may have been on the way, those of the commit before are expected too: two
-        halves become one. Where fewer came, there were no others; who expects them again at
-        every other commit gives 30 µs away each time, so that rests until a larger one, or a while.
-        """
-        is_lone = size == self._last_batch == 1
-        if size < self._expected:
-            self._rests = _COMMITS_BETWEEN
-        elif size > self._last_batch:
-            self._rests = 0
-        has_others = size >= self._expected and not is_lone and not self._rests
-        self._rests = max(0, self._rests - 1)
-        self._expected = size + self._last_batch if has_others else size
-        self._last_batch = size
+            await self._sleep(self._housekeeping.not_before if is_idle else self._idle_at)
 
     async def _sleep(self, until: float) -> None:
         """Wait until there is work, or until a time that is yet to come; look at the storage."""
@@ -195,11 +131,13 @@ class Writer:
         while not await self._wait_wakeup():
             if trio.current_time() >= self._rests_until:
                 return
-            await self._check()
+            await self._housekeeping.check()
 
     async def _wait_wakeup(self) -> bool:
         try:
-            with trio.move_on_at(min(self._rests_until, self._check_not_before)) as self._rest:
+            with trio.move_on_at(
+                min(self._rests_until, self._housekeeping.check_not_before)
+            ) as self._rest:
                 await self.queue.wait_wakeup()
                 return True
             return False
@@ -237,7 +175,7 @@ class Writer:
             return False
         self.queue.take_nowait(_BATCH_BYTES)
         self._note_at_once()
-        self._expect(request.requests)
+        self._gathering.note_commit(request.requests)
         _refuse(plan)
         self._answer(plan)
         return True
@@ -252,56 +190,6 @@ class Writer:
             if isinstance(error, FatalBackendError) or not isinstance(error, PersistenceError):
                 self._fault = error
             return False
-
-    async def _check(self) -> None:
-        """Have the storage look at itself now and then, whether there is work or not."""
-        now = trio.current_time()
-        if self._watched is not None and now >= self._check_not_before:
-            self._check_not_before = now + _CHECK_EVERY_S
-            await self._watched.check()
-
-    async def _housekeep(self, idle: bool) -> bool:
-        """Run every housekeeper once; one that fails is tried again a little later."""
-        if trio.current_time() < self._housekeep_not_before:
-            return False
-        due = failed = False
-        for housekeeper in self._housekeepers:
-            try:
-                due = await housekeeper(idle) or due
-            except FatalBackendError:
-                raise
-            except PersistenceError as error:
-                # The others go on: what one cannot do, on a full disk, another may mend.
-                failed = True
-                self._housekeeping_errors += 1
-                logger.error("housekeeping put off for %g s: %s", _RETRY_AFTER_S, error)
-        if failed:
-            self._housekeep_not_before = trio.current_time() + _RETRY_AFTER_S
-        return due and not failed
-
-    async def _maintain(self, idle: bool) -> bool:
-        assert self._kept is not None, "only added where there is one"
-        return await self._kept.maintain(self._hub.rev if idle else 0)
-
-    async def _index_all(self) -> None:
-        """Index every row, for a second at most: then damage to one concerns that row alone.
-
-        Raises:
-            FatalBackendError: as `run` does.
-        """
-        kept, ends_at = self._kept, trio.current_time() + _LAST_MERGE_S
-        try:
-            while (
-                kept is not None
-                and kept.indexed_rev < self._hub.rev
-                and trio.current_time() < ends_at
-                and await kept.maintain(self._hub.rev)
-            ):
-                pass
-        except FatalBackendError:
-            raise
-        except PersistenceError as error:
-            logger.warning("rows stay unindexed until the next start: %s", error)
 
     async def _commit(self, batch: Sequence[WriteRequest]) -> None:
         """Commit runs of writes together; a deletion takes its turn between them.

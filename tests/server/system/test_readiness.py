@@ -158,9 +158,9 @@ async def test_two_that_take_turns_wait_together(pipes: list[Pipe]) -> None:
     async with running() as (readiness, nursery):
         for pipe in pipes[:2]:
             nursery.start_soon(serve, pipe)
-        for number in range(4 * _LONE_PASSES):
+        for number in range(6 * _LONE_PASSES):
             await settle()
-            pipes[number % 2].write(b".")
+            pipes[number % 3 == 0].write(b".")  # twice the one, once the other
         await settle()
         assert count_waiting() == 1
 

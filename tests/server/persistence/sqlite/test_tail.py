@@ -40,6 +40,8 @@ def test_readers_see_all_that_came_whenever_they_ask(seed: int) -> None:
         elif step < 0.95:
             record = chance.randrange(4)
             assert tail.has(record) == (record in entries_of([*run, *gathering]))
+        elif step < 0.97:
+            next(tail.sort_in_steps(), None)  # and no further
         else:
             _, seen = tail.snapshot()
             assert seen == (entries_of(run), entries_of(gathering))
@@ -64,3 +66,42 @@ def test_a_run_has_what_has_gathered_and_readers_see_it_until_it_ends() -> None:
     tail.end_run()
     assert tail.snapshot() == (9, ({}, gathering))
     assert (tail.has(1), tail.has(2), tail.is_merging) == (True, False, False)
+
+
+def test_many_rows_are_sorted_out_in_steps_with_what_comes_between_them() -> None:
+    tail, rev = Tail(merged_rev=0), 0
+    rows: list[tuple[int, int, int]] = []
+
+    def commit(size: int) -> None:
+        nonlocal rev
+        some = [(number % 7, -number % 1000, number) for number in range(rev + 1, rev + size + 1)]
+        tail.extend(*zip(*some, strict=True))
+        rows.extend(some)
+        rev += size
+
+    for _ in range(20):
+        commit(1)
+        commit(300)
+    tail.start_run(rev)
+    in_run = entries_of(rows)
+    rows.clear()
+    for _ in range(1000):
+        commit(1)
+    steps = 0
+    for _ in tail.sort_in_steps():
+        steps += 1
+        if steps < 10:
+            commit(5)
+    assert 20 <= steps <= 25
+    commit(3)  # whose entries are where they belong: a reader has asked
+    assert list(tail.sort_in_steps()) == []
+    assert tail.snapshot() == (0, (in_run, entries_of(rows)))
+
+
+def test_a_large_run_is_sorted_out_where_nothing_gathers() -> None:
+    tail = Tail(merged_rev=0)
+    rows = [(number % 7, number, number) for number in range(1, 901)]
+    for start in range(0, 900, 300):
+        tail.extend(*zip(*rows[start : start + 300], strict=True))
+    tail.start_run(900)
+    assert tail.snapshot() == (0, (entries_of(rows), {}))

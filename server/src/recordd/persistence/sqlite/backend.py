@@ -161,6 +161,7 @@ class SqliteBackend:
         self._tail = Tail(found.merged_rev)
         if found.unmerged:
             self._tail.extend(*zip(*found.unmerged, strict=True))
+            self._tail.sort_out()  # nobody else waits yet
         self._merging = Merger(
             self._tail,
             self._writing,

@@ -76,6 +76,7 @@ class ReadingSide:
         moment, (as_of, behind) = params.moment, self._find_place(patterns, params)
         rows = yield from self._recent_rows.find(patterns, params, as_of, behind)
         if rows is None:
+            yield from self._tail.sort_in_steps()
             return self._read_here(patterns, params, as_of, behind)
         if self._moments.tick != moment.tick:
             return None

@@ -33,8 +33,10 @@ from recordd.persistence.sqlite.worker import VFS, open_vfs, translate_error
 __all__ = ["LoopReader"]
 
 _MOST_ROWS: Final = 256
+"""Of a page."""
+
 _MOST_BYTES: Final = 65_536
-"""Of a page: some 0.2 ms."""
+"""Of a page's text; with as many rows as may be, it takes some 0.2 ms."""
 
 _MOST_IN_TAIL: Final = 1024
 """Rows of the record that are not indexed on disk: each is looked at."""
@@ -46,7 +48,10 @@ _MOST_LOOKS: Final = 100
 """Some half a millisecond; as many rows as may be take half of that."""
 
 _MOST_WAIT_S: Final = 0.001
+"""Time of a read from which on a wait for the disk in it counts: the time of some hops."""
+
 _REST_FACTOR: Final = 20
+"""Reads go to threads for so many times as long as one took that waited."""
 
 
 def _count_waits() -> int:

@@ -3,8 +3,9 @@
 A slice is written in the index's own order, by record, and the timeline's is another: entries
 of all times are in every slice, so each one writes nearly every page of the timeline that the
 run touches. One million rows of 1,000 records came to 763 MB written in slices of 2,000 rows,
-552 in slices of 8,000 and 528 in slices of 16,000, with a fifth less CPU. But a write that
-comes meanwhile waits for a slice, so how long one takes decides.
+552 in slices of 8,000 and 528 in slices of 16,000, with a fifth less CPU. But a write waits for a
+slice that somebody waits for, and cuts short only the one beside the loop, so how long a slice
+takes decides.
 """
 
 from __future__ import annotations

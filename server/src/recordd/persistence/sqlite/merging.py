@@ -4,8 +4,8 @@ Theory of operation. What has gathered becomes a run (`Tail.start_run`). The run
 part at a time; then slices of it go into the index, and the last one moves the mark. Where nobody
 waits for the index they go on beside the loop until a write waits for the connection, and again
 behind its commit. So a slice takes as long as the loop takes to publish what was committed, to
-answer it, and to read and plan the next: with slices of 16,000 rows and a load of four requests
-of 1,000 rows in flight, the loop stood still for a third of its time.
+answer it, and to read and plan the next. Where each slice had its 16,000 rows, whoever waited, the
+loop stood still for a third of a load (four requests of 1,000 rows in flight).
 """
 
 from __future__ import annotations

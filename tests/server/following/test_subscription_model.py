@@ -265,7 +265,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(
     steps=STEPS,
     pattern=st.sampled_from(PATTERNS),
@@ -278,7 +278,7 @@ def test_a_reader_is_told_what_the_model_says(
     trio.run(play, steps, pattern, every, backlog_rows, True)
 
 
-@settings(max_examples=EXAMPLES // 3, deadline=None)
+@settings(max_examples=EXAMPLES // 3)
 @given(
     steps=STEPS,
     pattern=st.sampled_from(PATTERNS),

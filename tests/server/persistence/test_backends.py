@@ -56,9 +56,7 @@ questions = st.tuples(
 )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, question=questions, page_rows=st.integers(1, 20))
 def test_sqlite_answers_as_the_simple_backend_does(
     tmp_path_factory: pytest.TempPathFactory,

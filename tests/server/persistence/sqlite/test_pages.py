@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recordd.conformance.support import row
@@ -20,7 +20,6 @@ from tests.server.sqlite_files import PAGE_BYTES, fill, fill_and_kill, flip, mak
 PAGE = stamp(random.Random(1).randbytes(PAGE_BYTES))
 
 
-@settings(deadline=None)  # a busy machine
 @given(bit=st.integers(0, PAGE_BYTES * 8 - 1))
 def test_a_flipped_bit_is_among_those_found(bit: int) -> None:
     found = find_flips(flip_bit(PAGE, bit))
@@ -37,7 +36,6 @@ def test_most_flipped_bits_are_known_for_certain() -> None:
     assert sum(find_flips(flip_bit(PAGE, bit)) == [bit] for bit in bits) > 300
 
 
-@settings(deadline=None)  # a busy machine
 @given(st.sets(st.tuples(st.integers(0, 1021), st.integers(0, 19)), min_size=2, max_size=8))
 def test_what_is_wrong_in_several_bits_is_not_taken_for_one(places: set[tuple[int, int]]) -> None:
     page, bits = PAGE, [word * 32 + bit for word, bit in places]
